@@ -1,0 +1,217 @@
+//! The whole command line as types. The doc comments are the help.
+
+// A terminal shows them as they are, so names are not marked up.
+#![allow(clippy::doc_markdown, rustdoc::invalid_html_tags)]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::settings::parse_duration;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Keeps exactly one watcher alive per home, tells the truth about it, and never loses a wake.
+///
+/// A home is a directory that one watcher serves. Without --home it is $FM_HOME, else the nearest directory upwards
+/// with config/fm-watch.toml or state/watch, else $XDG_STATE_HOME/fm-watch (~/.local/state/fm-watch).
+///
+/// Data goes to stdout, messages to stderr. Exit codes: 0 done, 1 failed, 2 usage or settings; more with each command.
+#[derive(Debug, Parser)]
+#[command(name = "fm-watch", version, max_term_width = 100, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// The home; beats the environment
+    #[arg(long, value_name = "DIR", global = true)]
+    pub home: Option<PathBuf>,
+    /// The state directory, if it is not <home>/state [env: FM_STATE_OVERRIDE, unless --home is given]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub state: Option<PathBuf>,
+    /// A local directory for the lock, for a home on a file system whose locks cannot be trusted
+    #[arg(long, value_name = "DIR", global = true)]
+    pub runtime_dir: Option<PathBuf>,
+    /// Sets one setting for this run, for example --set poll=1s (repeatable; see `config show`)
+    #[arg(long, value_name = "KEY=VALUE", global = true)]
+    pub set: Vec<String>,
+    /// Print JSON objects ({"schema":1,...}; fields are only ever added) instead of lines
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print no messages on stderr but errors
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Print more messages on stderr
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// When to use colour on stderr
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = Color::Auto, global = true)]
+    pub color: Color,
+}
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Be the watcher, in the foreground
+    ///
+    /// Prints `watcher: already running pid <N>` and exits 0 if one runs. TERM leaves within 2 s, a second one
+    /// insists, HUP reads the settings again, USR1 writes a summary to the log.
+    ///
+    /// Exit codes: 0 asked to leave, taken over, already running, or (--once) a wake; 1 failed, or the
+    /// running watcher is stuck; 2 usage or settings; 130 interrupted; with --once also 129 and 143.
+    Run(Run),
+    /// Make sure that a watcher watches, say so in one line, then wait for a wake
+    ///
+    /// The line is `watcher: started pid=<N> (beacon fresh)`, `watcher: healthy pid=<N> (beacon <age>s)` or
+    /// `watcher: FAILED - <reason>`. Then it prints the reason line of each wake that is due and exits. If
+    /// the watcher dies meanwhile, the next one is obtained.
+    ///
+    /// Exit codes: 0 a wake (or --no-wait: a watcher watches), 1 failed, 2 usage or settings, 124 no wake
+    /// within --timeout, 129/130/143 on a signal; the watcher stays.
+    Arm(Arm),
+    /// Block until a wake is due and print its reason line
+    ///
+    /// Exit codes: 0 a wake, 1 failed, 2 usage or settings, 124 no wake within --timeout, 129/130/143 on a signal.
+    Wait(Wait),
+    /// Ask this home's watcher to leave
+    ///
+    /// Only the process that is proven to be this home's watcher is signalled. Prints `watcher: stopped pid=<N>`.
+    ///
+    /// Exit codes: 0 stopped, or none ran; 1 it could not be proven or did not leave; 2 usage or settings.
+    Stop,
+    /// Say whether a watcher watches, with the evidence
+    ///
+    /// Exit codes: 0 running (ok, slow, starting), 3 not running (dead, stopped), 4 stuck, foreign or unknown,
+    /// 2 usage.
+    Status,
+    /// Warn on stderr when supervision is down; never act, never fail
+    ///
+    /// Silent when nothing needs watching (no *.meta in the state directory) or all is well. Exit code: always 0.
+    Guard(Guard),
+    /// Print the pending wakes, one per line: epoch, seq, kind, key and text, separated by TABs
+    ///
+    /// The newest of each kind and key is printed at the place of the first. Nothing is removed until `ack`.
+    ///
+    /// Exit codes: 0 printed (also nothing), 1 failed, 2 usage.
+    Drain(Drain),
+    /// Acknowledge every wake up to and including SEQ
+    ///
+    /// Exit codes: 0 acknowledged, 1 failed (for example SEQ was never issued), 2 usage.
+    Ack {
+        /// The number in the second field of `drain`
+        seq: u64,
+    },
+    /// Add a wake and print its number
+    ///
+    /// Exit codes: 0 added, 1 failed, 2 usage.
+    Wake(Wake),
+    /// Check or show the settings
+    #[command(subcommand)]
+    Config(Config),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Exit with the reason line on the first wake
+    #[arg(long)]
+    pub once: bool,
+    /// Get ready, say so, and take the home when its holder leaves, within this time
+    #[arg(long, hide = true, value_parser = parse_duration, requires = "word_fd")]
+    pub standby: Option<Duration>,
+    /// The descriptor on which to say what became of the start
+    #[arg(long, hide = true, value_name = "FD")]
+    pub word_fd: Option<i32>,
+}
+
+/// `arm`.
+#[derive(Debug, Args)]
+pub struct Arm {
+    /// Replace this home's running watcher; the successor stands by before the old one is asked to leave
+    #[arg(long)]
+    pub restart: bool,
+    /// Exit after the status line
+    #[arg(long, conflicts_with = "timeout")]
+    pub no_wait: bool,
+    /// Wait at most so long, for example 90s or 1h
+    #[arg(long, value_name = "D", value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+}
+
+/// `wait`.
+#[derive(Debug, Args)]
+pub struct Wait {
+    /// Wait at most so long, for example 90s or 1h
+    #[arg(long, value_name = "D", value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+}
+
+/// `guard`.
+#[derive(Debug, Args)]
+pub struct Guard {
+    /// Write nothing at all, not even which episode the banner was shown for
+    #[arg(long)]
+    pub read_only: bool,
+}
+
+/// `drain`.
+#[derive(Debug, Args)]
+pub struct Drain {
+    /// Acknowledge what was printed
+    #[arg(long)]
+    pub consume: bool,
+}
+
+/// `wake`.
+#[derive(Debug, Args)]
+pub struct Wake {
+    /// signal, stale, check, heartbeat, daemon or custom
+    pub kind: String,
+    /// What it is about; a newer wake of the same kind and key takes the place of an older one
+    pub key: String,
+    /// What to say
+    #[arg(default_value = "", hide_default_value = true)]
+    pub text: String,
+}
+
+/// `config`.
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Read all settings and say what is wrong
+    ///
+    /// Exit codes: 0 all is well, 2 something is wrong.
+    Check,
+    /// Print the settings in force
+    ///
+    /// Exit codes: 0 printed, 2 something is wrong.
+    Show {
+        /// Say for each where its value comes from
+        #[arg(long)]
+        origin: bool,
+    },
+}

@@ -1,0 +1,79 @@
+//! `arm`: make sure that a watcher watches, say so in one line, then wait.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::console::Format;
+use super::context::Session;
+use super::waiting::{self, OnLoss, Waiting};
+use crate::cli;
+use crate::error::Result;
+use crate::exit;
+use crate::liveness::leave::Left;
+use crate::obtain::{Obtained, Replacement, Wish, obtain};
+use crate::world::World;
+
+/// Arms, and waits unless told otherwise.
+///
+/// # Errors
+/// Nobody reads, or waiting is impossible. That no watcher could be obtained is not an error here but the status line.
+pub fn arm(mut session: Session, options: &cli::Arm) -> Result<u8> {
+    // The place of a lock outside the home has the name of the state directory. Everything else is made when a start
+    // needs it, so that a healthy watcher is reported whatever became of the rest.
+    let is_new = session.world.facts_of_path(session.home.state()).is_err();
+    if is_new && let Err(error) = session.prepare() {
+        return waiting::failed(&session, &error.to_string());
+    }
+    arm_prepared(&session, options)
+}
+
+fn arm_prepared(session: &Session, options: &cli::Arm) -> Result<u8> {
+    let wish = if options.restart { Wish::New } else { Wish::Any };
+    // Waiting begins before the status line is printed, so that whoever reads the line may rely on it.
+    let waiting = match obtain(session, wish) {
+        Err(reason) => return waiting::failed(session, &reason),
+        Ok(obtained) if options.no_wait => {
+            print(session, &obtained)?;
+            return Ok(exit::OK);
+        }
+        Ok(obtained) => {
+            let waiting = Waiting::begin(session, options.timeout);
+            print(session, &obtained)?;
+            waiting?
+        }
+    };
+    waiting::until_woken(waiting, OnLoss::Obtain)
+}
+
+/// Prints the one status line; what happened besides is a note.
+fn print(session: &Session, obtained: &Obtained) -> Result<()> {
+    if let Obtained::Started { pid, replaced: Some(Replacement { pid: old, left, .. }) } = obtained {
+        let how = match left {
+            Left::Already => "which had just ended",
+            Left::Asked => "which left on being asked",
+            Left::Killed => "which did not leave on being asked and was killed",
+        };
+        session.console.note(format!("watcher pid {pid} took the place of pid {old}, {how}"));
+    }
+    match session.console.format {
+        Format::Json => session.console.json(&object(obtained))?,
+        Format::Lines => session.console.data(&obtained.to_string())?,
+    }
+    if let Obtained::Started { replaced: Some(replacement), .. } = obtained {
+        replacement.see_off(session);
+    }
+    Ok(())
+}
+
+fn object(obtained: &Obtained) -> serde_json::Value {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    match obtained {
+        Obtained::Started { pid, replaced } => json!({
+            "schema": 1, "event": "started", "pid": pid, "replaced": replaced.as_ref().map(|old| old.pid),
+        }),
+        Obtained::Healthy { pid, beat } => {
+            json!({"schema": 1, "event": "healthy", "pid": pid, "beat_age_ms": millis(*beat)})
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! What every command gathers first: the home, the settings, the place of the lock, its own standpoint.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cli::Global;
+use crate::commands::console::Console;
+use crate::environment::Environment;
+use crate::error::{Context, Result};
+use crate::home::{Home, Selection};
+use crate::liveness::holding;
+use crate::liveness::identity::Standpoint;
+use crate::liveness::observe;
+use crate::liveness::verdict::{Evidence, Verdict};
+use crate::lock::kernel::Place;
+use crate::platform;
+use crate::settings::{Loaded, Overrides, Settings};
+use crate::storage;
+use crate::wait_until::wait_until;
+use crate::world::{Real, World};
+
+/// One run of the program on one home.
+#[derive(Debug)]
+pub struct Session {
+    /// The outside.
+    pub world: Arc<Real>,
+    /// The home.
+    pub home: Home,
+    /// The environment of this process.
+    pub environment: Environment,
+    /// The settings, with the origin of each value.
+    pub loaded: Loaded,
+    /// Where the lock is.
+    pub place: Place,
+    /// From where this process sees others.
+    pub here: Standpoint,
+    /// The streams.
+    pub console: Console,
+    overrides: Overrides,
+}
+
+/// The home that the flags and the environment name.
+///
+/// # Errors
+/// None can be found.
+pub fn resolve_home(global: &Global, environment: &Environment) -> Result<Home> {
+    let selection = Selection { home: global.home.clone(), state: global.state.clone() };
+    Home::resolve(&selection, environment, std::env::current_dir().ok().as_deref())
+}
+
+/// The settings that the flags change.
+///
+/// # Errors
+/// A flag that cannot be understood.
+pub fn overrides(global: &Global) -> Result<Overrides> {
+    let mut flags = global.set.clone();
+    flags.extend(global.runtime_dir.iter().map(|path| format!("runtime_dir={}", path.display())));
+    Overrides::parse(&flags)
+}
+
+impl Session {
+    /// Gathers everything.
+    ///
+    /// # Errors
+    /// No home, or settings that cannot be understood.
+    pub fn open(global: &Global) -> Result<Self> {
+        let environment = Environment::of_this_process();
+        let home = resolve_home(global, &environment)?;
+        let overrides = overrides(global)?;
+        let loaded = Settings::load(&home, &overrides, &environment)?;
+        let world = Arc::new(Real);
+        let place = place(world.as_ref(), &home, &loaded.settings)?;
+        let console = Console::new(global);
+        Ok(Self { world, home, environment, loaded, place, here: platform::own_standpoint(), console, overrides })
+    }
+
+    /// Makes the directories of the home, and finds the place of its lock.
+    ///
+    /// # Errors
+    /// Directories that cannot be made or are not ours alone.
+    pub fn prepare(&mut self) -> Result<()> {
+        storage::make_directories(self.home.state())?;
+        self.place = place(self.world.as_ref(), &self.home, &self.loaded.settings)?;
+        holding::prepare(self.world.as_ref(), &self.home, &self.place)
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.loaded.settings
+    }
+
+    /// The settings as they are on disk now, under the same flags and environment.
+    ///
+    /// # Errors
+    /// Settings that cannot be understood.
+    pub fn reload(&self) -> Result<Loaded> {
+        Settings::load(&self.home, &self.overrides, &self.environment)
+    }
+
+    /// The bound for "stuck", if a person set one: it beats the one that the watcher recorded.
+    pub fn stuck_after(&self) -> Option<Duration> {
+        self.settings().explicit_stuck_after
+    }
+
+    /// Looks at the home.
+    pub fn verdict(&self) -> (Evidence, Verdict) {
+        observe::verdict(self.world.as_ref(), &self.home, &self.place, &self.here, self.stuck_after())
+    }
+
+    /// Looks until no start is under way any more, at most so long.
+    pub fn settled_verdict(&self, at_most: Duration) -> (Evidence, Verdict) {
+        // Many may be looking at one start, and the start is to come first.
+        const PAUSE: Duration = Duration::from_millis(10);
+        let look = || Some(self.verdict()).filter(|(_, verdict)| !matches!(verdict, Verdict::Starting { .. }));
+        wait_until(at_most, PAUSE, look).unwrap_or_else(|| self.verdict())
+    }
+
+    /// How a person calls this program for this home.
+    pub fn command_line(&self, command: &str) -> String {
+        let flags: Vec<_> = self.home.flags().iter().map(|flag| shell_word(&flag.to_string_lossy())).collect();
+        format!("fm-watch {} {command}", flags.join(" "))
+    }
+}
+
+/// Where the lock of a home is, under these settings. In a runtime directory it is named after the state directory, which
+/// whoever means to use the home has made before.
+fn place<W: World>(world: &W, home: &Home, settings: &Settings) -> Result<Place> {
+    let Some(runtime) = &settings.runtime_dir else { return Ok(Place::inside(home)) };
+    match world.facts_of_path(home.state()) {
+        Ok(state) => Ok(Place::in_runtime_directory(runtime, &state)),
+        // Without a state directory there is no lock, neither here nor there.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Place::inside(home)),
+        Err(error) => Err(error).doing("examine", home.state()),
+    }
+}
+
+/// A word that a shell reads as it is.
+fn shell_word(text: &str) -> String {
+    let is_plain = |character: char| character.is_ascii_alphanumeric() || "-_./=:,@%+".contains(character);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}

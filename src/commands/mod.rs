@@ -1,0 +1,18 @@
+//! One verb per file, thin: gather, call, print.
+
+pub mod ack;
+pub mod arm;
+pub mod config;
+pub mod console;
+pub mod context;
+pub mod drain;
+pub mod guard;
+pub mod look;
+pub mod reference;
+pub mod run;
+pub mod showing;
+pub mod status;
+pub mod stop;
+pub mod wait;
+pub mod waiting;
+pub mod wake;

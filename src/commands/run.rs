@@ -1,0 +1,276 @@
+//! `run`: be the watcher, in the foreground.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+
+use super::console::Format;
+use super::context::Session;
+use super::showing;
+use crate::cli::{self, Global};
+use crate::error::{Context, Error, Result};
+use crate::exit;
+use crate::home::names;
+use crate::liveness::holding::{self, Holding, Rhythm};
+use crate::liveness::identity::Pid;
+use crate::liveness::observe;
+use crate::liveness::verdict::{STOPPED, Verdict};
+use crate::lock::Attempt;
+use crate::log::{self, Log};
+use crate::obtain::word::{Speaker, Word};
+use crate::settings::Patterns;
+use crate::wait_until::wait_until;
+use crate::wakes::record::Wake;
+use crate::watcher::cycle::{Beginning, Cycle, End, Span};
+use crate::watcher::events::{Events, Tag};
+use crate::watcher::message::Message;
+use crate::world::{Real, World};
+
+/// Watches until asked to leave, taken over, or (`--once`) woken.
+///
+/// # Errors
+/// Everything that makes watching impossible; whoever started this process hears it too.
+pub fn run(global: &Global, options: &cli::Run) -> Result<u8> {
+    let mut speaker = match options.word_fd {
+        Some(number) => Speaker::adopt(number).doing("speak on", format!("descriptor {number}"))?,
+        None => Speaker::default(),
+    };
+    let outcome = watch(global, options, &mut speaker);
+    if let Err(error) = &outcome {
+        speaker.say(&Word::Failed { reason: error.to_string() });
+    }
+    outcome
+}
+
+type Channel = (Sender<Message>, Receiver<Message>);
+
+/// All that is ready before the home is taken.
+struct Ready {
+    patterns: Patterns,
+    channel: Channel,
+    events: std::result::Result<Events, String>,
+}
+
+fn watch(global: &Global, options: &cli::Run, speaker: &mut Speaker) -> Result<u8> {
+    let mut session = Session::open(global)?;
+    session.prepare()?;
+    let ready = get_ready(&session)?;
+    let taken = match options.standby {
+        None => take_unless_held(&session)?,
+        Some(patience) => {
+            speaker.say(&Word::Standby { pid: session.world.own_pid() });
+            take_when_free(&session, patience)?
+        }
+    };
+    let Some(holding) = taken else { return lost(&session, speaker) };
+    first_beat(&session, &holding)?;
+    let owner = holding.owner();
+    speaker.say(&Word::Ready { pid: owner.pid().get(), generation: owner.generation });
+    tracing::info!(
+        pid = owner.pid().get(),
+        generation = owner.generation,
+        "watching {}",
+        session.home.root().display()
+    );
+    stay(&session, holding, ready, if options.once { Span::Once } else { Span::Resident })
+}
+
+fn get_ready(session: &Session) -> Result<Ready> {
+    let path = session.home.ours(names::LOG_DIRECTORY);
+    let directory = session.world.open_directory(&path).doing("open", &path)?;
+    let log = Log::new(Arc::clone(&session.world), directory, session.settings().log_max);
+    log::install(log, session.settings().log_level).map_err(Error::Failed)?;
+    let patterns = session.loaded.compile()?;
+    let channel: Channel = channel();
+    listen_to_signals(&channel.0).doing("listen to signals in", session.home.root())?;
+    let directories = [
+        (session.home.state().to_owned(), Tag::State),
+        (session.home.watch(), Tag::Watch),
+        (session.home.ours(names::INBOX), Tag::Inbox),
+    ];
+    let events = Events::watch(&directories, channel.0.clone()).map_err(|degraded| degraded.to_string());
+    Ok(Ready { patterns, channel, events })
+}
+
+/// The first TERM or INT asks the loop to leave; a second one ends the process whatever the loop is doing.
+fn listen_to_signals(sender: &Sender<Message>) -> std::io::Result<()> {
+    for (signal, code) in [(SIGTERM, exit::TERMINATED), (SIGINT, exit::INTERRUPTED)] {
+        let was_asked = Arc::new(AtomicBool::new(false));
+        signal_hook::flag::register_conditional_shutdown(signal, code.into(), Arc::clone(&was_asked))?;
+        signal_hook::flag::register(signal, was_asked)?;
+    }
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD])?;
+    let sender = sender.clone();
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for signal in signals.forever() {
+            if sender.send(Message::Signal(signal)).is_err() {
+                break;
+            }
+        }
+    })?;
+    Ok(())
+}
+
+fn take(session: &Session) -> Result<Option<Holding<Real>>> {
+    let settings = session.settings();
+    let rhythm = Rhythm { poll: settings.poll, stuck_after: settings.stuck_after(), history_max: settings.history_max };
+    match Holding::acquire(&session.world, &session.home, &session.place, rhythm)? {
+        Attempt::Taken(holding) => Ok(Some(holding)),
+        Attempt::Busy => Ok(None),
+    }
+}
+
+/// Takes the home, also when its holder dies just now. `None`: somebody holds it, or nobody can tell.
+fn take_unless_held(session: &Session) -> Result<Option<Holding<Real>>> {
+    let end = Instant::now() + session.settings().arm_timeout;
+    loop {
+        let taken = take(session)?;
+        let left = end.saturating_duration_since(Instant::now());
+        if taken.is_some() || left.is_zero() {
+            return Ok(taken);
+        }
+        let (_, verdict) = session.settled_verdict(left);
+        if !matches!(verdict, Verdict::Stopped { .. } | Verdict::Dead { .. }) {
+            return Ok(None);
+        }
+    }
+}
+
+/// Takes the home as soon as its present holder lets go. Gives up when somebody else takes it first, or in the end.
+fn take_when_free(session: &Session, patience: Duration) -> Result<Option<Holding<Real>>> {
+    /// The lock of a process that was killed is free before anybody could be told so; looking costs little.
+    const PAUSE: Duration = Duration::from_millis(1);
+    let predecessor = recorded_generation(session);
+    // A person who stops the watcher wants nobody to watch; whoever stands by is not to undo that.
+    let is_stopped = || predecessor.is_some() && stop_requested(session) == predecessor;
+    let attempt = || {
+        if is_stopped() {
+            return Some(Ok(None));
+        }
+        match take(session) {
+            Ok(Some(holding)) if is_stopped() => {
+                Some(holding.leave(STOPPED).map(|()| None).doing("leave", session.home.watch()))
+            }
+            Ok(None) if recorded_generation(session) == predecessor => None,
+            answer => Some(answer),
+        }
+    };
+    wait_until(patience, PAUSE, attempt).unwrap_or(Ok(None))
+}
+
+fn stop_requested(session: &Session) -> Option<u64> {
+    let watch = session.world.open_directory(&session.home.watch()).ok()?;
+    observe::stop_requested(session.world.as_ref(), &watch)
+}
+
+fn recorded_generation(session: &Session) -> Option<u64> {
+    let watch = session.world.open_directory(&session.home.watch()).ok()?;
+    holding::read_owner(session.world.as_ref(), &watch).map(|owner| owner.generation)
+}
+
+fn lost(session: &Session, speaker: &mut Speaker) -> Result<u8> {
+    let (_, verdict) = session.verdict();
+    if !verdict.is_watching() && !matches!(verdict, Verdict::Stuck { .. }) {
+        let next = format!("nothing was changed; look with: {}", session.command_line("status"));
+        return Err(Error::refused(session.place.file(), &verdict, next));
+    }
+    let pid = verdict.living_pid().map(Pid::get);
+    speaker.say(&Word::Lost { pid });
+    if let Verdict::Stuck { pid, beat, bound } = &verdict {
+        return Err(Error::Failed(match beat {
+            Some(beat) => format!(
+                "watcher: lock held by live pid {pid} but heartbeat is stale for {}s (>{}s); inspect or stop that \
+                 watcher before re-arming.",
+                beat.as_secs(),
+                bound.as_secs()
+            ),
+            None => format!(
+                "watcher: lock held by live pid {pid} but no heartbeat exists; inspect or stop that watcher before \
+                 re-arming."
+            ),
+        }));
+    }
+    match (session.console.format, pid) {
+        (Format::Json, pid) => session.console.json(&json!({"schema": 1, "event": "already-running", "pid": pid}))?,
+        (Format::Lines, Some(pid)) => session.console.data(&format!("watcher: already running pid {pid}"))?,
+        (Format::Lines, None) => session.console.data("watcher: already running")?,
+    }
+    Ok(exit::OK)
+}
+
+/// The first beat comes before anything that could take long, so that whoever waits for it need not wait long.
+fn first_beat(session: &Session, holding: &Holding<Real>) -> Result<()> {
+    holding.publish_beat().doing("publish a beat beside", session.place.file())?;
+    if let Err(error) = holding.write_beat(&holding.new_beat(0, session.settings().poll, Vec::new())) {
+        tracing::warn!("cannot write beacon: {error}");
+    }
+    Ok(())
+}
+
+fn stay(session: &Session, holding: Holding<Real>, ready: Ready, span: Span) -> Result<u8> {
+    let holding = Arc::new(holding);
+    let Ready { patterns, channel, events } = ready;
+    let beginning = Beginning { session, span, holding: Arc::clone(&holding), patterns, channel, events };
+    let end = Cycle::begin(beginning)?.run();
+    let outcome = match &end {
+        End::Evicted(eviction) => {
+            session.console.note(format!("leaving {}: {eviction}", session.home.root().display()));
+            exit::OK
+        }
+        End::Woken(wakes) => {
+            show(session, wakes)?;
+            exit::OK
+        }
+        End::Asked(signal) => asked(*signal, span),
+    };
+    leave(session, &holding, &end);
+    // The lock goes now. The process ends a little later: the kernel takes its time to end file events.
+    drop(holding);
+    Ok(outcome)
+}
+
+/// Prints the reason of the wakes that ended this watcher, and remembers that they were shown.
+fn show(session: &Session, wakes: &[Wake]) -> Result<()> {
+    showing::reasons(session, wakes)?;
+    let path = session.home.ours(names::WAKES);
+    let directory = session.world.open_directory(&path).doing("open", &path)?;
+    showing::mark_presented(session, &directory, wakes, 0);
+    Ok(())
+}
+
+/// Leaves the home in the way that fits the end.
+fn leave(session: &Session, holding: &Holding<Real>, end: &End) {
+    let left = match end {
+        End::Evicted(eviction) => holding.give_way(eviction),
+        End::Woken(_) => holding.leave("woken"),
+        End::Asked(_) if is_stop_requested(session, holding) => holding.leave(STOPPED),
+        End::Asked(SIGINT) => holding.leave("interrupted"),
+        End::Asked(_) => holding.leave("terminated"),
+    };
+    match left {
+        Ok(()) => tracing::info!("left"),
+        // Its line says why it left; there may be no home any more.
+        Err(error) if matches!(end, End::Evicted(_)) => tracing::debug!("left without a record: {error}"),
+        Err(error) => {
+            session.console.note(format!("left without a record in {}: {error}", session.home.watch().display()));
+        }
+    }
+}
+
+fn is_stop_requested(session: &Session, holding: &Holding<Real>) -> bool {
+    let (evidence, _) = session.verdict();
+    evidence.stop_requested == Some(holding.owner().generation)
+}
+
+fn asked(signal: i32, span: Span) -> u8 {
+    match (signal, span) {
+        (SIGINT, _) => exit::INTERRUPTED,
+        (SIGTERM, Span::Once) => exit::TERMINATED,
+        (SIGHUP, Span::Once) => exit::HUNG_UP,
+        _ => exit::OK,
+    }
+}

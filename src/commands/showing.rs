@@ -1,0 +1,49 @@
+//! Showing wakes, and remembering that they were shown.
+
+use std::fs::File;
+
+use super::console::Format;
+use super::context::Session;
+use crate::error::{Error, Result};
+use crate::home::names;
+use crate::settings::Settings;
+use crate::wakes::present::Patience;
+use crate::wakes::presented::{Moment, Presented};
+use crate::wakes::record::Wake;
+use crate::wakes::render;
+
+/// Prints the reason line of each wake.
+///
+/// # Errors
+/// Nobody reads: the wakes were not shown.
+pub fn reasons(session: &Session, wakes: &[Wake]) -> Result<()> {
+    match session.console.format {
+        Format::Lines => render::reason_lines(wakes).iter().try_for_each(|line| session.console.data(line)),
+        Format::Json => objects(session, wakes),
+    }
+}
+
+/// Prints each wake as a JSON object.
+///
+/// # Errors
+/// Nobody reads: the wakes were not shown.
+pub fn objects(session: &Session, wakes: &[Wake]) -> Result<()> {
+    wakes.iter().try_for_each(|wake| {
+        session.console.data(&render::json_line(wake).map_err(|error| Error::Failed(error.to_string()))?)
+    })
+}
+
+/// How long shown and batched wakes may wait.
+pub fn patience(settings: &Settings) -> Patience {
+    Patience { redeliver_after: settings.redeliver_after, batch_after: settings.batch_after }
+}
+
+/// Remembers that these wakes were shown. If that fails, they are shown again sooner, which loses nothing.
+pub fn mark_presented(session: &Session, directory: &File, wakes: &[Wake], acknowledged: u64) {
+    let world = session.world.as_ref();
+    let shown: Vec<&Wake> = wakes.iter().collect();
+    let presented = Presented::read(world, directory).after_showing(&shown, acknowledged, &Moment::of(world));
+    if let Err(error) = presented.write(world, directory, &session.home.ours(names::WAKES)) {
+        session.console.note(format!("these wakes will be shown again soon: {error}"));
+    }
+}

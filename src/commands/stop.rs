@@ -1,0 +1,87 @@
+//! `stop`: ask this home's verified watcher to leave.
+
+use std::ffi::OsStr;
+
+use serde_json::json;
+
+use super::console::Format;
+use super::context::Session;
+use crate::error::{Context, Error, Result};
+use crate::exit;
+use crate::home::names;
+use crate::liveness::leave::{self, Left};
+use crate::liveness::owner::{Owner, StopRequest};
+use crate::liveness::verdict::{OwnerEvidence, Verdict};
+use crate::storage::{self, Durability};
+use crate::world::World;
+
+/// Stops the watcher, if one runs.
+///
+/// # Errors
+/// It cannot be proven to be this home's watcher, or it is still there after everything.
+pub fn stop(session: &Session) -> Result<u8> {
+    let (evidence, verdict) = session.settled_verdict(session.settings().arm_timeout);
+    if matches!(verdict, Verdict::Stopped { .. } | Verdict::Dead { .. }) {
+        return report(session, None);
+    }
+    let OwnerEvidence::Recorded(owner, _) = &evidence.owner else {
+        return Err(Error::refused(&session.place.directory, verdict, "nothing was signalled; look with `status`"));
+    };
+    let proven = leave::prove(session.world.as_ref(), &session.place, owner, &session.here);
+    let refused = |refusal: leave::Refusal| {
+        let path = session.home.ours(names::OWNER);
+        Error::refused(path, format!("pid {} was not stopped: {refusal}", owner.pid()), "look with `status`")
+    };
+    let Some(proven) = proven.map_err(refused)? else {
+        // It ended between two looks. Whoever holds the home by now is not to be taken for nobody.
+        return match session.verdict().1 {
+            Verdict::Stopped { .. } | Verdict::Dead { .. } => report(session, None),
+            verdict => Err(Error::refused(&session.place.directory, verdict, "try again")),
+        };
+    };
+    request(session, owner)?;
+    let left = proven.make_leave(session.world.as_ref(), session.settings().stop_grace).map_err(|refusal| {
+        withdraw(session);
+        refused(refusal)
+    })?;
+    if left == Left::Killed {
+        session.console.note(format!("pid {} did not leave on being asked and was killed", owner.pid()));
+    }
+    report(session, Some(owner))
+}
+
+/// Takes back the request: the watcher stays, and if it dies one day, that is not because a person asked for it.
+fn withdraw(session: &Session) {
+    let world = session.world.as_ref();
+    let removed = world
+        .open_directory(&session.home.watch())
+        .and_then(|watch| storage::remove(world, &watch, OsStr::new(names::STOP)));
+    if let Err(error) = removed {
+        session.console.note(format!("cannot remove {}: {error}", session.home.ours(names::STOP).display()));
+    }
+}
+
+/// Writes down that a person wants this acquisition to end, so that waiting `arm`s do not replace it.
+fn request(session: &Session, owner: &Owner) -> Result<()> {
+    let world = session.world.as_ref();
+    let path = session.home.watch();
+    let watch = world.open_directory(&path).doing("open the directory", &path)?;
+    let request = StopRequest { schema: 1, generation: owner.generation, at: world.now().wall_ms };
+    let content = serde_json::to_vec(&request).map_err(|error| Error::Failed(error.to_string()))?;
+    let written = storage::replace(world, &watch, names::STOP, &content, Durability::Process);
+    if let Err(error) = written {
+        // A full disk must not keep a person from stopping a watcher. A waiting arm may then start the next one.
+        session.console.note(format!("cannot write {}: {error}", path.join(OsStr::new(names::STOP)).display()));
+    }
+    Ok(())
+}
+
+fn report(session: &Session, stopped: Option<&Owner>) -> Result<u8> {
+    let pid = stopped.map(|owner| owner.pid().get());
+    match (session.console.format, pid) {
+        (Format::Json, pid) => session.console.json(&json!({"schema": 1, "event": "stopped", "pid": pid}))?,
+        (Format::Lines, Some(pid)) => session.console.data(&format!("watcher: stopped pid={pid}"))?,
+        (Format::Lines, None) => session.console.note("no watcher runs in this home"),
+    }
+    Ok(exit::OK)
+}

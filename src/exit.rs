@@ -1,0 +1,22 @@
+//! Every exit code, once.
+
+/// Done, or nothing to do.
+pub const OK: u8 = 0;
+/// It could not be done; the reason is on stderr (for `arm`: on stdout, in its status line).
+pub const FAILED: u8 = 1;
+/// The command line, the environment or the settings cannot be understood.
+pub const USAGE: u8 = 2;
+/// `status`: no watcher runs.
+pub const NOT_RUNNING: u8 = 3;
+/// `status`: the watcher is stuck, or nobody can tell.
+pub const UNCERTAIN: u8 = 4;
+/// A lock is busy (`EX_TEMPFAIL` of sysexits.h).
+pub const BUSY: u8 = 75;
+/// The time given with `--timeout` passed without a wake (as `timeout(1)` says it).
+pub const TIMED_OUT: u8 = 124;
+/// The process was asked to leave by SIGHUP.
+pub const HUNG_UP: u8 = 128 + 1;
+/// The process was asked to leave by SIGINT.
+pub const INTERRUPTED: u8 = 128 + 2;
+/// The process was asked to leave by SIGTERM.
+pub const TERMINATED: u8 = 128 + 15;

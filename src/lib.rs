@@ -1,0 +1,49 @@
+//! fm-watch keeps exactly one watcher alive per home, tells the truth about it, and never loses a wake.
+//!
+//! # Theory of operation
+//!
+//! A *home* is a directory that one *watcher* serves. The watcher is resident: it looks for reasons to act, writes
+//! each one down as a *wake* in a durable journal, and stays. Any number of *waiters* (`arm`, `wait`) come and go; a
+//! waiter blocks until a wake is due, says so in one line and leaves.
+//!
+//! Three facts live in three files. `lock` says *alive*: a watcher lives if and only if a process holds the kernel's
+//! lock on it (and on the state directory, so that a stray `rm` cannot make two). `owner.json` says *who*, and
+//! `beat.json` says *well*. One pure function, [`liveness::identity::compare`], turns them into a verdict, and every
+//! command asks that function; none decides by itself.
+//!
+//! Nobody acts on a pid. A recorded [`liveness::identity::Identity`] is compared with what lives under its pid
+//! today; the answer is *same*, *different* or *unknown*, and unknown authorises nothing.
+//!
+//! # Map
+//!
+//! | module | its noun |
+//! |---|---|
+//! | [`home`] | every path of a home |
+//! | [`settings`] | every knob, with the origin of its value |
+//! | [`lock`] | locks as values whose drop releases them |
+//! | [`liveness`] | the singleton, its owner record, beat, identity, verdict |
+//! | [`obtain`] | starting a watcher and hearing its own word |
+//! | [`watcher`] | the loop and its sources |
+//! | [`wakes`] | the journal, presenting and acknowledging |
+//! | [`commands`] | one verb per file, thin |
+//! | [`world`], [`platform`], [`storage`] | the outside: the contract, the system, the only writer |
+
+pub mod cli;
+pub mod commands;
+pub mod environment;
+pub mod error;
+pub mod escape;
+pub mod exit;
+pub mod home;
+pub mod liveness;
+pub mod lock;
+pub mod log;
+pub mod obtain;
+pub mod platform;
+pub mod settings;
+pub mod storage;
+pub mod sync_point;
+pub mod wait_until;
+pub mod wakes;
+pub mod watcher;
+pub mod world;

@@ -1,0 +1,107 @@
+//! Gathering the evidence for a verdict, without touching anything.
+//!
+//! No lock is taken, nothing is written, nothing is created. What cannot be read becomes "unknown" in the evidence.
+
+use std::ffi::OsStr;
+use std::time::Duration;
+
+use super::beat::{self, Beat};
+use super::history;
+use super::identity::{self, Observation, Sameness, Standpoint};
+use super::owner::{self, Owner, StopRequest};
+use super::verdict::{Ending, Evidence, OwnerEvidence, Verdict, judge};
+use crate::home::{Home, names};
+use crate::lock::kernel::{self, Place, Sighting};
+use crate::storage;
+use crate::wait_until::wait_until;
+use crate::world::World;
+
+/// A verdict that a moment can change is only believed if it stands for so long.
+const SECOND_LOOK: Duration = Duration::from_millis(100);
+
+/// Looks at a home once.
+pub fn evidence<W: World>(
+    world: &W,
+    home: &Home,
+    place: &Place,
+    here: &Standpoint,
+    stuck_after: Option<Duration>,
+) -> Evidence {
+    let lock = kernel::sight(world, place);
+    let watch = world.open_directory(&home.watch()).ok();
+    let read = |name: &str, limit: usize| match &watch {
+        Some(watch) => storage::read(world, watch, OsStr::new(name), limit),
+        None => Ok(None),
+    };
+    let owner = match read(names::OWNER, owner::LIMIT) {
+        Ok(None) => OwnerEvidence::None,
+        Ok(Some(bytes)) => match Owner::parse(&bytes) {
+            Ok(owner) => {
+                let sameness = sameness_of(world, &owner, here);
+                OwnerEvidence::Recorded(Box::new(owner), sameness)
+            }
+            Err(why) => OwnerEvidence::Damaged(why),
+        },
+        Err(error) => OwnerEvidence::Damaged(error.to_string()),
+    };
+    Evidence {
+        owner,
+        beat: read(names::BEAT, beat::LIMIT).ok().flatten().as_deref().and_then(Beat::parse),
+        last_life: match (&lock, &watch) {
+            // Only of interest where nobody holds the home.
+            (Sighting::Free | Sighting::Absent, Some(watch)) => history::last(world, watch).ok().flatten(),
+            _ => None,
+        },
+        stop_requested: watch.as_ref().and_then(|watch| stop_requested(world, watch)),
+        lock,
+        now: world.now(),
+        runtime_dir: place.runtime_dir().map(ToOwned::to_owned),
+        boot_id: here.boot_id.clone(),
+        time_namespace: here.time_namespace,
+        stuck_after,
+    }
+}
+
+/// The acquisition that a person asked to stop.
+pub fn stop_requested<W: World>(world: &W, watch: &W::Node) -> Option<u64> {
+    let bytes = storage::read(world, watch, OsStr::new(names::STOP), owner::LIMIT).ok()??;
+    serde_json::from_slice::<StopRequest>(&bytes).ok().map(|request| request.generation)
+}
+
+/// Compares the recorded holder with what lives under its pid now.
+pub fn sameness_of<W: World>(world: &W, owner: &Owner, here: &Standpoint) -> Sameness {
+    let seen = match world.pin(owner.pid()) {
+        Ok(Some(process)) => world.observe(&process),
+        Ok(None) => Observation::Gone,
+        Err(error) => Observation::Unreadable(format!("pid {} cannot be examined: {error}", owner.pid())),
+    };
+    identity::compare(&owner.identity, &seen, here)
+}
+
+/// Whether a moment may change it: a whole machine that was frozen and thawed shows an old beat until the loop has had
+/// its turn, a process that is being killed lets go of its lock shortly before it is gone, and a watcher that starts shows
+/// its mark shortly after it has the lock.
+fn is_fleeting(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Stuck { .. } | Verdict::Dead { how: Ending::LetGo, .. } | Verdict::Foreign { .. })
+}
+
+/// The evidence and the verdict on it. A fleeting verdict is confirmed by a second look.
+pub fn verdict<W: World>(
+    world: &W,
+    home: &Home,
+    place: &Place,
+    here: &Standpoint,
+    stuck_after: Option<Duration>,
+) -> (Evidence, Verdict) {
+    let look = || {
+        let evidence = evidence(world, home, place, here, stuck_after);
+        let verdict = judge(&evidence);
+        (evidence, verdict)
+    };
+    let first = look();
+    if !is_fleeting(&first.1) {
+        return first;
+    }
+    let moved = wait_until(SECOND_LOOK, SECOND_LOOK / 5, || Some(look()).filter(|(_, verdict)| !is_fleeting(verdict)));
+    moved.unwrap_or(first)
+}

@@ -1,0 +1,82 @@
+//! The program: parse, dispatch, turn the outcome into an exit code.
+
+use std::mem::ManuallyDrop;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches};
+use fm_watch::cli::{Cli, Command, Config, Global};
+use fm_watch::commands::config::{Format, Origins};
+use fm_watch::commands::console::Console;
+use fm_watch::commands::context::{self, Session};
+use fm_watch::commands::guard::Mark;
+use fm_watch::commands::{ack, arm, config, drain, guard, reference, run, status, stop, wait, wake};
+use fm_watch::environment::Environment;
+use fm_watch::error::Result;
+use fm_watch::platform;
+
+fn main() -> ExitCode {
+    platform::ignore_file_size_signal();
+    platform::keep_files_private();
+    let cli = parse();
+    let console = Console::new(&cli.global);
+    match dispatch(&cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            // Whoever reads through `head` has read enough and needs no message about it.
+            if !error.is_broken_pipe() {
+                console.error(&error);
+            }
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Reads the command line. The definition behind it is large and never needed again; taking it apart would cost a guard
+/// or a hook, which run at every turn, a tenth of their time.
+fn parse() -> Cli {
+    let mut command = ManuallyDrop::new(Cli::command());
+    let parsed = command.try_get_matches_from_mut(std::env::args_os());
+    let parsed = parsed.and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
+    parsed.unwrap_or_else(|error| error.format(&mut command).exit())
+}
+
+fn dispatch(cli: &Cli) -> Result<u8> {
+    let session = || Session::open(&cli.global);
+    // What uses a home makes it; what only looks does not.
+    let prepared = || -> Result<Session> {
+        let mut session = Session::open(&cli.global)?;
+        session.prepare()?;
+        Ok(session)
+    };
+    match &cli.command {
+        Command::Run(options) => run::run(&cli.global, options),
+        Command::Arm(options) => arm::arm(session()?, options),
+        Command::Wait(options) => wait::wait(&prepared()?, options),
+        Command::Stop => stop::stop(&session()?),
+        Command::Status => status::status(&cli.global),
+        Command::Guard(options) => {
+            Ok(guard::guard(&cli.global, if options.read_only { Mark::ReadOnly } else { Mark::Write }))
+        }
+        Command::Drain(options) => drain::drain(&session()?, options),
+        Command::Ack { seq } => ack::ack(&session()?, *seq),
+        Command::Wake(options) => wake::wake(&prepared()?, options),
+        Command::Config(command) => configure(&cli.global, command),
+        Command::Completions { shell } => reference::completions(*shell),
+        Command::Man => reference::man(),
+    }
+}
+
+fn configure(global: &Global, command: &Config) -> Result<u8> {
+    let environment = Environment::of_this_process();
+    let home = context::resolve_home(global, &environment)?;
+    let overrides = context::overrides(global)?;
+    let out = &mut std::io::stdout().lock();
+    match command {
+        Config::Check => config::check(&home, &overrides, &environment, out),
+        Config::Show { origin } => {
+            let origins = if *origin { Origins::Shown } else { Origins::Hidden };
+            let format = if global.json { Format::Json } else { Format::Toml };
+            config::show(&home, &overrides, &environment, origins, format, out)
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Obtaining a watcher: use the live one, or start one and hear its own word.
+//!
+//! # Theory
+//!
+//! A start is never judged by whether a file appeared or a time passed. The child gets one end of a pipe before it
+//! exists; on it, it says in its own words what became of it: ready, lost the race to another, or failed because of a
+//! reason. The caller waits for that word, for the child's end (the pipe closes), or for the deadline, whichever is first.
+//!
+//! Replacing a watcher is the same with two words: the successor first says that it *stands by* (settings read, sources
+//! open), only then is the old one asked to leave, and the successor takes the lock the moment it is free. If it
+//! cannot stand by, the old one stays. The successor waits for the lock by itself, so it does not matter if the
+//! caller dies in between.
+
+pub mod spawn;
+pub mod word;
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use self::spawn::{Mode, Start};
+use self::word::{Silence, Word};
+use crate::commands::context::Session;
+use crate::liveness::identity::Pid;
+use crate::liveness::leave::{self, Left, Proven};
+use crate::liveness::verdict::{Evidence, OwnerEvidence, STOPPED, Verdict};
+use crate::liveness::{holding, owner::Owner};
+use crate::lock::Attempt;
+use crate::lock::kernel;
+use crate::lock::turn::Turn;
+use crate::platform;
+use crate::wait_until::wait_until;
+use crate::world::Real;
+
+/// What is true after a watcher was obtained.
+#[derive(Debug)]
+pub enum Obtained {
+    /// One was started.
+    Started {
+        /// The new watcher.
+        pid: Pid,
+        /// The one it replaced.
+        replaced: Option<Replacement>,
+    },
+    /// One was running already.
+    Healthy {
+        /// The watcher.
+        pid: Pid,
+        /// Age of its last beat.
+        beat: Duration,
+    },
+}
+
+/// A watcher that was replaced.
+#[derive(Debug)]
+pub struct Replacement {
+    /// The pid it had.
+    pub pid: Pid,
+    /// How it left.
+    pub left: Left,
+    process: Proven<platform::Pinned>,
+}
+
+impl Replacement {
+    /// Waits until the process is gone, too: it has no lock and does nothing any more, but ends a little later.
+    pub fn see_off(&self, session: &Session) {
+        if !self.process.has_ended_within(session.world.as_ref(), session.settings().stop_grace) {
+            session.console.note(format!("pid {} has let go of the home, but its process has not ended yet", self.pid));
+        }
+    }
+}
+
+impl fmt::Display for Obtained {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started { pid, .. } => write!(formatter, "watcher: started pid={pid} (beacon fresh)"),
+            Self::Healthy { pid, beat } => write!(formatter, "watcher: healthy pid={pid} (beacon {}s)", beat.as_secs()),
+        }
+    }
+}
+
+/// Whether a running, healthy watcher is good enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// Any healthy watcher will do.
+    Any,
+    /// Any healthy watcher will do; one that a person has stopped is not replaced.
+    Kept,
+    /// It must be a new one.
+    New,
+}
+
+/// How long to pause between two looks at somebody else's start. Many may be looking, and the start is to come first.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Obtains a watcher for the session's home. The error is the reason, for the line `watcher: FAILED - <reason>`.
+pub fn obtain(session: &Session, wish: Wish) -> Result<Obtained, String> {
+    let deadline = Instant::now() + session.settings().arm_timeout;
+    let mut lost_to = None;
+    // Many may lose one watcher at the same instant. Looking costs more than asking for the turn, so whoever is to
+    // replace it asks first, and the one who gets the turn is not held up by the looks of all the others.
+    let mut turn = match wish {
+        Wish::Kept => match take_turn(session, deadline) {
+            Chance::Turn(turn) => Some(turn),
+            Chance::Missed | Chance::Untold => None,
+        },
+        Wish::Any | Wish::New => None,
+    };
+    loop {
+        let (evidence, verdict) = session.settled_verdict(deadline.saturating_duration_since(Instant::now()));
+        session.console.detail(format!("{}: {verdict}", verdict.word()));
+        match (verdict, wish) {
+            (Verdict::Ok { pid, beat } | Verdict::Slow { pid, beat }, Wish::Any | Wish::Kept) => {
+                return Ok(Obtained::Healthy { pid, beat });
+            }
+            // Whoever won the race against our own start is as new as it can be.
+            (Verdict::Ok { pid, beat }, Wish::New) if lost_to == Some(pid) => {
+                return Ok(Obtained::Healthy { pid, beat });
+            }
+            (Verdict::Stopped { last: Some((pid, how)) }, Wish::Kept) if how == STOPPED => {
+                return Err(format!("pid {pid} was stopped on request, and is not replaced"));
+            }
+            (Verdict::Stopped { .. } | Verdict::Dead { .. }, _) => match start(session, deadline, turn.take())? {
+                Outcome::Started(pid) => return Ok(Obtained::Started { pid, replaced: None }),
+                Outcome::Lost(winner) => lost_to = winner,
+            },
+            (Verdict::Stuck { .. }, _)
+            | (Verdict::Ok { .. } | Verdict::Slow { .. } | Verdict::Starting { .. }, Wish::New)
+                if recorded(&evidence).is_some() =>
+            {
+                let Some(owner) = recorded(&evidence) else { continue };
+                match replace(session, owner, deadline)? {
+                    Replaced::By(pid, replaced) => {
+                        return Ok(Obtained::Started { pid, replaced: Some(replaced) });
+                    }
+                    Replaced::LostTo(winner) => lost_to = winner,
+                }
+            }
+            (verdict, _) => return Err(verdict.to_string()),
+        }
+        if Instant::now() >= deadline {
+            return Err("other starts won every race until the deadline".to_owned());
+        }
+    }
+}
+
+fn recorded(evidence: &Evidence) -> Option<&Owner> {
+    match &evidence.owner {
+        OwnerEvidence::Recorded(owner, _) => Some(owner),
+        OwnerEvidence::None | OwnerEvidence::Damaged(_) => None,
+    }
+}
+
+/// What became of asking for the turn to start a watcher.
+enum Chance {
+    /// It is ours.
+    Turn(Turn<Real>),
+    /// Somebody else had it, and a watcher holds the home now, or time is up.
+    Missed,
+    /// Turns cannot be taken here. The home's own lock decides all the same; a start may only be in vain.
+    Untold,
+}
+
+/// Waits for the turn, or for a watcher that somebody else has started meanwhile.
+fn take_turn(session: &Session, deadline: Instant) -> Chance {
+    let world = session.world.as_ref();
+    let ask = || match Turn::try_take(world, &session.home) {
+        Ok(Attempt::Taken(turn)) => Some(Chance::Turn(turn)),
+        Ok(Attempt::Busy) => kernel::is_marked(world, &session.place).then_some(Chance::Missed),
+        Err(error) => {
+            session.console.note(format!("starting without taking turns: {error}"));
+            Some(Chance::Untold)
+        }
+    };
+    let left = deadline.saturating_duration_since(Instant::now());
+    wait_until(left, PAUSE, ask).unwrap_or(Chance::Missed)
+}
+
+enum Outcome {
+    Started(Pid),
+    Lost(Option<Pid>),
+}
+
+fn start(session: &Session, deadline: Instant, turn: Option<Turn<Real>>) -> Result<Outcome, String> {
+    // A person may have removed parts of the home since.
+    holding::prepare(session.world.as_ref(), &session.home, &session.place).map_err(|error| error.to_string())?;
+    let _turn = match turn {
+        Some(turn) => Some(turn),
+        None => match take_turn(session, deadline) {
+            Chance::Turn(turn) => Some(turn),
+            Chance::Missed => return Ok(Outcome::Lost(None)),
+            Chance::Untold => None,
+        },
+    };
+    // Whoever had the turn before may have started one meanwhile.
+    if !matches!(session.verdict().1, Verdict::Stopped { .. } | Verdict::Dead { .. }) {
+        return Ok(Outcome::Lost(None));
+    }
+    let start = Start::spawn(session, &Mode::AtOnce)?;
+    match start.next_word(deadline)? {
+        Word::Ready { pid, .. } => ready(pid).map(Outcome::Started),
+        Word::Lost { pid } => Ok(Outcome::Lost(pid.and_then(Pid::new))),
+        Word::Failed { reason } => Err(reason),
+        Word::Standby { .. } => Err("the new watcher stands by although nobody asked it to".to_owned()),
+    }
+}
+
+fn ready(pid: u32) -> Result<Pid, String> {
+    Pid::new(pid).ok_or_else(|| format!("the new watcher says that it is pid {pid}"))
+}
+
+enum Replaced {
+    By(Pid, Replacement),
+    LostTo(Option<Pid>),
+}
+
+fn replace(session: &Session, owner: &Owner, deadline: Instant) -> Result<Replaced, String> {
+    let world = session.world.as_ref();
+    let old = owner.pid();
+    let sure = leave::prove(world, &session.place, owner, &session.here);
+    let Some(proven) = sure.map_err(|refusal| format!("pid {old} is not replaced: {refusal}"))? else {
+        return Ok(Replaced::LostTo(None));
+    };
+    let grace = session.settings().stop_grace;
+    // The successor gives up by itself if the lock never becomes free.
+    let patience = grace + deadline.saturating_duration_since(Instant::now());
+    let successor = Start::spawn(session, &Mode::Standby(patience))?;
+    match successor.next_word(deadline)? {
+        Word::Standby { .. } => {}
+        Word::Failed { reason } => return Err(format!("pid {old} stays, because its successor failed: {reason}")),
+        Word::Lost { pid } => return Ok(Replaced::LostTo(pid.and_then(Pid::new))),
+        Word::Ready { pid, .. } => {
+            let replacement = Replacement { pid: old, left: Left::Already, process: proven };
+            return Ok(Replaced::By(ready(pid)?, replacement));
+        }
+    }
+    let not_replaced = |refusal: leave::Refusal| format!("pid {old} is not replaced: {refusal}");
+    let mut left = proven.ask(world).map_err(not_replaced)?;
+    // Its successor knows first: the lock is free a moment before the process is gone.
+    let mut answer = successor.next(Instant::now() + grace);
+    if matches!(answer, Err(Silence::DeadlinePassed)) {
+        left = proven.insist(world).map_err(not_replaced)?;
+        answer = successor.next(Instant::now() + session.settings().arm_timeout);
+    }
+    match answer {
+        Ok(Word::Ready { pid, .. }) => Ok(Replaced::By(ready(pid)?, Replacement { pid: old, left, process: proven })),
+        Ok(Word::Lost { pid }) => Ok(Replaced::LostTo(pid.and_then(Pid::new))),
+        // Nobody watches now, so nothing is given up: the next round starts another one.
+        Ok(Word::Failed { reason }) => {
+            session.console.note(format!("pid {old} has left, but its successor failed: {reason}"));
+            Ok(Replaced::LostTo(None))
+        }
+        Ok(Word::Standby { .. }) => Err("the successor stands by although the lock is free".to_owned()),
+        Err(silence) => {
+            session.console.note(format!("pid {old} has left, but {}", successor.in_words(&silence)));
+            Ok(Replaced::LostTo(None))
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Starting a watcher that is nobody's descendant.
+//!
+//! Own session, orphaned at once, working directory `/`, standard streams to nowhere (errors to the log), no inherited
+//! descriptor but the word's, an environment from the allow-list, and the home in explicit flags, so that `ps`
+//! shows which home it serves and no inherited variable can point it at another one.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::word::{Listener, Silence, Word};
+use crate::commands::context::Session;
+use crate::home::names;
+use crate::platform;
+use crate::storage;
+use crate::world::World;
+
+/// When the new watcher takes the home.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// At once.
+    AtOnce,
+    /// When its holder leaves, if that happens within this time.
+    Standby(Duration),
+}
+
+/// A start under way.
+#[derive(Debug)]
+pub struct Start {
+    listener: Listener,
+    log: PathBuf,
+}
+
+impl Start {
+    /// Starts a watcher process for the session's home.
+    ///
+    /// # Errors
+    /// The reason why no process could be started.
+    pub fn spawn(session: &Session, mode: &Mode) -> Result<Self, String> {
+        let (listener, writer) = Listener::new().map_err(|error| format!("cannot make a pipe: {error}"))?;
+        let number = std::os::fd::AsRawFd::as_raw_fd(&writer);
+        let command = command(session, mode, number)?;
+        let program = command.get_program().to_owned();
+        platform::spawn_detached(command, &writer)
+            .map_err(|error| format!("cannot start {}: {error}", program.display()))?;
+        Ok(Self { listener, log: session.home.ours(names::LOG_DIRECTORY).join(names::LOG) })
+    }
+
+    /// Waits for the next word.
+    ///
+    /// # Errors
+    /// What came instead.
+    pub fn next(&self, deadline: Instant) -> Result<Word, Silence> {
+        self.listener.next(deadline)
+    }
+
+    /// Waits for the next word.
+    ///
+    /// # Errors
+    /// That none came, as a reason for people.
+    pub fn next_word(&self, deadline: Instant) -> Result<Word, String> {
+        self.next(deadline).map_err(|silence| self.in_words(&silence))
+    }
+
+    /// What came instead of a word, for people.
+    pub fn in_words(&self, silence: &Silence) -> String {
+        match silence {
+            Silence::Ended => format!("the new watcher ended without a word; see {}", self.log.display()),
+            Silence::DeadlinePassed => {
+                format!("the new watcher has not said a word by the deadline; see {}", self.log.display())
+            }
+            Silence::Broken(error) => format!("the new watcher cannot be understood: {error}"),
+        }
+    }
+}
+
+fn command(session: &Session, mode: &Mode, word_descriptor: i32) -> Result<Command, String> {
+    let mut command = Command::new(program()?);
+    command.arg0("fm-watch").args(session.home.flags()).arg("run");
+    if let Mode::Standby(patience) = mode {
+        command.arg("--standby").arg(humantime::format_duration(*patience).to_string().replace(' ', ""));
+    }
+    command.arg("--word-fd").arg(word_descriptor.to_string());
+    for flag in session.loaded.explicit_flags() {
+        command.arg(flag);
+    }
+    command
+        .env_clear()
+        .envs(session.environment.for_child(&session.settings().pass))
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log(session).map_or_else(Stdio::null, Stdio::from));
+    Ok(command)
+}
+
+/// This program; if it was replaced on disk, the one that took its place.
+fn program() -> Result<PathBuf, String> {
+    const SELF: &str = "/proc/self/exe";
+    let path = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+    if path.exists() {
+        return Ok(path);
+    }
+    let successor = path.to_str().and_then(|text| text.strip_suffix(" (deleted)")).map(PathBuf::from);
+    Ok(successor.filter(|path| path.exists()).unwrap_or_else(|| OsString::from(SELF).into()))
+}
+
+fn log(session: &Session) -> Option<std::fs::File> {
+    let directory = session.world.open_directory(&session.home.ours(names::LOG_DIRECTORY)).ok()?;
+    storage::open_to_append(session.world.as_ref(), &directory, OsStr::new(names::LOG)).ok().map(|(log, _)| log)
+}

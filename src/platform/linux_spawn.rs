@@ -1,0 +1,156 @@
+//! Starting processes on Linux without leaking anything into them.
+//!
+//! Every child is started here. All descriptors beyond the standard three are marked close-on-exec between fork and
+//! exec, also those that a careless parent of ours left open, so no child can keep a caller's pipe or a lock alive.
+//!
+//! A *detached* child is forked twice with a new session in between: it is nobody's descendant, so a harness that
+//! kills process groups, sessions or trees cannot reach it. A *group* child leads its own process group, which is
+//! killed as a whole while the leader is still unreaped, so the group's number cannot have been given away.
+
+// Work between fork and exec is only possible through the unsafe hook of the standard library.
+#![allow(unsafe_code)]
+// It is also the one door to new processes.
+#![allow(clippy::disallowed_methods)]
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use super::linux::{Pinned, pin_reported, wait_for_exit};
+
+/// What became of a detached start.
+#[derive(Debug)]
+pub struct Detached;
+
+/// Starts a command that is nobody's descendant: own session, orphaned at once, and of all open descriptors only
+/// the standard streams as set in `command` and `inherit` under its own number.
+///
+/// # Errors
+/// The reason why the program could not be executed, as of the last fork.
+pub fn spawn_detached(mut command: Command, inherit: &OwnedFd) -> io::Result<Detached> {
+    let kept = inherit.as_raw_fd();
+    // SAFETY: between fork and exec only async-signal-safe calls are made: signal, close_range, fcntl, setsid, fork, _exit.
+    unsafe {
+        command.pre_exec(move || {
+            become_child()?;
+            if libc::fcntl(kept, libc::F_SETFD, 0) == -1 || libc::setsid() == -1 {
+                return Err(io::Error::last_os_error());
+            }
+            match libc::fork() {
+                -1 => Err(io::Error::last_os_error()),
+                0 => Ok(()),
+                _ => libc::_exit(0),
+            }
+        });
+    }
+    // This child is the one in the middle. It ends at once, and the standard library's own pipe has told by then
+    // whether its child could execute the program.
+    command.spawn()?.wait()?;
+    Ok(Detached)
+}
+
+/// Takes over a pipe that this process was started with, by its number, and keeps it from its own children.
+///
+/// # Errors
+/// A number that is not an open pipe. It must be called at most once per number, before the process opens anything.
+pub fn adopt_pipe(number: i32) -> io::Result<std::fs::File> {
+    use rustix::fs::FileType;
+    use std::os::fd::{BorrowedFd, FromRawFd};
+    if number <= 2 {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    }
+    // SAFETY: the number is only looked at; if it is not open, fstat says so.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    let facts = rustix::fs::fstat(borrowed)?;
+    if FileType::from_raw_mode(facts.st_mode) != FileType::Fifo {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a pipe"));
+    }
+    rustix::io::fcntl_setfd(borrowed, rustix::io::FdFlags::CLOEXEC)?;
+    // SAFETY: the descriptor is open, came to this process with its start, and nothing else in it knows the number.
+    Ok(unsafe { std::fs::File::from_raw_fd(number) })
+}
+
+/// A running child that leads a process group of its own.
+#[derive(Debug)]
+pub struct GroupChild {
+    child: Child,
+    leader: Option<Pinned>,
+}
+
+/// Starts a command as the leader of a new process group.
+pub fn spawn_group(mut command: Command) -> io::Result<GroupChild> {
+    command.process_group(0);
+    // SAFETY: signal and close_range are async-signal-safe, and nothing else happens between fork and exec.
+    unsafe {
+        command.pre_exec(become_child);
+    }
+    let child = command.spawn()?;
+    // Pinned before anyone can reap it, so the number is still its own. Without pidfds the exit is found by asking.
+    let leader = pin_reported(child.id()).unwrap_or(None);
+    Ok(GroupChild { child, leader })
+}
+
+impl GroupChild {
+    /// The child itself, to take its pipes from.
+    pub fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// Waits for the leader to end, without reaping it. Says whether it has.
+    pub fn wait_for_exit(&mut self, at_most: Duration) -> io::Result<bool> {
+        match &self.leader {
+            Some(leader) => wait_for_exit(leader, at_most),
+            None => Err(io::Error::other("this kernel has no pidfd to wait on")),
+        }
+    }
+
+    /// Kills what is left of the group, then reaps the leader.
+    pub fn kill_group_and_reap(mut self) -> io::Result<ExitStatus> {
+        if let Some(group) = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+            // The leader is unreaped, so the number is still its group's. An empty group is an error of no interest.
+            let _nobody_left = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+        self.child.wait()
+    }
+}
+
+/// Makes a write beyond the limit of a file's size fail like any other, instead of killing this process.
+pub fn ignore_file_size_signal() {
+    // SAFETY: ignoring a signal installs no handler.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
+}
+
+/// The umask that this process was started with, which its children get back.
+static UMASK: OnceLock<libc::mode_t> = OnceLock::new();
+
+/// Makes everything that this process creates its owner's alone, whatever umask it was started with: a stricter one
+/// would lock the owner out, a laxer one let others in.
+pub fn keep_files_private() {
+    // SAFETY: umask only sets a number of this process.
+    let before = unsafe { libc::umask(0o077) };
+    let _known_already = UMASK.set(before);
+}
+
+/// What is undone of this process's own ways in a child, and which descriptors it does not get.
+fn become_child() -> io::Result<()> {
+    // SAFETY: the default action is not a handler; between fork and exec both calls are async-signal-safe.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_DFL);
+        if let Some(&before) = UMASK.get() {
+            libc::umask(before);
+        }
+    }
+    mark_all_close_on_exec()
+}
+
+fn mark_all_close_on_exec() -> io::Result<()> {
+    const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
+    // SAFETY: the call takes three integers and touches no memory of ours.
+    let answer = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,0 +1,26 @@
+//! The operating system, one whole file for each, behind one small contract.
+//!
+//! This is the only home of `unsafe` and of signals. What a platform must offer is what this module
+//! re-exports: clocks, the kernel lock's visible mark and beat, a pinned process, and the spawning of children
+//! that leak nothing. A platform without a faithful answer does not compile rather than guess.
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+mod linux_spawn;
+
+#[cfg(all(target_os = "linux", feature = "sync-points"))]
+pub use linux::kill_self;
+#[cfg(target_os = "linux")]
+pub use linux::{
+    Pinned, boot_id, effective_uid, host_name, is_marked, is_readable_within, lock_taker, make_fifo, monotonic, nonce,
+    observe, own_standpoint, pin, pin_reported, publish_beat, published_beat, raise_mark, ring, signal,
+    trusted_file_system, wait_for_exit,
+};
+#[cfg(target_os = "linux")]
+pub use linux_spawn::{
+    Detached, GroupChild, adopt_pipe, ignore_file_size_signal, keep_files_private, spawn_detached, spawn_group,
+};
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("fm-watch runs on Linux so far; another platform is one more file beside src/platform/linux.rs");

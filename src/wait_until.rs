@@ -1,0 +1,19 @@
+//! The one helper that may sleep.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Looks until something is there or the deadline has passed, pausing between looks.
+///
+/// It looks at least once, and once more after the deadline, so a slow machine does not turn "there" into "not there".
+#[allow(clippy::disallowed_methods)]
+pub fn wait_until<T>(deadline: Duration, pause: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return Some(found);
+        }
+        let left = deadline.checked_sub(start.elapsed())?;
+        thread::sleep(pause.min(left));
+    }
+}

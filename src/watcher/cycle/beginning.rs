@@ -1,0 +1,162 @@
+//! What the loop begins with: the markers, brought up to date, and what each source needs to know.
+
+use std::ffi::OsString;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use super::Span;
+use crate::commands::context::Session;
+use crate::commands::showing::patience;
+use crate::error::{Context, Result};
+use crate::home::names;
+use crate::liveness::holding::Holding;
+use crate::settings::{Patterns, Settings};
+use crate::storage;
+use crate::wakes::present::{self, View};
+use crate::wakes::presented::{self, Presented};
+use crate::wakes::read_all;
+use crate::wakes::record::{Mark, Wake};
+use crate::watcher::checks::CheckRules;
+use crate::watcher::degradations::{Degradations, Part};
+use crate::watcher::inbox::{self, Inbox};
+use crate::watcher::message::Message;
+use crate::watcher::notifiers::Notifiers;
+use crate::watcher::pane_tracker::PaneTracker;
+use crate::watcher::panes::PaneRules;
+use crate::watcher::regular_file::Signature;
+use crate::watcher::seen::{Origin, Seen};
+use crate::world::{Real, World};
+
+/// The markers: the checkpoint, brought up to date by the journal. And what a `--once` life has to tell first: wakes
+/// that were recorded and that nobody was told of, because the one who recorded them died before it could.
+pub(super) fn recall(
+    session: &Session,
+    span: Span,
+    holding: &Holding<Real>,
+    degradations: &mut Degradations,
+) -> Result<(Seen, Vec<Wake>)> {
+    let world = session.world.as_ref();
+    let (mut seen, origin) = Seen::load(world, holding.watch());
+    if let Origin::Damaged(why) = origin {
+        degradations.set(Part::Checkpoint, Err(why));
+    }
+    let path = session.home.ours(names::WAKES);
+    let directory = world.open_directory(&path).doing("open", &path)?;
+    let contents = read_all(world, &directory, &path)?;
+    for damage in &contents.damage {
+        tracing::error!("{damage}");
+    }
+    if seen.through_seq > contents.last_seq {
+        // The journal was moved away, or restored from a copy. What it has from now on is not known yet.
+        tracing::warn!("seen.json knows of wakes up to {}, the journal up to {}", seen.through_seq, contents.last_seq);
+        seen.through_seq = contents.last_seq;
+    }
+    for wake in &contents.wakes {
+        if wake.seq > seen.through_seq {
+            clear_drop_in(session, wake);
+        }
+        seen.apply(wake);
+    }
+    let untold = match span {
+        Span::Resident => Vec::new(),
+        Span::Once => {
+            let presented = Presented::read(world, &directory);
+            let view = View {
+                presented: &presented,
+                presented_at_start: presented.through(),
+                moment: &presented::Moment::of(world),
+                patience: patience(session.settings()),
+            };
+            let pending = present::pending(&contents.wakes, contents.acknowledged);
+            present::due(&pending, &view).into_iter().cloned().collect()
+        }
+    };
+    Ok((seen, untold))
+}
+
+pub(super) fn reporter<T: 'static>(
+    sender: &Sender<Message>,
+    wrap: fn(T) -> Message,
+) -> impl Fn(T) + Clone + Send + 'static {
+    let sender = sender.clone();
+    move |report| {
+        // The loop has ended; nobody needs to know any more.
+        let _unheard = sender.send(wrap(report));
+    }
+}
+
+pub(super) fn notifiers(session: &Session, settings: &Settings, sender: &Sender<Message>) -> Result<Notifiers> {
+    Notifiers::start(settings, &session.home, &children(session, settings), reporter(sender, Message::Notified))
+        .doing("start a thread for", session.home.state())
+}
+
+/// What children see: the allow-list, and this home by name.
+pub(super) fn children(session: &Session, settings: &Settings) -> Vec<(String, OsString)> {
+    let mut environment = session.environment.for_child(&settings.pass);
+    environment.push(("FM_HOME".to_owned(), session.home.root().into()));
+    environment.push(("FM_STATE_OVERRIDE".to_owned(), session.home.state().into()));
+    environment
+}
+
+pub(super) fn check_rules(session: &Session, settings: &Settings) -> CheckRules {
+    CheckRules {
+        interval: settings.check_interval,
+        timeout: settings.check_timeout,
+        at_most: settings.checks_at_once,
+        output_cap: 64 * 1024,
+        state: session.home.state().to_owned(),
+        working_directory: session.home.root().to_owned(),
+        environment: children(session, settings),
+    }
+}
+
+/// Removes the temporary files of writers that were killed.
+pub(super) fn sweep_leftovers(session: &Session, holding: &Holding<Real>) {
+    let world = session.world.as_ref();
+    let wakes = world.open_directory(&session.home.ours(names::WAKES));
+    for directory in std::iter::once(holding.watch()).chain(wakes.as_ref().ok()) {
+        if let Err(error) = storage::sweep(world, directory) {
+            tracing::debug!("cannot sweep {}: {error}", session.home.watch().display());
+        }
+    }
+}
+
+/// Sets aside what scripts began to write into the inbox and never finished.
+pub(super) fn set_abandoned_aside(session: &Session) {
+    let path = session.home.ours(names::INBOX);
+    let world = session.world.as_ref();
+    let renamed = world.open_directory(&path).and_then(|directory| inbox::set_abandoned_aside(world, &directory));
+    match renamed {
+        Ok(0) => {}
+        Ok(count) => tracing::warn!("{count} files in {} were begun and never finished", path.display()),
+        Err(error) => tracing::debug!("cannot clear {}: {error}", path.display()),
+    }
+}
+
+/// Removes a drop-in whose wake is in the journal already: its watcher died before it could.
+pub(super) fn clear_drop_in(session: &Session, wake: &Wake) {
+    let Some(Mark::Inbox { name, inode, size, mtime_ns }) = &wake.mark else { return };
+    let recorded = Signature { size: *size, mtime_ns: *mtime_ns, inode: *inode };
+    let path = session.home.ours(names::INBOX);
+    let world = session.world.as_ref();
+    let cleared = world
+        .open_directory(&path)
+        .and_then(|directory| Inbox::default().remove_recorded(world, &directory, name, recorded));
+    if let Err(error) = cleared {
+        tracing::warn!("cannot remove {name} from {}: {error}", path.display());
+    }
+}
+
+pub(super) fn tracker(settings: &Settings, patterns: &Patterns) -> PaneTracker {
+    PaneTracker::new(patterns.busy.clone(), usize::try_from(settings.context_max).unwrap_or(usize::MAX))
+}
+
+pub(super) fn pane_rules(session: &Session, settings: &Settings) -> PaneRules {
+    /// tmux answers within milliseconds; one that does not is stopped.
+    const DEADLINE: Duration = Duration::from_secs(10);
+    PaneRules {
+        deadline: DEADLINE,
+        working_directory: session.home.root().to_owned(),
+        environment: children(session, settings),
+    }
+}

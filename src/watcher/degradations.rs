@@ -1,0 +1,69 @@
+//! What works only in a slower or poorer way at present, in words, for `status`.
+
+use std::collections::BTreeMap;
+
+/// What can be impaired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// File events.
+    Events,
+    /// `beat.json`.
+    Beacon,
+    /// The journal.
+    Journal,
+    /// `seen.json`.
+    Checkpoint,
+    /// The settings, after a HUP.
+    Settings,
+    /// The state directory.
+    Scan,
+    /// Names of signal files.
+    Names,
+    /// Panes.
+    Panes,
+    /// The inbox.
+    Inbox,
+    /// A program of `[[notify]]`.
+    Notify,
+}
+
+/// The impaired parts. A change is logged once.
+#[derive(Debug, Default)]
+pub struct Degradations {
+    parts: BTreeMap<Part, String>,
+}
+
+/// Whether something changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It did: observers should hear of it soon.
+    Changed,
+    /// It did not.
+    Same,
+}
+
+impl Degradations {
+    /// Says how a part fares now.
+    pub fn set(&mut self, part: Part, state: Result<(), String>) -> Change {
+        match state {
+            Ok(()) => match self.parts.remove(&part) {
+                Some(_) => {
+                    tracing::info!("{part:?} works again");
+                    Change::Changed
+                }
+                None => Change::Same,
+            },
+            Err(why) if self.parts.get(&part) == Some(&why) => Change::Same,
+            Err(why) => {
+                tracing::warn!("{why}");
+                self.parts.insert(part, why);
+                Change::Changed
+            }
+        }
+    }
+
+    /// All of them, in words.
+    pub fn in_words(&self) -> Vec<String> {
+        self.parts.values().cloned().collect()
+    }
+}

@@ -1,0 +1,43 @@
+//! Everything that can happen to the loop, as one type: it has one ear.
+
+use super::check_result::CheckResult;
+use super::events::Event;
+use super::panes::PaneCapture;
+use super::recorder::Report;
+
+/// One thing that happened.
+#[derive(Debug)]
+pub enum Message {
+    /// A file changed.
+    Event(Event),
+    /// A check has ended.
+    Check(CheckResult),
+    /// The panes were read.
+    Panes(PaneCapture),
+    /// The recorder is done with a request.
+    Recorder(Report),
+    /// `beat.json` could not be written, or can be again.
+    Beacon(Result<(), String>),
+    /// A program of `[[notify]]` was told, or could not be.
+    Notified(Result<(), String>),
+    /// A signal came, by its number.
+    Signal(i32),
+}
+
+impl From<Event> for Message {
+    fn from(event: Event) -> Self {
+        Self::Event(event)
+    }
+}
+
+impl From<CheckResult> for Message {
+    fn from(result: CheckResult) -> Self {
+        Self::Check(result)
+    }
+}
+
+impl From<PaneCapture> for Message {
+    fn from(capture: PaneCapture) -> Self {
+        Self::Panes(capture)
+    }
+}

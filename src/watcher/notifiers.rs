@@ -1,0 +1,149 @@
+//! Programs that are told about wakes, each in a thread of its own, so that a slow one delays nobody.
+//!
+//! While a program runs, new wakes for it gather and go out together when it is done. It fails open: what a program
+//! could not be told is in the journal all the same.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::bounded_run::{self, Ending, Plan};
+use crate::home::Home;
+use crate::settings::{Notify, Settings, check_program};
+use crate::wait_until::wait_until;
+use crate::wakes::record::{Delivery, Wake};
+use crate::wakes::render;
+
+/// The most wakes that wait for one program; of more, the oldest are in the journal only.
+const AT_MOST: usize = 1000;
+/// How much of a program's complaints is reported, in bytes.
+const COMPLAINT_LIMIT: usize = 1024;
+/// How long leaving waits for programs that were killed.
+const STOP_WITHIN: Duration = Duration::from_secs(1);
+
+/// All programs of the settings.
+#[derive(Debug)]
+pub struct Notifiers {
+    programs: Vec<(Notify, Sender<Vec<Wake>>)>,
+    threads: Vec<JoinHandle<()>>,
+    cancelled: Arc<AtomicBool>,
+}
+
+/// One program, and all that it needs to run.
+struct Program {
+    argv: Vec<String>,
+    timeout: Duration,
+    home: PathBuf,
+    environment: Vec<(String, OsString)>,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl Notifiers {
+    /// Starts a thread for each program. `report` hears how each run went.
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub fn start(
+        settings: &Settings,
+        home: &Home,
+        environment: &[(String, OsString)],
+        report: impl Fn(Result<(), String>) + Clone + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let mut all = Self { programs: Vec::new(), threads: Vec::new(), cancelled: Arc::default() };
+        for notify in &settings.notify {
+            let (sender, batches) = channel();
+            let program = Program {
+                argv: notify.exec.clone(),
+                timeout: settings.timeout_of(notify),
+                home: home.root().to_owned(),
+                environment: environment.to_vec(),
+                cancelled: Arc::clone(&all.cancelled),
+            };
+            let report = report.clone();
+            let thread = std::thread::Builder::new().name("notifier".to_owned()).spawn(move || {
+                while let Some(wakes) = next_batch(&batches) {
+                    let name = notifier_name(&program.argv);
+                    report(program.tell(&wakes).map_err(|why| format!("notifier {name}: {why}")));
+                }
+            })?;
+            all.threads.push(thread);
+            all.programs.push((notify.clone(), sender));
+        }
+        Ok(all)
+    }
+
+    /// Hands over what was recorded.
+    pub fn tell(&self, wakes: &[Wake]) {
+        for (program, sender) in &self.programs {
+            let wanted = |wake: &&Wake| wake.delivery != Delivery::Never && program.wants(&wake.kind);
+            let batch: Vec<Wake> = wakes.iter().filter(wanted).cloned().collect();
+            if !batch.is_empty() && sender.send(batch).is_err() {
+                tracing::error!("a notifier has ended");
+            }
+        }
+    }
+
+    /// Kills what runs.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Release);
+    }
+
+    /// Kills what runs, and waits a moment for the killed to be reaped.
+    pub fn stop(&mut self) {
+        self.programs.clear();
+        self.cancel();
+        let all_ended = || self.threads.iter().all(JoinHandle::is_finished).then_some(());
+        // Whoever cannot be killed now is left to the kernel.
+        let _some_may_be_left = wait_until(STOP_WITHIN, Duration::from_millis(5), all_ended);
+    }
+}
+
+impl Drop for Notifiers {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
+impl Program {
+    fn tell(&self, wakes: &[Wake]) -> Result<(), String> {
+        let (name, arguments) = self.argv.split_first().ok_or("no program is named")?;
+        check_program(name.as_ref()).map_err(|error| error.to_string())?;
+        let all: Vec<&Wake> = wakes.iter().collect();
+        let document = render::batch_document(&self.home.to_string_lossy(), &all).map_err(|error| error.to_string())?;
+        let mut command = Command::new(name);
+        command.args(arguments).env_clear().envs(self.environment.iter().cloned()).current_dir(&self.home);
+        let plan = Plan {
+            command,
+            input: document.into_bytes(),
+            deadline: self.timeout,
+            stdout_limit: 0,
+            stderr_limit: COMPLAINT_LIMIT,
+        };
+        let outcome = bounded_run::run(plan, &self.cancelled).map_err(|error| error.to_string())?;
+        let complaint = String::from_utf8_lossy(&outcome.stderr).trim().to_owned();
+        match outcome.ending {
+            Ending::Exited(0) | Ending::Cancelled => Ok(()),
+            Ending::Exited(code) => Err(format!("exit code {code}: {complaint}")),
+            Ending::Signalled => Err(format!("ended by a signal: {complaint}")),
+            Ending::TimedOut => Err(format!("killed after {:?}", self.timeout)),
+        }
+    }
+}
+
+fn notifier_name(argv: &[String]) -> &str {
+    argv.first().map_or("without a program", String::as_str)
+}
+
+/// Everything that waits; `None` when no more will come.
+fn next_batch(batches: &Receiver<Vec<Wake>>) -> Option<Vec<Wake>> {
+    let mut wakes = batches.recv().ok()?;
+    wakes.extend(batches.try_iter().flatten());
+    let surplus = wakes.len().saturating_sub(AT_MOST);
+    wakes.drain(..surplus);
+    Some(wakes)
+}

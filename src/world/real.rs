@@ -1,0 +1,196 @@
+//! The real world: system calls, and nothing decided.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, TryLockError};
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+
+use super::{Claim, Facts, Kind, LockTaker, Now, Open, Signal, World};
+use crate::liveness::identity::{Observation, Pid};
+use crate::platform;
+
+/// The operating system itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Real;
+
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+impl World for Real {
+    type Node = File;
+    type Process = platform::Pinned;
+
+    fn open_directory(&self, path: &Path) -> io::Result<File> {
+        Ok(rustix::fs::open(path, DIRECTORY, Mode::empty())?.into())
+    }
+
+    fn open_directory_at(&self, directory: &File, name: &OsStr) -> io::Result<File> {
+        Ok(rustix::fs::openat(directory, name, DIRECTORY, Mode::empty())?.into())
+    }
+
+    fn make_directory(&self, directory: &File, name: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::mkdirat(directory, name, Mode::RWXU)?)
+    }
+
+    fn open(&self, directory: &File, name: &OsStr, how: Open) -> io::Result<File> {
+        let flags = match how {
+            Open::Read => OFlags::RDONLY,
+            Open::Lock => OFlags::RDWR | OFlags::CREATE,
+            Open::Append => OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE,
+            Open::CreateNew => OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL,
+        };
+        // A FIFO at the path must not hang us, and a terminal must not become ours.
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        Ok(rustix::fs::openat(directory, name, flags, Mode::RUSR | Mode::WUSR)?.into())
+    }
+
+    fn facts(&self, node: &File) -> io::Result<Facts> {
+        Ok(facts_from(&rustix::fs::fstat(node)?))
+    }
+
+    fn facts_at(&self, directory: &File, name: &OsStr) -> io::Result<Facts> {
+        Ok(facts_from(&rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?))
+    }
+
+    fn facts_of_path(&self, path: &Path) -> io::Result<Facts> {
+        Ok(facts_from(&rustix::fs::lstat(path)?))
+    }
+
+    fn names(&self, directory: &File) -> io::Result<Vec<OsString>> {
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(directory)? {
+            let name = entry?.file_name().to_bytes().to_vec();
+            if name != b"." && name != b".." {
+                names.push(OsString::from_vec(name));
+            }
+        }
+        Ok(names)
+    }
+
+    fn read_at(&self, node: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        retry_interrupted(|| node.read_at(buffer, offset))
+    }
+
+    fn append(&self, node: &File, bytes: &[u8]) -> io::Result<usize> {
+        retry_interrupted(|| Ok(rustix::io::write(node, bytes)?))
+    }
+
+    fn sync_data(&self, node: &File) -> io::Result<()> {
+        node.sync_data()
+    }
+
+    fn sync_all(&self, node: &File) -> io::Result<()> {
+        node.sync_all()
+    }
+
+    fn rename(&self, directory: &File, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::renameat(directory, from, directory, to)?)
+    }
+
+    fn unlink(&self, directory: &File, name: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(directory, name, AtFlags::empty())?)
+    }
+
+    fn trusted_file_system(&self, node: &File) -> io::Result<Result<&'static str, String>> {
+        platform::trusted_file_system(node)
+    }
+
+    fn try_lock(&self, node: &File) -> io::Result<Claim> {
+        loop {
+            return match node.try_lock() {
+                Ok(()) => Ok(Claim::Taken),
+                Err(TryLockError::WouldBlock) => Ok(Claim::Busy),
+                Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(TryLockError::Error(error)) => Err(error),
+            };
+        }
+    }
+
+    fn raise_mark(&self, node: &File) -> io::Result<()> {
+        platform::raise_mark(node)
+    }
+
+    fn is_marked(&self, node: &File) -> io::Result<bool> {
+        platform::is_marked(node)
+    }
+
+    fn publish_beat(&self, node: &File, at: Duration) -> io::Result<()> {
+        platform::publish_beat(node, at)
+    }
+
+    fn published_beat(&self, node: &File) -> io::Result<Option<Duration>> {
+        platform::published_beat(node)
+    }
+
+    fn lock_taker(&self, node: &File) -> io::Result<LockTaker> {
+        platform::lock_taker(node)
+    }
+
+    fn now(&self) -> Now {
+        Now { wall_ms: jiff::Timestamp::now().as_millisecond(), monotonic: platform::monotonic() }
+    }
+
+    fn boot_id(&self) -> Option<String> {
+        platform::boot_id()
+    }
+
+    fn nonce(&self) -> io::Result<[u8; 16]> {
+        platform::nonce()
+    }
+
+    fn own_pid(&self) -> u32 {
+        std::process::id()
+    }
+
+    fn pin(&self, pid: Pid) -> io::Result<Option<platform::Pinned>> {
+        platform::pin(pid)
+    }
+
+    fn observe(&self, process: &platform::Pinned) -> Observation {
+        platform::observe(process)
+    }
+
+    fn signal(&self, process: &platform::Pinned, signal: Signal) -> io::Result<bool> {
+        platform::signal(process, signal)
+    }
+
+    fn wait_for_exit(&self, process: &platform::Pinned, at_most: Duration) -> io::Result<bool> {
+        platform::wait_for_exit(process, at_most)
+    }
+}
+
+fn retry_interrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
+// The widths and signs of these fields differ between systems; the values fit ours on all of them.
+#[allow(clippy::cast_sign_loss, clippy::cast_possible_wrap, clippy::unnecessary_cast, clippy::useless_conversion)]
+fn facts_from(stat: &Stat) -> Facts {
+    let kind = match FileType::from_raw_mode(stat.st_mode as rustix::fs::RawMode) {
+        FileType::RegularFile => Kind::File,
+        FileType::Directory => Kind::Directory,
+        FileType::Symlink => Kind::Link,
+        FileType::Fifo => Kind::Fifo,
+        FileType::Socket => Kind::Socket,
+        _ => Kind::Other,
+    };
+    Facts {
+        kind,
+        device: stat.st_dev as u64,
+        inode: stat.st_ino as u64,
+        size: stat.st_size as u64,
+        mtime_ns: (stat.st_mtime as i64).saturating_mul(1_000_000_000).saturating_add(stat.st_mtime_nsec as i64),
+        links: stat.st_nlink as u64,
+        uid: stat.st_uid,
+        mode: u32::from(stat.st_mode) & 0o7777,
+    }
+}

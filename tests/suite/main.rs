@@ -1,0 +1,61 @@
+//! The real program in hermetic homes: its races, its crashes, its answers.
+//!
+//! One binary, run by libtest-mimic, so that a test which lacks a privilege it needs counts as *ignored*, with the
+//! reason in its line, and never as passed. Filters, `--test-threads` and `--list` work as they do in libtest.
+//!
+//! Each safety test has a twin that takes the protection away and asserts that the violation is then seen. Twins that
+//! need a named protection of the program (`FM_WATCH_WITHOUT`) exist only with the feature `sync-points`.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    missing_docs,
+    unreachable_pub
+)]
+
+#[macro_use]
+mod support;
+
+/// Declares the modules of tests and gathers their cases.
+macro_rules! suite {
+    ($($module:ident,)+) => {
+        $(mod $module;)+
+        fn all() -> Vec<libtest_mimic::Trial> {
+            let mut all = Vec::new();
+            $(all.extend($module::cases());)+
+            all
+        }
+    };
+}
+
+suite! {
+    arm,
+    attacks,
+    beat,
+    checks,
+    commands,
+    delivery,
+    eviction,
+    files,
+    identity,
+    panes,
+    settings,
+    signals,
+    singleton,
+    sources,
+    storm,
+    support_works,
+    wakes,
+}
+
+/// Most tests wait for other processes, so more of them run at a time than there are processors.
+const THREADS: usize = 6;
+
+fn main() -> std::process::ExitCode {
+    let mut arguments = libtest_mimic::Arguments::from_args();
+    arguments.test_threads.get_or_insert(THREADS);
+    libtest_mimic::run(&arguments, all()).exit_code()
+}
