@@ -29,7 +29,7 @@ use crate::lock::kernel;
 use crate::lock::turn::Turn;
 use crate::platform;
 use crate::wait_until::wait_until;
-use crate::world::Real;
+use crate::world::{Real, World};
 
 /// What is true after a watcher was obtained.
 #[derive(Debug)]
@@ -92,6 +92,9 @@ pub enum Wish {
 /// How long to pause between two looks at somebody else's start. Many may be looking, and the start is to come first.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// How long one start may keep the others waiting.
+const TURN_TAKES: Duration = Duration::from_secs(2);
+
 /// Obtains a watcher for the session's home. The error is the reason, for the line `watcher: FAILED - <reason>`.
 pub fn obtain(session: &Session, wish: Wish) -> Result<Obtained, String> {
     let deadline = Instant::now() + session.settings().arm_timeout;
@@ -99,11 +102,11 @@ pub fn obtain(session: &Session, wish: Wish) -> Result<Obtained, String> {
     // Many may lose one watcher at the same instant. Looking costs more than asking for the turn, so whoever is to
     // replace it asks first, and the one who gets the turn is not held up by the looks of all the others.
     let mut turn = match wish {
-        Wish::Kept => match take_turn(session, deadline) {
+        Wish::Kept if !is_removed(session) => match take_turn(session, deadline) {
             Chance::Turn(turn) => Some(turn),
             Chance::Missed | Chance::Untold => None,
         },
-        Wish::Any | Wish::New => None,
+        Wish::Kept | Wish::Any | Wish::New => None,
     };
     loop {
         let (evidence, verdict) = session.settled_verdict(deadline.saturating_duration_since(Instant::now()));
@@ -118,6 +121,9 @@ pub fn obtain(session: &Session, wish: Wish) -> Result<Obtained, String> {
             }
             (Verdict::Stopped { last: Some((pid, how)) }, Wish::Kept) if how == STOPPED => {
                 return Err(format!("pid {pid} was stopped on request, and is not replaced"));
+            }
+            (_, Wish::Kept) if is_removed(session) => {
+                return Err(format!("{} was removed; it is not made again", session.home.state().display()));
             }
             (Verdict::Stopped { .. } | Verdict::Dead { .. }, _) => match start(session, deadline, turn.take())? {
                 Outcome::Started(pid) => return Ok(Obtained::Started { pid, replaced: None }),
@@ -143,6 +149,12 @@ pub fn obtain(session: &Session, wish: Wish) -> Result<Obtained, String> {
     }
 }
 
+/// Whether a person has removed the home under whoever was waiting in it.
+fn is_removed(session: &Session) -> bool {
+    let state = session.world.facts_of_path(session.home.state());
+    state.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+}
+
 fn recorded(evidence: &Evidence) -> Option<&Owner> {
     match &evidence.owner {
         OwnerEvidence::Recorded(owner, _) => Some(owner),
@@ -154,9 +166,9 @@ fn recorded(evidence: &Evidence) -> Option<&Owner> {
 enum Chance {
     /// It is ours.
     Turn(Turn<Real>),
-    /// Somebody else had it, and a watcher holds the home now, or time is up.
+    /// Somebody else had it, and a watcher holds the home now.
     Missed,
-    /// Turns cannot be taken here. The home's own lock decides all the same; a start may only be in vain.
+    /// Turns cannot be taken here, or somebody keeps one for too long. The home's own lock decides all the same; a start may only be in vain.
     Untold,
 }
 
@@ -172,7 +184,8 @@ fn take_turn(session: &Session, deadline: Instant) -> Chance {
         }
     };
     let left = deadline.saturating_duration_since(Instant::now());
-    wait_until(left, PAUSE, ask).unwrap_or(Chance::Missed)
+    // A starter that was stopped, say, keeps its turn and must not keep everybody from starting.
+    wait_until(left.min(TURN_TAKES), PAUSE, ask).unwrap_or(Chance::Untold)
 }
 
 enum Outcome {

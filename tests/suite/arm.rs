@@ -23,6 +23,7 @@ cases! {
     the_watcher_survives_the_end_of_its_callers_session,
     a_killed_watcher_is_replaced_under_a_waiting_arm,
     a_stopped_watcher_is_not_replaced_under_a_waiting_arm,
+    a_home_that_was_removed_is_not_made_again_under_a_waiting_arm,
     a_waiter_that_cannot_pin_the_watcher_does_not_spin,
     a_restart_replaces_the_watcher_of_this_home_only,
     a_restart_keeps_the_old_watcher_if_the_successor_cannot_stand_by,
@@ -186,6 +187,19 @@ fn a_stopped_watcher_is_not_replaced_under_a_waiting_arm() {
     let answer = arm.finish(SOON).expect_code(1);
     assert!(format!("{}{}", answer.stdout, answer.stderr).contains("stopped on request"), "{answer:?}");
     assert_eq!((home.verdict().as_str(), home.pid()), ("stopped", Some(watcher)));
+}
+
+fn a_home_that_was_removed_is_not_made_again_under_a_waiting_arm() {
+    let home = TestHome::new();
+    let (arm, watcher) = waiting_arm(&home);
+    // Renamed first: nobody can put anything into a directory that is being removed.
+    let aside = home.scratch().join("aside");
+    std::fs::rename(home.state(), &aside).unwrap();
+    std::fs::remove_dir_all(&aside).unwrap();
+    let answer = arm.finish(SOON).expect_code(1);
+    assert!(answer.stdout.contains("was removed"), "{answer:?}");
+    wait_for_end(watcher, "the watcher of the removed home");
+    assert!(!home.state().exists(), "a home that a person removed stays removed");
 }
 
 fn a_waiter_that_cannot_pin_the_watcher_does_not_spin() -> Result<(), Skip> {
