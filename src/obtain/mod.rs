@@ -168,7 +168,8 @@ enum Chance {
     Turn(Turn<Real>),
     /// Somebody else had it, and a watcher holds the home now.
     Missed,
-    /// Turns cannot be taken here, or somebody keeps one for too long. The home's own lock decides all the same; a start may only be in vain.
+    /// Turns cannot be taken here, or somebody keeps one for too long. The home's own lock decides all the same; a start
+    /// may only be in vain.
     Untold,
 }
 
