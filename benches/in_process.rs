@@ -18,7 +18,7 @@ use std::time::Instant;
 use fm_watch::home::{Home, names};
 use fm_watch::liveness::holding;
 use fm_watch::lock::Attempt;
-use fm_watch::lock::kernel::{KernelLock, Place};
+use fm_watch::lock::home_lock::{HomeLock, Place};
 use fm_watch::wakes::journal::{Journal, Limits};
 use fm_watch::wakes::record::{Delivery, Draft, Kind};
 use fm_watch::world::{Real, World};
@@ -46,7 +46,7 @@ fn main() {
 fn measure_lock(world: &Arc<Real>, place: &Place, rounds: usize) -> Vec<u128> {
     let acquire_and_release = || {
         let began = Instant::now();
-        let attempt = KernelLock::try_take(world, place).expect("the lock can be examined");
+        let attempt = HomeLock::try_take(world, place).expect("the lock can be examined");
         assert!(matches!(attempt, Attempt::Taken(_)), "the lock is free");
         drop(attempt);
         began.elapsed().as_nanos()

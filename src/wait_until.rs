@@ -17,3 +17,9 @@ pub fn wait_until<T>(deadline: Duration, pause: Duration, mut look: impl FnMut()
         thread::sleep(pause.min(left));
     }
 }
+
+/// Lets others go on for a moment. Only a world pauses, between two looks of a protocol that counts its own time.
+#[allow(clippy::disallowed_methods)]
+pub fn pause(at_most: Duration) {
+    thread::sleep(at_most);
+}

@@ -13,7 +13,7 @@ use crate::liveness::holding;
 use crate::liveness::identity::Standpoint;
 use crate::liveness::observe;
 use crate::liveness::verdict::{Evidence, Verdict};
-use crate::lock::kernel::Place;
+use crate::lock::home_lock::Place;
 use crate::platform;
 use crate::settings::{Loaded, Overrides, Settings};
 use crate::storage;

@@ -19,7 +19,7 @@ use crate::liveness::holding::{self, Holding, Rhythm};
 use crate::liveness::identity::Pid;
 use crate::liveness::observe;
 use crate::liveness::verdict::{STOPPED, Verdict};
-use crate::lock::Attempt;
+use crate::lock::{Attempt, Somebody};
 use crate::log::{self, Log};
 use crate::obtain::word::{Speaker, Word};
 use crate::settings::Patterns;
@@ -120,7 +120,7 @@ fn take(session: &Session) -> Result<Option<Holding<Real>>> {
     let rhythm = Rhythm { poll: settings.poll, stuck_after: settings.stuck_after(), history_max: settings.history_max };
     match Holding::acquire(&session.world, &session.home, &session.place, rhythm)? {
         Attempt::Taken(holding) => Ok(Some(holding)),
-        Attempt::Busy => Ok(None),
+        Attempt::Busy(Somebody) => Ok(None),
     }
 }
 

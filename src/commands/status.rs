@@ -13,7 +13,7 @@ use crate::exit;
 use crate::liveness::identity::Pid;
 use crate::liveness::owner::Owner;
 use crate::liveness::verdict::{Evidence, OwnerEvidence, Verdict, age};
-use crate::lock::kernel::Sighting;
+use crate::lock::home_lock::Sighting;
 use crate::settings::Settings;
 
 /// Prints the verdict. Of a home that cannot even be looked at, the verdict is that nobody can tell.

@@ -21,7 +21,7 @@ use crate::home::names;
 use crate::liveness::bells::Bell;
 use crate::liveness::identity::Pid;
 use crate::liveness::waiters::Lease;
-use crate::lock::kernel::{self, Sighting};
+use crate::lock::home_lock::{self, Sighting};
 use crate::obtain::{Obtained, Wish, obtain};
 use crate::platform;
 use crate::wait_until::wait_until;
@@ -164,7 +164,7 @@ impl<'a> Waiting<'a> {
 
     /// Whether a watcher holds the home whose end will be noticed.
     fn is_watched(&self) -> bool {
-        let sighting = kernel::sight(self.session.world.as_ref(), &self.session.place);
+        let sighting = home_lock::sight(self.session.world.as_ref(), &self.session.place);
         self.watched.is_some() && matches!(sighting, Sighting::Marked { .. })
     }
 

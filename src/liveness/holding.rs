@@ -27,8 +27,8 @@ use super::observe;
 use super::owner::{self, Departure, Owner};
 use crate::error::{Context, Error, Result};
 use crate::home::{Home, names};
-use crate::lock::Attempt;
-use crate::lock::kernel::{self, KernelLock, Lost, Place};
+use crate::lock::home_lock::{self, HomeLock, Lost, Place};
+use crate::lock::{Attempt, Somebody};
 use crate::storage::{self, Durability};
 use crate::sync_point::{is_protected, reach};
 use crate::world::{Facts, Kind, World};
@@ -47,7 +47,7 @@ pub struct Rhythm {
 /// The held home.
 pub struct Holding<W: World> {
     world: Arc<W>,
-    lock: KernelLock<W>,
+    lock: HomeLock<W>,
     watch: W::Node,
     watch_path: std::path::PathBuf,
     history_max: u64,
@@ -116,14 +116,14 @@ impl<W: World> Holding<W> {
     ///
     /// # Errors
     /// Everything that makes it unsafe or impossible to hold this home; nothing has been announced then.
-    pub fn acquire(world: &Arc<W>, home: &Home, place: &Place, rhythm: Rhythm) -> Result<Attempt<Self>> {
-        let lock = match KernelLock::try_take(world, place)? {
+    pub fn acquire(world: &Arc<W>, home: &Home, place: &Place, rhythm: Rhythm) -> Result<Attempt<Self, Somebody>> {
+        let lock = match HomeLock::try_take(world, place)? {
             Attempt::Taken(lock) => lock,
-            Attempt::Busy => return Ok(Attempt::Busy),
+            Attempt::Busy(Somebody) => return Ok(Attempt::Busy(Somebody)),
         };
         let watch_path = home.watch();
         let watch = world.open_directory(&watch_path).doing("open the directory", &watch_path)?;
-        kernel::check_private(&watch_path, &world.facts(&watch).doing("examine", &watch_path)?)?;
+        home_lock::check_private(&watch_path, &world.facts(&watch).doing("examine", &watch_path)?)?;
         let predecessor = read_owner(world.as_ref(), &watch);
         if let Some(predecessor) = &predecessor {
             check_same_host(place, home, predecessor)?;
@@ -456,14 +456,14 @@ pub fn prepare<W: World>(world: &W, home: &Home, place: &Place) -> Result<()> {
         return Err(Error::refused(home.state(), "is a symbolic link, which could be led elsewhere at any time", next));
     }
     let state = world.open_directory(home.state()).doing("open the directory", home.state())?;
-    kernel::check_private(home.state(), &world.facts(&state).doing("examine", home.state())?)?;
+    home_lock::check_private(home.state(), &world.facts(&state).doing("examine", home.state())?)?;
     make_directory(world, &state, names::WATCH).doing("make the directory", home.watch())?;
     let watch = world.open_directory(&home.watch()).doing("open the directory", home.watch())?;
-    kernel::check_private(&home.watch(), &world.facts(&watch).doing("examine", home.watch())?)?;
+    home_lock::check_private(&home.watch(), &world.facts(&watch).doing("examine", home.watch())?)?;
     for name in [names::WAKES, names::INBOX, names::WAITERS, names::LOG_DIRECTORY] {
         make_directory(world, &watch, name).doing("make the directory", home.ours(name))?;
     }
-    kernel::prepare(place)
+    home_lock::prepare(place)
 }
 
 fn make_directory<W: World>(world: &W, parent: &W::Node, name: &str) -> io::Result<()> {

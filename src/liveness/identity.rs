@@ -119,6 +119,10 @@ pub enum Proof {
     PidfdInode,
     /// Start tick and executable agree, which is enough to report and to ask, not to kill.
     StartAndExecutable,
+    /// The kernel names this process as the one who took the lock in question.
+    LockTaker,
+    /// The start time agrees, for a protocol that records nothing more.
+    Start,
 }
 
 /// Why they are not.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::identity::{self, Observation, Sameness, Standpoint};
 use super::owner::Owner;
-use crate::lock::kernel::{self, Place};
+use crate::lock::home_lock::{self, Place};
 use crate::sync_point::{is_protected, reach};
 use crate::wait_until::wait_until;
 use crate::world::{LockTaker, Signal, World};
@@ -92,7 +92,7 @@ fn prove_by_lock<W: World>(world: &W, place: &Place, owner: &Owner) -> Result<()
     // The kernel hands out its table in pieces, and an entry can slip through while others come and go. So one sight of
     // it is proof, and one miss is none.
     const LOOK_FOR: Duration = Duration::from_millis(100);
-    let seen = wait_until(LOOK_FOR, LOOK_FOR / 20, || match kernel::taker(world, place) {
+    let seen = wait_until(LOOK_FOR, LOOK_FOR / 20, || match home_lock::taker(world, place) {
         Ok(LockTaker::NotSeen) => None,
         answer => Some(answer),
     });

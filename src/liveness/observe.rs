@@ -11,7 +11,7 @@ use super::identity::{self, Observation, Sameness, Standpoint};
 use super::owner::{self, Owner, StopRequest};
 use super::verdict::{Ending, Evidence, OwnerEvidence, Verdict, judge};
 use crate::home::{Home, names};
-use crate::lock::kernel::{self, Place, Sighting};
+use crate::lock::home_lock::{self, Place, Sighting};
 use crate::storage;
 use crate::wait_until::wait_until;
 use crate::world::World;
@@ -27,7 +27,7 @@ pub fn evidence<W: World>(
     here: &Standpoint,
     stuck_after: Option<Duration>,
 ) -> Evidence {
-    let lock = kernel::sight(world, place);
+    let lock = home_lock::sight(world, place);
     let watch = world.open_directory(&home.watch()).ok();
     let read = |name: &str, limit: usize| match &watch {
         Some(watch) => storage::read(world, watch, OsStr::new(name), limit),

@@ -32,7 +32,7 @@ use super::beat::Beat;
 use super::history::Life;
 use super::identity::{Difference, Pid, Sameness};
 use super::owner::Owner;
-use crate::lock::kernel::Sighting;
+use crate::lock::home_lock::Sighting;
 use crate::world::Now;
 
 /// What was seen of a home, at one instant.

@@ -1,16 +1,160 @@
 //! Locks as values: taking one gives a value, dropping the value releases it.
 //!
-//! "Busy" and "broken" can never be confused: busy is an answer ([`Attempt::Busy`]), everything else that is not
-//! "taken" is an error.
+//! # Theory
+//!
+//! The home's own authority is [`home_lock`]. Beside it stands a family of five kinds of lock, because people share
+//! files with programs that speak other protocols: [`kernel`] (what flock(1) takes), [`soft`] (the marker file of the
+//! Python package filelock), [`owner_link`] (the symbolic link of firstmate's shell scripts), [`pidfile`] and
+//! [`socket`] (a daemon that claims an address). They have one shape, [`Lock`]: try, try until a deadline, and a
+//! [`Guard`] whose drop releases.
+//!
+//! "Busy" and "broken" can never be confused: busy is an answer ([`Attempt::Busy`]) and carries what is known of the
+//! holder; everything else that is not "taken" is an error. A lock whose holder's life nobody can judge is busy.
+//!
+//! Only the kernel kind ends with its holder by itself. The others leave a record that somebody must judge later; each
+//! module says when a record may be taken over, and what its protocol cannot promise.
 
+pub mod any;
+pub mod holder;
+pub mod home_lock;
 pub mod kernel;
+pub mod spot;
 pub mod turn;
+
+use std::fmt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::error::Result;
+use crate::wait_until;
+pub use holder::Holder;
 
 /// The answer to an attempt that does not wait.
 #[derive(Debug)]
-pub enum Attempt<L> {
+pub enum Attempt<L, H = Holder> {
     /// The lock is held for as long as the value lives.
     Taken(L),
     /// Somebody else holds it.
-    Busy,
+    Busy(H),
+}
+
+impl<L, H> Attempt<L, H> {
+    /// The same answer with another value for what was taken.
+    pub fn map<M>(self, wrap: impl FnOnce(L) -> M) -> Attempt<M, H> {
+        match self {
+            Self::Taken(lock) => Attempt::Taken(wrap(lock)),
+            Self::Busy(holder) => Attempt::Busy(holder),
+        }
+    }
+}
+
+/// The holder of a lock of the home, of whom nothing is asked here: its own record tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Somebody;
+
+/// A lock at a path, not held. One value is one contender: some protocols remember between two attempts what they saw.
+pub trait Lock {
+    /// What a success gives.
+    type Guard: Guard;
+
+    /// The path that people know it by.
+    fn path(&self) -> &Path;
+
+    /// Takes it if it is free, without waiting for any other process to do anything, and asks nothing about a holder.
+    ///
+    /// # Errors
+    /// Everything that is neither "taken" nor "busy". Nothing at the path has changed then.
+    fn attempt(&mut self) -> Result<Attempt<Self::Guard, Somebody>>;
+
+    /// What is known of the holder now. Takes nothing, changes nothing; a holder that has just let go is unknown.
+    fn holder(&self) -> Holder;
+
+    /// Takes it if it is free, or says who has it.
+    ///
+    /// # Errors
+    /// Those of [`Lock::attempt`].
+    fn try_acquire(&mut self) -> Result<Attempt<Self::Guard>> {
+        self.acquire(Duration::ZERO)
+    }
+
+    /// Tries until it is taken or this much time has passed, then says who has it.
+    ///
+    /// # Errors
+    /// Those of [`Lock::attempt`], at once.
+    fn acquire(&mut self, at_most: Duration) -> Result<Attempt<Self::Guard>> {
+        let (began, mut pace) = (Instant::now(), Pace::default());
+        loop {
+            if let Attempt::Taken(guard) = self.attempt()? {
+                return Ok(Attempt::Taken(guard));
+            }
+            let left = at_most.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                return Ok(Attempt::Busy(self.holder()));
+            }
+            wait_until::pause(pace.next().min(left));
+        }
+    }
+}
+
+/// A held lock. Dropping it releases it; a failure to do so is then only seen by who takes it next.
+pub trait Guard: fmt::Debug {
+    /// The path that people know it by.
+    fn path(&self) -> &Path;
+
+    /// Whether the path still names what this guard holds. A person can remove the file of a held lock, and some
+    /// peers break locks by age.
+    ///
+    /// # Errors
+    /// Those of the system, which prove nothing.
+    fn check(&self) -> Result<Result<(), Loss>>;
+
+    /// Releases it and says whether that worked.
+    ///
+    /// # Errors
+    /// Those of the system. What is left at the path is then stale as soon as this process has ended.
+    fn release(self) -> Result<()>;
+}
+
+/// How a lock was lost while it was held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// Nothing is at its path any more.
+    Removed,
+    /// Something else is at its path.
+    Replaced,
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Removed => "was removed while it was held",
+            Self::Replaced => "was replaced while it was held",
+        })
+    }
+}
+
+/// How long a contender lets others go on before it looks again: little at first, then ever longer, and never in step
+/// with others.
+#[derive(Debug)]
+struct Pace {
+    next: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { next: Self::FIRST }
+    }
+}
+
+impl Pace {
+    const FIRST: Duration = Duration::from_micros(500);
+    const LONGEST: Duration = Duration::from_millis(20);
+
+    fn next(&mut self) -> Duration {
+        let pause = self.next;
+        self.next = (pause * 2).min(Self::LONGEST);
+        // Between half and all of it. Contenders that started together would otherwise look together for ever.
+        let dice = u32::from(std::process::id().to_le_bytes()[0]) + pause.subsec_micros();
+        pause / 2 + pause / 512 * (dice % 256)
+    }
 }

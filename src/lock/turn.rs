@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 
-use super::Attempt;
+use super::{Attempt, Somebody};
 use crate::error::{Context, Result};
 use crate::home::{Home, names};
 use crate::world::{Claim, Open, World};
@@ -23,13 +23,13 @@ impl<W: World> Turn<W> {
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn try_take(world: &W, home: &Home) -> Result<Attempt<Self>> {
+    pub fn try_take(world: &W, home: &Home) -> Result<Attempt<Self, Somebody>> {
         let path = home.ours(names::START);
         let watch = world.open_directory(&home.watch()).doing("open the directory", home.watch())?;
         let file = world.open(&watch, OsStr::new(names::START), Open::Lock).doing("open", &path)?;
         Ok(match world.try_lock(&file).doing("lock", &path)? {
             Claim::Taken => Attempt::Taken(Self { _file: file }),
-            Claim::Busy => Attempt::Busy,
+            Claim::Busy => Attempt::Busy(Somebody),
         })
     }
 }

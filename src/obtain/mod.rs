@@ -24,9 +24,9 @@ use crate::liveness::identity::Pid;
 use crate::liveness::leave::{self, Left, Proven};
 use crate::liveness::verdict::{Evidence, OwnerEvidence, STOPPED, Verdict};
 use crate::liveness::{holding, owner::Owner};
-use crate::lock::Attempt;
-use crate::lock::kernel;
+use crate::lock::home_lock;
 use crate::lock::turn::Turn;
+use crate::lock::{Attempt, Somebody};
 use crate::platform;
 use crate::wait_until::wait_until;
 use crate::world::{Real, World};
@@ -178,7 +178,7 @@ fn take_turn(session: &Session, deadline: Instant) -> Chance {
     let world = session.world.as_ref();
     let ask = || match Turn::try_take(world, &session.home) {
         Ok(Attempt::Taken(turn)) => Some(Chance::Turn(turn)),
-        Ok(Attempt::Busy) => kernel::is_marked(world, &session.place).then_some(Chance::Missed),
+        Ok(Attempt::Busy(Somebody)) => home_lock::is_marked(world, &session.place).then_some(Chance::Missed),
         Err(error) => {
             session.console.note(format!("starting without taking turns: {error}"));
             Some(Chance::Untold)

@@ -232,6 +232,67 @@ pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
+/// The machine's name as the kernel stores it.
+pub fn host_name_bytes() -> Vec<u8> {
+    rustix::system::uname().nodename().to_bytes().to_vec()
+}
+
+/// Whether a process of this number exists, also one that has ended and waits to be reaped, or that we may not signal.
+pub fn exists(pid: u32) -> io::Result<bool> {
+    let number = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    let Some(number) = number else { return Err(io::Error::from(io::ErrorKind::InvalidInput)) };
+    match rustix::process::test_kill_process(number) {
+        Ok(()) | Err(Errno::PERM) => Ok(true),
+        Err(Errno::SRCH) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The start of a process in clock ticks since boot.
+pub fn start_ticks(pid: u32) -> Option<u64> {
+    start_ticks_in(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The numbers in `/proc`.
+pub fn processes() -> io::Result<Vec<u32>> {
+    let numbers =
+        fs::read_dir("/proc")?.map(|entry| Ok(entry?.file_name().to_str().and_then(|name| name.parse().ok())));
+    numbers.filter_map(Result::transpose).collect()
+}
+
+/// The last number in the line `NSpid:` of a process (Linux 4.1).
+pub fn innermost_pid(pid: u32) -> Option<u32> {
+    let status = fs::read(format!("/proc/{pid}/status")).ok()?;
+    // The kernel ends a line with LF only. A process names itself in the first one, where it could forge other ends.
+    let line = status.split(|&byte| byte == b'\n').find(|line| line.starts_with(b"NSpid:"))?;
+    std::str::from_utf8(line).ok()?.split_ascii_whitespace().next_back()?.parse().ok()
+}
+
+/// Whether this process's clocks count from the same zero as everybody's: in a time namespace with an offset the kernel
+/// shifts the start times that are read there (Linux 5.6).
+pub fn has_common_start_times() -> bool {
+    // TIME_NS_INIT_INO of linux/proc_ns.h: the first time namespace's inode is fixed.
+    const FIRST: u64 = 0xEFFF_FFFA;
+    let inode = |name: &str| fs::metadata(format!("/proc/self/ns/{name}")).map(|file| file.ino());
+    match inode("time") {
+        // A kernel without time namespaces.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+        Err(_) => false,
+        Ok(FIRST) => true,
+        // The offsets that can be read are those of our children's namespace, which need not be ours.
+        Ok(ours) if inode("time_for_children").ok() != Some(ours) => false,
+        Ok(_) => fs::read_to_string("/proc/self/timens_offsets").is_ok_and(|offsets| has_no_boot_offset(&offsets)),
+    }
+}
+
+/// The clock goes by its name since Linux 5.8, and by its number before.
+fn has_no_boot_offset(offsets: &str) -> bool {
+    offsets.lines().any(|line| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        matches!(words.as_slice(), ["boottime" | "7", "0", "0"])
+    })
+}
+
 /// The user this process acts as.
 pub fn effective_uid() -> u32 {
     static UID: OnceLock<u32> = OnceLock::new();

@@ -7,9 +7,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::liveness::identity::{Observation, Pid};
+use crate::liveness::identity::{Observation, Pid, Standpoint};
 use crate::platform::Pinned;
-use crate::world::{Claim, Facts, LockTaker, Now, Open, Real, Signal, World};
+use crate::world::{Claim, Exchange, Facts, LockTaker, Now, Open, Real, Signal, World};
 
 /// Delegates to [`Real`], except for what a test wants to fail.
 #[derive(Debug)]
@@ -115,6 +115,27 @@ impl World for Faulty {
     fn rename(&self, directory: &File, from: &OsStr, to: &OsStr) -> io::Result<()> {
         Real.rename(directory, from, to)
     }
+    fn link(&self, directory: &File, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        Real.link(directory, from, to)
+    }
+    fn exchange(&self, directory: &File, one: &OsStr, other: &OsStr) -> io::Result<Exchange> {
+        Real.exchange(directory, one, other)
+    }
+    fn symlink(&self, directory: &File, target: &OsStr, name: &OsStr) -> io::Result<()> {
+        Real.symlink(directory, target, name)
+    }
+    fn read_link(&self, directory: &File, name: &OsStr) -> io::Result<OsString> {
+        Real.read_link(directory, name)
+    }
+    fn overwrite(&self, node: &File, bytes: &[u8]) -> io::Result<()> {
+        Real.overwrite(node, bytes)
+    }
+    fn set_mode(&self, node: &File, mode: u32) -> io::Result<()> {
+        Real.set_mode(node, mode)
+    }
+    fn remove_directory(&self, directory: &File, name: &OsStr) -> io::Result<()> {
+        Real.remove_directory(directory, name)
+    }
     fn unlink(&self, directory: &File, name: &OsStr) -> io::Result<()> {
         Real.unlink(directory, name)
     }
@@ -150,6 +171,30 @@ impl World for Faulty {
     }
     fn own_pid(&self) -> u32 {
         Real.own_pid()
+    }
+    fn exists(&self, pid: u32) -> io::Result<bool> {
+        Real.exists(pid)
+    }
+    fn start_ticks(&self, pid: u32) -> Option<u64> {
+        Real.start_ticks(pid)
+    }
+    fn processes(&self) -> io::Result<Vec<u32>> {
+        Real.processes()
+    }
+    fn innermost_pid(&self, pid: u32) -> Option<u32> {
+        Real.innermost_pid(pid)
+    }
+    fn standpoint(&self) -> Standpoint {
+        Real.standpoint()
+    }
+    fn host_name(&self) -> Vec<u8> {
+        Real.host_name()
+    }
+    fn has_common_start_times(&self) -> bool {
+        Real.has_common_start_times()
+    }
+    fn pause(&self, at_most: Duration) {
+        Real.pause(at_most);
     }
     fn pin(&self, pid: Pid) -> io::Result<Option<Pinned>> {
         Real.pin(pid)

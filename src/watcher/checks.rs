@@ -375,8 +375,17 @@ mod tests {
 
     #[test]
     fn only_our_own_and_roots_scripts_are_trusted() {
-        let facts =
-            |uid, mode| Facts { kind: Kind::File, device: 1, inode: 1, size: 1, mtime_ns: 0, links: 1, uid, mode };
+        let facts = |uid, mode| Facts {
+            kind: Kind::File,
+            device: 1,
+            inode: 1,
+            size: 1,
+            mtime_ns: 0,
+            ctime_ns: 0,
+            links: 1,
+            uid,
+            mode,
+        };
         assert_eq!(refusal(&facts(1000, 0o755), 1000), None);
         assert_eq!(refusal(&facts(0, 0o644), 1000), None);
         assert!(refusal(&facts(1001, 0o644), 1000).unwrap().contains("user 1001"));

@@ -13,6 +13,7 @@
 mod real;
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -20,7 +21,8 @@ use std::time::Duration;
 pub use real::Real;
 use serde::{Deserialize, Serialize};
 
-use crate::liveness::identity::{Observation, Pid};
+use crate::liveness::identity::{Observation, Pid, Standpoint};
+use crate::sync_point;
 
 /// How a file is opened. No variant truncates, and none follows a symbolic link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +35,9 @@ pub enum Open {
     Append,
     /// A new file (mode 0600) that must not exist yet, for writing.
     CreateNew,
+    /// A name of any kind, neither for reading nor for writing: as long as the node lives, its inode number cannot be
+    /// given to another file. Works without permission to read, and on a symbolic link or a socket as well.
+    Pin,
 }
 
 /// What kind of thing a name stands for.
@@ -65,6 +70,8 @@ pub struct Facts {
     pub size: u64,
     /// Time of last modification, in nanoseconds since 1970.
     pub mtime_ns: i64,
+    /// Time of the last change of the inode, in nanoseconds since 1970. Nobody can set it.
+    pub ctime_ns: i64,
     /// Number of names.
     pub links: u64,
     /// Owner.
@@ -108,11 +115,11 @@ pub enum Signal {
 }
 
 /// The outside, as the protocols see it.
-pub trait World: Send + Sync + 'static {
+pub trait World: fmt::Debug + Send + Sync + 'static {
     /// An open file or directory. Dropping it closes it and thereby releases the locks taken through it.
-    type Node: Send + Sync + 'static;
+    type Node: fmt::Debug + Send + Sync + 'static;
     /// A process, pinned: it keeps naming the same process after that one died and its pid was given away.
-    type Process: Send + Sync + 'static;
+    type Process: fmt::Debug + Send + Sync + 'static;
 
     /// Opens a directory by path. Links are followed on the way, not in the last component.
     fn open_directory(&self, path: &Path) -> io::Result<Self::Node>;
@@ -140,6 +147,20 @@ pub trait World: Send + Sync + 'static {
     fn sync_all(&self, node: &Self::Node) -> io::Result<()>;
     /// Renames within a directory, replacing what had the new name.
     fn rename(&self, directory: &Self::Node, from: &OsStr, to: &OsStr) -> io::Result<()>;
+    /// Gives a file a second name within a directory; an existing name is never replaced (`AlreadyExists`).
+    fn link(&self, directory: &Self::Node, from: &OsStr, to: &OsStr) -> io::Result<()>;
+    /// Swaps two existing names within a directory in one step.
+    fn exchange(&self, directory: &Self::Node, one: &OsStr, other: &OsStr) -> io::Result<Exchange>;
+    /// Makes a symbolic link; an existing name is never replaced (`AlreadyExists`).
+    fn symlink(&self, directory: &Self::Node, target: &OsStr, name: &OsStr) -> io::Result<()>;
+    /// Where a symbolic link points.
+    fn read_link(&self, directory: &Self::Node, name: &OsStr) -> io::Result<OsString>;
+    /// Puts these bytes in place of a file's content. The file is never empty on the way.
+    fn overwrite(&self, node: &Self::Node, bytes: &[u8]) -> io::Result<()>;
+    /// Sets the permission bits of a file.
+    fn set_mode(&self, node: &Self::Node, mode: u32) -> io::Result<()>;
+    /// Removes an empty directory.
+    fn remove_directory(&self, directory: &Self::Node, name: &OsStr) -> io::Result<()>;
     /// Removes a name that is not a directory.
     fn unlink(&self, directory: &Self::Node, name: &OsStr) -> io::Result<()>;
     /// The name of the file system a node lives on, when its locks were measured and hold.
@@ -167,6 +188,23 @@ pub trait World: Send + Sync + 'static {
     /// This process's own pid.
     fn own_pid(&self) -> u32;
 
+    /// Whether a process of this number exists, in whatever state: what `kill(pid, 0)` tells, and all that protocols
+    /// which record a bare number can know. Errors prove nothing.
+    fn exists(&self, pid: u32) -> io::Result<bool>;
+    /// The start of a process in clock ticks since boot, if it can be read.
+    fn start_ticks(&self, pid: u32) -> Option<u64>;
+    /// The numbers of all processes that can be seen.
+    fn processes(&self) -> io::Result<Vec<u32>>;
+    /// The number of a process in its own, innermost pid namespace.
+    fn innermost_pid(&self, pid: u32) -> Option<u32>;
+    /// From where this process sees others.
+    fn standpoint(&self) -> Standpoint;
+    /// The machine's name as the kernel stores it, which need not be text.
+    fn host_name(&self) -> Vec<u8>;
+    /// Whether start times read here are those that everybody else on this machine reads: not so in a time namespace
+    /// with an offset.
+    fn has_common_start_times(&self) -> bool;
+
     /// Pins a process. `Ok(None)`: there is no such process. Errors prove nothing about it.
     fn pin(&self, pid: Pid) -> io::Result<Option<Self::Process>>;
     /// Reads what a pinned process is, and proves that it still lived after the reading.
@@ -175,6 +213,26 @@ pub trait World: Send + Sync + 'static {
     fn signal(&self, process: &Self::Process, signal: Signal) -> io::Result<bool>;
     /// Waits until a pinned process has ended, at most so long. Says whether it has.
     fn wait_for_exit(&self, process: &Self::Process, at_most: Duration) -> io::Result<bool>;
+
+    /// Lets others go on for a moment, between two looks at something that others change.
+    fn pause(&self, at_most: Duration);
+    /// Marks a step of a protocol; see [`crate::sync_point::reach`].
+    fn reach(&self, step: &str) -> io::Result<()> {
+        sync_point::reach(step)
+    }
+    /// Whether a protection is in place; see [`crate::sync_point::is_protected`].
+    fn is_protected(&self, protection: &str) -> bool {
+        sync_point::is_protected(protection)
+    }
+}
+
+/// The answer to a request to swap two names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exchange {
+    /// They are swapped.
+    Done,
+    /// This file system cannot do that; nothing has changed.
+    Unsupported,
 }
 
 /// Whom the kernel's table of locks names for one inode.

@@ -8,11 +8,12 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, Stat};
 
-use super::{Claim, Facts, Kind, LockTaker, Now, Open, Signal, World};
-use crate::liveness::identity::{Observation, Pid};
+use super::{Claim, Exchange, Facts, Kind, LockTaker, Now, Open, Signal, World};
+use crate::liveness::identity::{Observation, Pid, Standpoint};
 use crate::platform;
+use crate::wait_until;
 
 /// The operating system itself.
 #[derive(Debug, Clone, Copy, Default)]
@@ -42,6 +43,7 @@ impl World for Real {
             Open::Lock => OFlags::RDWR | OFlags::CREATE,
             Open::Append => OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE,
             Open::CreateNew => OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL,
+            Open::Pin => OFlags::PATH,
         };
         // A FIFO at the path must not hang us, and a terminal must not become ours.
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -89,6 +91,41 @@ impl World for Real {
 
     fn rename(&self, directory: &File, from: &OsStr, to: &OsStr) -> io::Result<()> {
         Ok(rustix::fs::renameat(directory, from, directory, to)?)
+    }
+
+    fn link(&self, directory: &File, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::linkat(directory, from, directory, to, AtFlags::empty())?)
+    }
+
+    fn exchange(&self, directory: &File, one: &OsStr, other: &OsStr) -> io::Result<Exchange> {
+        use rustix::io::Errno;
+        match rustix::fs::renameat_with(directory, one, directory, other, RenameFlags::EXCHANGE) {
+            Ok(()) => Ok(Exchange::Done),
+            // XDEV: overlayfs and some FUSE file systems refuse an exchange between layers.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::XDEV | Errno::OPNOTSUPP) => Ok(Exchange::Unsupported),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn symlink(&self, directory: &File, target: &OsStr, name: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::symlinkat(target, directory, name)?)
+    }
+
+    fn read_link(&self, directory: &File, name: &OsStr) -> io::Result<OsString> {
+        Ok(OsString::from_vec(rustix::fs::readlinkat(directory, name, Vec::new())?.into_bytes()))
+    }
+
+    fn overwrite(&self, node: &File, bytes: &[u8]) -> io::Result<()> {
+        node.write_all_at(bytes, 0)?;
+        node.set_len(bytes.len() as u64)
+    }
+
+    fn set_mode(&self, node: &File, mode: u32) -> io::Result<()> {
+        Ok(rustix::fs::fchmod(node, Mode::from_raw_mode(mode))?)
+    }
+
+    fn remove_directory(&self, directory: &File, name: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR)?)
     }
 
     fn unlink(&self, directory: &File, name: &OsStr) -> io::Result<()> {
@@ -146,6 +183,38 @@ impl World for Real {
         std::process::id()
     }
 
+    fn exists(&self, pid: u32) -> io::Result<bool> {
+        platform::exists(pid)
+    }
+
+    fn start_ticks(&self, pid: u32) -> Option<u64> {
+        platform::start_ticks(pid)
+    }
+
+    fn processes(&self) -> io::Result<Vec<u32>> {
+        platform::processes()
+    }
+
+    fn innermost_pid(&self, pid: u32) -> Option<u32> {
+        platform::innermost_pid(pid)
+    }
+
+    fn standpoint(&self) -> Standpoint {
+        platform::own_standpoint()
+    }
+
+    fn host_name(&self) -> Vec<u8> {
+        platform::host_name_bytes()
+    }
+
+    fn has_common_start_times(&self) -> bool {
+        platform::has_common_start_times()
+    }
+
+    fn pause(&self, at_most: Duration) {
+        wait_until::pause(at_most);
+    }
+
     fn pin(&self, pid: Pid) -> io::Result<Option<platform::Pinned>> {
         platform::pin(pid)
     }
@@ -188,9 +257,14 @@ fn facts_from(stat: &Stat) -> Facts {
         device: stat.st_dev as u64,
         inode: stat.st_ino as u64,
         size: stat.st_size as u64,
-        mtime_ns: (stat.st_mtime as i64).saturating_mul(1_000_000_000).saturating_add(stat.st_mtime_nsec as i64),
+        mtime_ns: nanoseconds(stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+        ctime_ns: nanoseconds(stat.st_ctime as i64, stat.st_ctime_nsec as i64),
         links: stat.st_nlink as u64,
         uid: stat.st_uid,
         mode: u32::from(stat.st_mode) & 0o7777,
     }
+}
+
+fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fm_watch::home::Home;
 use fm_watch::lock::Attempt;
-use fm_watch::lock::kernel::{KernelLock, Place};
+use fm_watch::lock::home_lock::{HomeLock, Place};
 use fm_watch::world::Real;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
@@ -484,7 +484,7 @@ fn of_two_threads_of_one_process_one_holds() {
             let (place, world, all) = (place.clone(), Arc::clone(&world), Arc::clone(&all));
             std::thread::spawn(move || {
                 all.wait();
-                let attempt = KernelLock::try_take(&world, &place).unwrap();
+                let attempt = HomeLock::try_take(&world, &place).unwrap();
                 // Nobody lets go before everybody has tried.
                 all.wait();
                 matches!(attempt, Attempt::Taken(_))
@@ -493,7 +493,7 @@ fn of_two_threads_of_one_process_one_holds() {
         .collect();
     let holders = threads.into_iter().map(|thread| thread.join().unwrap()).filter(|&holds| holds).count();
     assert_eq!(holders, 1);
-    assert!(matches!(KernelLock::try_take(&world, &place).unwrap(), Attempt::Taken(_)), "dropping lets go");
+    assert!(matches!(HomeLock::try_take(&world, &place).unwrap(), Attempt::Taken(_)), "dropping lets go");
 }
 
 /// The twin: record locks belong to the process, so its second thread gets one too.
