@@ -45,7 +45,7 @@ impl<W: World> Lease<W> {
         if world.try_lock(&locked)? == Claim::Busy {
             return Err(io::Error::other("somebody locked a new lease before its waiter did"));
         }
-        world.raise_mark(&locked)?;
+        world.raise_mark(&locked, Kind::File)?;
         let facts = world.facts(&locked)?;
         let text = format!("{{\"schema\":1,\"pid\":{},\"since\":{}}}\n", world.own_pid(), world.now().wall_ms);
         // The content is for people; a full disk must not keep anyone from waiting.

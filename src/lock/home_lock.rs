@@ -139,8 +139,8 @@ impl<W: World> HomeLock<W> {
         if is_protected("lock.directory") && lock_directory(world.as_ref(), &directory, place)? == Claim::Busy {
             return Ok(Once::Busy);
         }
-        world.raise_mark(&directory).doing("mark the lock of", &place.directory)?;
-        let file = open_lock_file(world.as_ref(), place)?;
+        world.raise_mark(&directory, Kind::Directory).doing("mark the lock of", &place.directory)?;
+        let file = open_lock_file(world.as_ref(), &directory, place)?;
         let file_facts = world.facts(&file).doing("examine", place.file())?;
         check_lock_file(&place.file(), &file_facts)?;
         reach("lock.file-opened").doing("lock", place.file())?;
@@ -153,7 +153,7 @@ impl<W: World> HomeLock<W> {
         if is_protected("lock.recheck") && lock.check().doing("examine", lock.place.file())?.is_err() {
             return Ok(Once::Replaced);
         }
-        lock.world.raise_mark(&lock.file).doing("mark the lock of", lock.place.file())?;
+        lock.world.raise_mark(&lock.file, Kind::File).doing("mark the lock of", lock.place.file())?;
         Ok(Once::Taken(lock))
     }
 
@@ -223,11 +223,20 @@ fn lock_directory<W: World>(world: &W, directory: &W::Node, place: &Place) -> Re
     answer.unwrap_or(Ok(Claim::Busy)).doing("lock the directory", &place.directory)
 }
 
-fn open_lock_file<W: World>(world: &W, place: &Place) -> Result<W::Node> {
-    let inner = world.open_directory(&place.inner).doing("open the directory", &place.inner)?;
-    check_private(&place.inner, &world.facts(&inner).doing("examine", &place.inner)?)?;
-    let opened = world.open(&inner, OsStr::new(names::LOCK), Open::Lock);
-    opened.map_err(|error| match world.facts_at(&inner, OsStr::new(names::LOCK)) {
+fn open_lock_file<W: World>(world: &W, directory: &W::Node, place: &Place) -> Result<W::Node> {
+    let inner = match place.inner.strip_prefix(&place.directory) {
+        Ok(way) if !way.as_os_str().is_empty() => {
+            let inner =
+                world.open_directory_at(directory, way.as_os_str()).doing("open the directory", &place.inner)?;
+            check_private(&place.inner, &world.facts(&inner).doing("examine", &place.inner)?)?;
+            Some(inner)
+        }
+        // The locked directory itself, which was examined before.
+        _ => None,
+    };
+    let inner = inner.as_ref().unwrap_or(directory);
+    let opened = world.open(inner, OsStr::new(names::LOCK), Open::Lock);
+    opened.map_err(|error| match world.facts_at(inner, OsStr::new(names::LOCK)) {
         Ok(facts) if facts.kind != Kind::File => not_a_lock_file(&place.file(), &facts),
         _ => Error::system("open", place.file(), error),
     })

@@ -35,7 +35,7 @@ use rustix::io::Errno;
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 
 use crate::liveness::identity::{Executable, Identity, Observation, Pid, Standpoint};
-use crate::world::{LockTaker, Signal};
+use crate::world::{Kind, LockTaker, Signal};
 
 /// A process held by its pidfd.
 #[derive(Debug)]
@@ -330,15 +330,11 @@ const MARK: (i64, i64) = (0, 1);
 /// Beats are published beyond this offset; no lock file is ever so long.
 const BEATS_FROM: i64 = 1 << 40;
 
-/// Sets the mark on a node that is locked already. Only what is open for writing can have an exclusive record lock.
-pub fn raise_mark(node: &File) -> io::Result<()> {
-    let marked = match record_lock(node, libc::F_OFD_SETLK, libc::F_WRLCK, MARK) {
-        Err(error) if error.raw_os_error() == Some(libc::EBADF) => {
-            record_lock(node, libc::F_OFD_SETLK, libc::F_RDLCK, MARK)
-        }
-        marked => marked,
-    };
-    marked.map(drop)
+/// Sets the mark on a node that is locked already. A directory cannot be opened for writing, which an exclusive record
+/// lock demands; on it the mark is a shared one.
+pub fn raise_mark(node: &File, kind: Kind) -> io::Result<()> {
+    let lock = if kind == Kind::Directory { libc::F_RDLCK } else { libc::F_WRLCK };
+    record_lock(node, libc::F_OFD_SETLK, lock, MARK).map(drop)
 }
 
 /// Whether another open file description shows the mark.

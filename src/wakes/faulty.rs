@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::liveness::identity::{Observation, Pid, Standpoint};
 use crate::platform::Pinned;
-use crate::world::{Claim, Exchange, Facts, LockTaker, Now, Open, Real, Signal, World};
+use crate::world::{Claim, Exchange, Facts, Kind, LockTaker, Now, Open, Real, Signal, World};
 
 /// Delegates to [`Real`], except for what a test wants to fail.
 #[derive(Debug)]
@@ -145,8 +145,8 @@ impl World for Faulty {
     fn try_lock(&self, node: &File) -> io::Result<Claim> {
         Real.try_lock(node)
     }
-    fn raise_mark(&self, node: &File) -> io::Result<()> {
-        Real.raise_mark(node)
+    fn raise_mark(&self, node: &File, kind: Kind) -> io::Result<()> {
+        Real.raise_mark(node, kind)
     }
     fn is_marked(&self, node: &File) -> io::Result<bool> {
         Real.is_marked(node)

@@ -168,8 +168,8 @@ pub trait World: fmt::Debug + Send + Sync + 'static {
 
     /// Takes the exclusive kernel lock of a node (`flock` semantics), or says that it is busy.
     fn try_lock(&self, node: &Self::Node) -> io::Result<Claim>;
-    /// Sets the visible sign of a held lock, which others can read without taking anything.
-    fn raise_mark(&self, node: &Self::Node) -> io::Result<()>;
+    /// Sets the visible sign of a held lock on a file or directory, which others can read without taking anything.
+    fn raise_mark(&self, node: &Self::Node, kind: Kind) -> io::Result<()>;
     /// Whether a living process shows the sign of [`World::raise_mark`] on this file or directory.
     fn is_marked(&self, node: &Self::Node) -> io::Result<bool>;
     /// Publishes a time of `CLOCK_MONOTONIC` in the kernel; it needs no disk and ends with the holder.

@@ -147,8 +147,8 @@ impl World for Real {
         }
     }
 
-    fn raise_mark(&self, node: &File) -> io::Result<()> {
-        platform::raise_mark(node)
+    fn raise_mark(&self, node: &File, kind: Kind) -> io::Result<()> {
+        platform::raise_mark(node, kind)
     }
 
     fn is_marked(&self, node: &File) -> io::Result<bool> {
