@@ -13,8 +13,8 @@
 //! When the command has ended, the lock is released first and the process reaped second: until the record is gone,
 //! peers that judge by the pid see that it exists and cannot see a stranger under the same number.
 //!
-//! The parts: [`patience`] waits for the lock, [`vigil`] watches while the command runs, [`relay`] decides which
-//! signals are the command's.
+//! The parts: `patience` waits for the lock, `vigil` watches while the command runs, `relay` decides which signals are
+//! the command's.
 //!
 //! If this is wrong, two commands run at once, or one that never had the lock runs.
 //!
@@ -29,7 +29,6 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
-use std::time::Duration;
 
 use self::patience::{Acquired, Obstacle, Patience};
 use self::vigil::Watched;
@@ -99,7 +98,7 @@ impl Order<'_> {
     fn run(&self, mut command: HeldCommand, guard: AnyGuard) -> Result<u8> {
         Real.reach("lock.taken").doing("lock", guard.path())?;
         if let Err(error) = command.start() {
-            self.release(guard);
+            self.end(command, guard)?;
             return Ok(self.not_executed(&error));
         }
         let watched = vigil::keep(self.console, &command, &guard, &self.signals);
@@ -174,6 +173,3 @@ fn code_of(ending: Ending) -> u8 {
 fn after_signal(signal: i32) -> u8 {
     exit::SIGNALLED.saturating_add(u8::try_from(signal).unwrap_or(0))
 }
-
-/// How often the path of a held lock is looked at.
-const CHECK_EVERY: Duration = Duration::from_millis(500);

@@ -69,8 +69,7 @@ impl HeldCommand {
     /// # Errors
     /// No process or pipe is to be had, or the kernel has no pidfd. Nothing runs then.
     pub fn fork(command: &[OsString], handed_down: Option<BorrowedFd<'_>>, signals: &Signals) -> io::Result<Self> {
-        let words: Vec<CString> =
-            command.iter().map(|word| CString::new(word.as_bytes())).collect::<Result<_, _>>()?;
+        let words: Vec<CString> = command.iter().map(|word| CString::new(word.as_bytes())).collect::<Result<_, _>>()?;
         let mut arguments: Vec<*const libc::c_char> = words.iter().map(|word| word.as_ptr()).collect();
         arguments.push(std::ptr::null());
         let (gate, permission) = io::pipe()?;
@@ -108,7 +107,7 @@ impl HeldCommand {
     /// Lets it execute the command, and waits until it has.
     ///
     /// # Errors
-    /// The command cannot be executed. Nothing is left of it then.
+    /// The command cannot be executed. Its process has ended then, and is unreaped.
     pub fn start(&mut self) -> io::Result<()> {
         if let Some(mut permission) = self.permission.take() {
             // One that was killed meanwhile does not read it; its end is seen where all ends are.
@@ -116,9 +115,7 @@ impl HeldCommand {
         }
         let mut reason = Vec::new();
         self.failure.read_to_end(&mut reason)?;
-        let Ok(number) = reason.try_into().map(i32::from_ne_bytes) else { return Ok(()) };
-        reap(self.pid)?;
-        Err(io::Error::from_raw_os_error(number))
+        reason.try_into().map_or(Ok(()), |number| Err(io::Error::from_raw_os_error(i32::from_ne_bytes(number))))
     }
 
     /// Sends it a signal, unless it has ended. It is unreaped, so nobody else can be hit.
@@ -153,9 +150,10 @@ impl HeldCommand {
 
 impl Drop for HeldCommand {
     fn drop(&mut self) {
-        // One that was never told to begin leaves now. One that runs goes on without us.
-        if let Some(permission) = self.permission.take() {
-            drop(permission);
+        // One that runs goes on without us. One that was never told to begin would leave by itself, unless somebody has
+        // stopped it; it has done nothing yet that a kill could harm.
+        if self.permission.take().is_some() {
+            let _ended_already = self.signal(libc::SIGKILL);
             let _reaped = reap(self.pid);
         }
     }

@@ -7,15 +7,17 @@
 //! Limits: between two looks there is time for two holders. A command that removes the file as its very last step is
 //! not disturbed as long as it then ends before the next look.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::CHECK_EVERY;
 use super::relay::{Place, is_passed_on};
 use crate::commands::console::Console;
 use crate::lock::any::AnyGuard;
 use crate::lock::{Guard, Loss};
 use crate::platform::{Happening, HeldCommand, Signals, leads_session, wait_for_happening};
 use crate::world::{Real, World};
+
+/// How often the path of the lock is looked at.
+const CHECK_EVERY: Duration = Duration::from_millis(500);
 
 /// What became of the lock meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +36,7 @@ pub(super) fn keep(console: Console, command: &HeldCommand, guard: &AnyGuard, si
     loop {
         match wait_for_happening(Some(command), signals, next_check.saturating_duration_since(Instant::now())) {
             Ok(Happening::Ended) => return watched,
-            Ok(Happening::Caught(caught)) if is_passed_on(caught, place) => {
+            Ok(Happening::Caught(caught)) if is_passed_on(caught, place) || !Real.is_protected("lock.relay") => {
                 tell_failure(console, command, command.signal(caught.number));
             }
             Ok(Happening::Caught(_) | Happening::Nothing) => {}
