@@ -1,6 +1,7 @@
 //! What `scripts/bench` cannot measure from outside: steps that take less time than a process takes to start.
 //!
 //! `in_process lock HOME ROUNDS` prints the median of acquiring and releasing a home's kernel lock, in nanoseconds.
+//! `in_process file HOME ROUNDS` prints the same for the kernel lock of one file there, from its path on.
 //! `in_process append HOME ROUNDS` prints two medians, of a durable append of one wake and of a bare write and fdatasync
 //! of as many bytes beside it, taken in turns. `in_process fill HOME COUNT` puts so many wakes into a home's journal.
 //!
@@ -17,8 +18,9 @@ use std::time::Instant;
 
 use fm_watch::home::{Home, names};
 use fm_watch::liveness::holding;
-use fm_watch::lock::Attempt;
 use fm_watch::lock::home_lock::{HomeLock, Place};
+use fm_watch::lock::kernel::KernelLock;
+use fm_watch::lock::{Attempt, Lock};
 use fm_watch::wakes::journal::{Journal, Limits};
 use fm_watch::wakes::record::{Delivery, Draft, Kind};
 use fm_watch::world::{Real, World};
@@ -27,7 +29,7 @@ fn main() {
     // Cargo adds a flag of its own.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let [what, home, count] = arguments.as_slice() else {
-        println!("usage: in_process lock|append|fill HOME COUNT (scripts/bench does this)");
+        println!("usage: in_process lock|file|append|fill HOME COUNT (scripts/bench does this)");
         return;
     };
     let world = Arc::new(Real);
@@ -37,6 +39,7 @@ fn main() {
     holding::prepare(world.as_ref(), &home, &place).expect("the home can be made");
     match what.as_str() {
         "lock" => println!("{}", median(&measure_lock(&world, &place, count))),
+        "file" => println!("{}", median(&measure_file(&world, &home.root().join("file"), count))),
         "append" => measure_append(&world, &home, count),
         "fill" => fill(&world, &home, count),
         other => println!("nothing is called {other}"),
@@ -47,6 +50,17 @@ fn measure_lock(world: &Arc<Real>, place: &Place, rounds: usize) -> Vec<u128> {
     let acquire_and_release = || {
         let began = Instant::now();
         let attempt = HomeLock::try_take(world, place).expect("the lock can be examined");
+        assert!(matches!(attempt, Attempt::Taken(_)), "the lock is free");
+        drop(attempt);
+        began.elapsed().as_nanos()
+    };
+    (0..rounds).map(|_| acquire_and_release()).collect()
+}
+
+fn measure_file(world: &Arc<Real>, path: &Path, rounds: usize) -> Vec<u128> {
+    let acquire_and_release = || {
+        let began = Instant::now();
+        let attempt = KernelLock::at(world, path).and_then(|mut lock| lock.try_acquire()).expect("it can be locked");
         assert!(matches!(attempt, Attempt::Taken(_)), "the lock is free");
         drop(attempt);
         began.elapsed().as_nanos()

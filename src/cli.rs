@@ -3,9 +3,11 @@
 // A terminal shows them as they are, so names are not marked up.
 #![allow(clippy::doc_markdown, rustdoc::invalid_html_tags)]
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::lock::any::Kind;
 use crate::settings::parse_duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -122,6 +124,25 @@ pub enum Command {
     ///
     /// Exit codes: 0 added, 1 failed, 2 usage.
     Wake(Wake),
+    /// Run a command under a lock, as flock(1) does, and exit with its exit code
+    ///
+    /// Waits until the lock is free, without a limit unless one is given, then runs the command and releases the lock
+    /// when it has ended. Signals that are sent to this process reach the command. If the lock is lost meanwhile,
+    /// because somebody removed or replaced what is at PATH, the command is asked to leave (TERM). It is a lock among
+    /// those who ask for it in the same way; it keeps nobody from reading or writing a file.
+    ///
+    /// Who holds it: with kernel and socket, the command and every process it starts that keeps the inherited
+    /// descriptor open, until the last of them has ended or closed it; so a background process goes on holding it. With
+    /// soft, owner-link and pidfile, the command alone, and nothing that it leaves behind. Killing this process, also
+    /// with -9, frees no lock under a running command.
+    ///
+    /// The command has stdin, stdout and stderr, the working directory, the environment, the umask and the signals as
+    /// this process was given them, in the same process group. This process writes to stderr only, also with --json;
+    /// --quiet keeps it from saying that the lock is busy.
+    ///
+    /// Exit codes: the command's own, or 128+n if signal n ended it; 75 busy, 76 the lock was lost, 126 the command
+    /// cannot be executed, 127 it is not found, 128+n signal n came while waiting for the lock, 1 failed, 2 usage.
+    Lock(Lock),
     /// Check or show the settings
     #[command(subcommand)]
     Config(Config),
@@ -197,6 +218,25 @@ pub struct Wake {
     /// What to say
     #[arg(default_value = "", hide_default_value = true)]
     pub text: String,
+}
+
+/// `lock`.
+#[derive(Debug, Args)]
+pub struct Lock {
+    /// Whose protocol to follow
+    #[arg(long, value_name = "KIND", value_enum, default_value_t = Kind::Kernel)]
+    pub kind: Kind,
+    /// Do not wait at all
+    #[arg(long = "try", conflicts_with = "wait")]
+    pub instant: bool,
+    /// Wait at most so long, for example 5s or 2m
+    #[arg(long, value_name = "D", value_parser = parse_duration)]
+    pub wait: Option<Duration>,
+    /// What to lock; its directory must exist
+    pub path: PathBuf,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
 }
 
 /// `config`.

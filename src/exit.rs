@@ -12,8 +12,16 @@ pub const NOT_RUNNING: u8 = 3;
 pub const UNCERTAIN: u8 = 4;
 /// A lock is busy (`EX_TEMPFAIL` of sysexits.h).
 pub const BUSY: u8 = 75;
+/// `lock`: the lock was lost while the command ran (the next number after [`BUSY`]).
+pub const LOST: u8 = 76;
 /// The time given with `--timeout` passed without a wake (as `timeout(1)` says it).
 pub const TIMED_OUT: u8 = 124;
+/// `lock`: the command was found and cannot be executed (as shells say it).
+pub const NOT_EXECUTABLE: u8 = 126;
+/// `lock`: the command was not found (as shells say it).
+pub const NOT_FOUND: u8 = 127;
+/// A signal ended it; its number is added (as shells say it).
+pub const SIGNALLED: u8 = 128;
 /// The process was asked to leave by SIGHUP.
 pub const HUNG_UP: u8 = 128 + 1;
 /// The process was asked to leave by SIGINT.

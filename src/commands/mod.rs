@@ -7,6 +7,7 @@ pub mod console;
 pub mod context;
 pub mod drain;
 pub mod guard;
+pub mod lock;
 pub mod look;
 pub mod reference;
 pub mod run;

@@ -1,5 +1,6 @@
 //! A lock of whatever kind, chosen by its name.
 
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,6 +15,24 @@ use crate::world::Real;
 pub enum Kind {
     /// The kernel's own, as flock(1) takes it; ends with its holder
     Kernel,
+}
+
+/// By what a process other than the one that took a lock can hold it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tie {
+    /// By a descriptor that it inherits ([`AnyGuard::descriptor`]), and so can its own children.
+    Descriptor,
+    /// By a record of its pid ([`Subject::Child`]): it and nobody else.
+    Record,
+}
+
+impl Kind {
+    /// By what another process holds a lock of this kind.
+    pub fn tie(self) -> Tie {
+        match self {
+            Self::Kernel => Tie::Descriptor,
+        }
+    }
 }
 
 /// For whom a lock is taken: whose pid a protocol records that records one.
@@ -49,6 +68,15 @@ impl AnyLock {
         Ok(match kind {
             Kind::Kernel => Self::Kernel(KernelLock::at(&world, path)?),
         })
+    }
+}
+
+impl AnyGuard {
+    /// The descriptor that keeps the lock for whoever inherits it, for kinds with [`Tie::Descriptor`].
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Kernel(guard) => Some(guard.descriptor()),
+        }
     }
 }
 

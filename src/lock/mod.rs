@@ -91,7 +91,7 @@ pub trait Lock {
             if left.is_zero() {
                 return Ok(Attempt::Busy(self.holder()));
             }
-            wait_until::pause(pace.next().min(left));
+            wait_until::pause(pace.next_pause().min(left));
         }
     }
 }
@@ -136,7 +136,7 @@ impl fmt::Display for Loss {
 /// How long a contender lets others go on before it looks again: little at first, then ever longer, and never in step
 /// with others.
 #[derive(Debug)]
-struct Pace {
+pub struct Pace {
     next: Duration,
 }
 
@@ -150,7 +150,8 @@ impl Pace {
     const FIRST: Duration = Duration::from_micros(500);
     const LONGEST: Duration = Duration::from_millis(20);
 
-    fn next(&mut self) -> Duration {
+    /// The length of the next pause.
+    pub fn next_pause(&mut self) -> Duration {
         let pause = self.next;
         self.next = (pause * 2).min(Self::LONGEST);
         // Between half and all of it. Contenders that started together would otherwise look together for ever.

@@ -117,12 +117,14 @@ impl GroupChild {
     }
 }
 
+/// What a write beyond the limit of a file's size did when this process was started, which its children get back.
+static ON_FILE_SIZE: OnceLock<libc::sighandler_t> = OnceLock::new();
+
 /// Makes a write beyond the limit of a file's size fail like any other, instead of killing this process.
 pub fn ignore_file_size_signal() {
     // SAFETY: ignoring a signal installs no handler.
-    unsafe {
-        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
-    }
+    let before = unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    let _known_already = ON_FILE_SIZE.set(before);
 }
 
 /// The umask that this process was started with, which its children get back.
@@ -138,14 +140,20 @@ pub fn keep_files_private() {
 
 /// What is undone of this process's own ways in a child, and which descriptors it does not get.
 fn become_child() -> io::Result<()> {
-    // SAFETY: the default action is not a handler; between fork and exec both calls are async-signal-safe.
+    give_back_own_ways();
+    mark_all_close_on_exec()
+}
+
+/// Undoes this process's own ways in a child.
+pub(super) fn give_back_own_ways() {
+    // SAFETY: no program is started with a handler, so what was there before is none; between fork and exec both calls
+    // are async-signal-safe.
     unsafe {
-        libc::signal(libc::SIGXFSZ, libc::SIG_DFL);
+        libc::signal(libc::SIGXFSZ, ON_FILE_SIZE.get().copied().unwrap_or(libc::SIG_DFL));
         if let Some(&before) = UMASK.get() {
             libc::umask(before);
         }
     }
-    mark_all_close_on_exec()
 }
 
 fn mark_all_close_on_exec() -> io::Result<()> {

@@ -1,11 +1,15 @@
 //! The operating system, one whole file for each, behind one small contract.
 //!
 //! This is the only home of `unsafe` and of signals. What a platform must offer is what this module
-//! re-exports: clocks, the kernel lock's visible mark and beat, a pinned process, and the spawning of children
-//! that leak nothing. A platform without a faithful answer does not compile rather than guess.
+//! re-exports: clocks, the kernel lock's visible mark and beat, a pinned process, the spawning of children
+//! that leak nothing, and a user's own command with the signals meant for it. A platform without a faithful answer does not compile rather than guess.
 
 #[cfg(target_os = "linux")]
 mod linux;
+#[cfg(target_os = "linux")]
+mod linux_command;
+#[cfg(target_os = "linux")]
+mod linux_signals;
 #[cfg(target_os = "linux")]
 mod linux_spawn;
 
@@ -17,6 +21,10 @@ pub use linux::{
     is_marked, is_readable_within, lock_taker, make_fifo, monotonic, nonce, observe, own_standpoint, pin, pin_reported,
     processes, publish_beat, published_beat, raise_mark, ring, signal, start_ticks, trusted_file_system, wait_for_exit,
 };
+#[cfg(target_os = "linux")]
+pub use linux_command::{Ending, Happening, HeldCommand, wait_for_happening};
+#[cfg(target_os = "linux")]
+pub use linux_signals::{Caught, Sender, Signals, leads_session};
 #[cfg(target_os = "linux")]
 pub use linux_spawn::{
     Detached, GroupChild, adopt_pipe, ignore_file_size_signal, keep_files_private, spawn_detached, spawn_group,

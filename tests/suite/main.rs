@@ -41,6 +41,7 @@ suite! {
     eviction,
     files,
     identity,
+    lock_command,
     panes,
     settings,
     signals,
