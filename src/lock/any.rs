@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use super::holder::Holder;
 use super::kernel::{KernelGuard, KernelLock};
+use super::pidfile::{PidfileGuard, PidfileLock};
+use super::socket::{SocketGuard, SocketLock};
 use super::{Attempt, Guard, Lock, Loss, Somebody};
 use crate::error::Result;
 use crate::world::Real;
@@ -15,6 +17,10 @@ use crate::world::Real;
 pub enum Kind {
     /// The kernel's own, as flock(1) takes it; ends with its holder
     Kernel,
+    /// A pid file, stale only when its process is proven to be dead
+    Pidfile,
+    /// A Unix socket that is bound and listens; ends with the last process that has it open
+    Socket,
 }
 
 /// By what a process other than the one that took a lock can hold it.
@@ -49,6 +55,10 @@ pub enum Subject {
 pub enum AnyLock {
     /// See [`Kind::Kernel`].
     Kernel(KernelLock<Real>),
+    /// See [`Kind::Pidfile`].
+    Pidfile(PidfileLock<Real>),
+    /// See [`Kind::Socket`].
+    Socket(SocketLock<Real>),
 }
 
 /// What an [`AnyLock`] gives.
@@ -56,6 +66,10 @@ pub enum AnyLock {
 pub enum AnyGuard {
     /// See [`Kind::Kernel`].
     Kernel(KernelGuard<Real>),
+    /// See [`Kind::Pidfile`].
+    Pidfile(PidfileGuard<Real>),
+    /// See [`Kind::Socket`].
+    Socket(SocketGuard<Real>),
 }
 
 impl AnyLock {
@@ -63,10 +77,15 @@ impl AnyLock {
     ///
     /// # Errors
     /// Those of the kind.
-    pub fn at(kind: Kind, path: &Path, _subject: Subject) -> Result<Self> {
+    pub fn at(kind: Kind, path: &Path, subject: Subject) -> Result<Self> {
         let world = Arc::new(Real);
         Ok(match kind {
             Kind::Kernel => Self::Kernel(KernelLock::at(&world, path)?),
+            Kind::Pidfile => Self::Pidfile(match (PidfileLock::at(&world, path)?, subject) {
+                (lock, Subject::Myself) => lock,
+                (lock, Subject::Child(pid)) => lock.for_process(pid)?,
+            }),
+            Kind::Socket => Self::Socket(SocketLock::at(&world, path)?),
         })
     }
 }
@@ -86,18 +105,24 @@ impl Lock for AnyLock {
     fn path(&self) -> &Path {
         match self {
             Self::Kernel(lock) => lock.path(),
+            Self::Pidfile(lock) => lock.path(),
+            Self::Socket(lock) => lock.path(),
         }
     }
 
     fn attempt(&mut self) -> Result<Attempt<AnyGuard, Somebody>> {
         Ok(match self {
             Self::Kernel(lock) => lock.attempt()?.map(AnyGuard::Kernel),
+            Self::Pidfile(lock) => lock.attempt()?.map(AnyGuard::Pidfile),
+            Self::Socket(lock) => lock.attempt()?.map(AnyGuard::Socket),
         })
     }
 
     fn holder(&self) -> Holder {
         match self {
             Self::Kernel(lock) => lock.holder(),
+            Self::Pidfile(lock) => lock.holder(),
+            Self::Socket(lock) => lock.holder(),
         }
     }
 }
@@ -106,18 +131,24 @@ impl Guard for AnyGuard {
     fn path(&self) -> &Path {
         match self {
             Self::Kernel(guard) => guard.path(),
+            Self::Pidfile(guard) => guard.path(),
+            Self::Socket(guard) => guard.path(),
         }
     }
 
     fn check(&self) -> Result<Result<(), Loss>> {
         match self {
             Self::Kernel(guard) => guard.check(),
+            Self::Pidfile(guard) => guard.check(),
+            Self::Socket(guard) => guard.check(),
         }
     }
 
     fn release(self) -> Result<()> {
         match self {
             Self::Kernel(guard) => guard.release(),
+            Self::Pidfile(guard) => guard.release(),
+            Self::Socket(guard) => guard.release(),
         }
     }
 }

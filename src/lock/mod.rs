@@ -18,6 +18,9 @@ pub mod any;
 pub mod holder;
 pub mod home_lock;
 pub mod kernel;
+pub mod pidfile;
+mod private_name;
+pub mod socket;
 pub mod spot;
 pub mod turn;
 

@@ -45,6 +45,11 @@ pub struct Pinned {
 }
 
 impl Pinned {
+    /// A process whose pidfd the kernel gave us together with its number.
+    pub(super) fn new(pid: Pid, descriptor: OwnedFd) -> Self {
+        Self { pid, descriptor }
+    }
+
     /// The pid under which it was pinned.
     pub fn pid(&self) -> Pid {
         self.pid

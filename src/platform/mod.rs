@@ -11,6 +11,8 @@ mod linux_command;
 #[cfg(target_os = "linux")]
 mod linux_signals;
 #[cfg(target_os = "linux")]
+mod linux_socket;
+#[cfg(target_os = "linux")]
 mod linux_spawn;
 
 #[cfg(all(target_os = "linux", feature = "sync-points"))]
@@ -25,6 +27,8 @@ pub use linux::{
 pub use linux_command::{Ending, Happening, HeldCommand, wait_for_happening};
 #[cfg(target_os = "linux")]
 pub use linux_signals::{Caught, Sender, Signals, leads_session};
+#[cfg(target_os = "linux")]
+pub use linux_socket::{bind_socket, binding, connect, listen, peer};
 #[cfg(target_os = "linux")]
 pub use linux_spawn::{
     Detached, GroupChild, adopt_pipe, ignore_file_size_signal, keep_files_private, spawn_detached, spawn_group,

@@ -11,6 +11,7 @@
 //! Limits: the contract says what the callers need and no more; it is not a general file system.
 
 mod real;
+mod sockets;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 pub use real::Real;
 use serde::{Deserialize, Serialize};
+pub use sockets::{Binding, Peer, Reached, Sockets};
 
 use crate::liveness::identity::{Observation, Pid, Standpoint};
 use crate::sync_point;

@@ -43,9 +43,11 @@ suite! {
     identity,
     lock_command,
     panes,
+    pidfile,
     settings,
     signals,
     singleton,
+    socket,
     sources,
     storm,
     support_works,
@@ -56,6 +58,9 @@ suite! {
 const THREADS: usize = 6;
 
 fn main() -> std::process::ExitCode {
+    if let Some(code) = support::role::played() {
+        return code;
+    }
     let mut arguments = libtest_mimic::Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
     libtest_mimic::run(&arguments, all()).exit_code()

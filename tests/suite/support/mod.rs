@@ -5,6 +5,8 @@ pub mod gate;
 pub mod home;
 pub mod namespace;
 pub mod processes;
+pub mod rigged;
+pub mod role;
 pub mod skip;
 pub mod strace;
 #[cfg(feature = "sync-points")]

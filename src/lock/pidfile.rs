@@ -1,0 +1,273 @@
+//! A pid file that is a lock.
+//!
+//! # Theory
+//!
+//! A pid file is a claim by its name: whoever has made the file holds. That goes wrong in four ways, and each has its
+//! answer here. *Checked, then written*: two find nothing and both write; here the name is made by a link, which never
+//! replaces anything. *Created, then filled*: a death in between leaves an empty file that nobody can judge; here the
+//! record is complete under a private name before it gets its own. *The pid alone*: it is given away again, and then a
+//! stranger holds for ever; here the record proves its process ([`record`]), and a file is only taken over on proof of
+//! death ([`judge`](mod@judge)). *Removed, then created*: two find a stale file, the slower one removes the faster one's new
+//! file; here the stale file is exchanged for a complete new one in one step, and what came out must be the very inode
+//! with the very bytes that were judged, or it is put back.
+//!
+//! Two who want to take over one stale file are kept apart by the kernel's lock *on that file*: whoever has it looks
+//! again, and nobody replaces a file of this protocol without it. So it also keeps off the daemons that lock their pid
+//! file before they write it (BSD's `pidfile_open`): a file that is locked, by `flock` or by a record lock on its first
+//! byte, is never taken over, whatever it says. A guard keeps its own file locked for as long as it lives, for the same reason: a guard for another process,
+//! such as a child that has just ended, is not robbed before it lets go.
+//!
+//! A process that dies at any step leaves one of: nothing; a private name, which the next takeover removes; a record
+//! whose process is dead, which is taken over. If it dies while something that was not meant to come out is out, the
+//! private name of its record, which its nonce tells, leads the next one to what must be put back.
+//!
+//! The first line is the bare pid, for programs that read pid files.
+//!
+//! Limits. Programs that write into a file that exists, or remove one and create another, are not kept off by any file:
+//! that ours was overwritten or replaced is seen by [`Guard::check`](super::Guard::check). One that opened a stale file before it was taken
+//! over and writes into it afterwards believes that it holds. A bare pid of a pid namespace that cannot be seen from
+//! here looks dead. A file system without exchange can be locked, but a stale file on it is only reported. File systems
+//! whose locks nobody measured are refused; so is process 1, whose record nobody could compare.
+//!
+//! ```
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("daemon.pid");
+//! use std::sync::Arc;
+//! use fm_watch::lock::{Attempt, Lock, pidfile::PidfileLock};
+//! use fm_watch::world::Real;
+//!
+//! let world = Arc::new(Real);
+//! let Attempt::Taken(guard) = PidfileLock::at(&world, &path)?.try_acquire()? else { panic!("nobody has it") };
+//! // The first line is the pid, for everybody.
+//! let text = std::fs::read_to_string(&path)?;
+//! assert_eq!(text.lines().next(), Some(std::process::id().to_string().as_str()));
+//! // The others prove whose it is.
+//! let Attempt::Busy(holder) = PidfileLock::at(&world, &path)?.try_acquire()? else { panic!("it is held") };
+//! assert_eq!(holder.pid, Some(std::process::id()));
+//! drop(guard);
+//! assert!(!path.exists());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod guard;
+pub mod judge;
+pub mod record;
+mod sight;
+mod subject;
+mod takeover;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::guard::Claimed;
+pub use self::guard::PidfileGuard;
+use self::judge::{SETTLES, Verdict};
+use self::record::Claim;
+use self::sight::Sight;
+use self::subject::Subject;
+use self::takeover::Takeover;
+use super::holder::Holder;
+use super::private_name::{PrivateName, Publication};
+use super::spot::Spot;
+use super::{Attempt, Lock, Somebody};
+use crate::error::{Context, Error, Result};
+use crate::liveness::identity::Sameness;
+use crate::world::{Facts, LockTaker, Open, World};
+
+/// How often a file that is replaced under us is judged again before that is reported.
+const REPLACED_RETRIES: usize = 100;
+/// How the private names of this kind end.
+const KIND: &str = "pidfile";
+
+/// A contender for a pid file.
+#[derive(Debug)]
+pub struct PidfileLock<W: World> {
+    spot: Spot<W>,
+    subject: Subject<W>,
+    /// What was seen last of a file that must stay as it is for a while, and since when (`CLOCK_MONOTONIC`).
+    watched: Option<(Facts, Duration)>,
+    obstacle: Option<Obstacle>,
+}
+
+/// Why a file whose owner is dead was not taken over at the last attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Obstacle {
+    /// The file itself is locked.
+    Locked,
+    /// It has not been watched for long enough.
+    NotStill,
+    /// The file system has no exchange.
+    NoExchange,
+}
+
+/// What one attempt came to.
+enum Once<W: World> {
+    Taken(PidfileGuard<W>),
+    Busy(Option<Obstacle>),
+    /// Something changed meanwhile.
+    Again,
+}
+
+impl<W: World> PidfileLock<W> {
+    /// A contender for the pid file at this path, on behalf of this process. The directory must exist.
+    ///
+    /// # Errors
+    /// Those of opening the directory, and one whose file system nobody measured.
+    pub fn at(world: &Arc<W>, path: &Path) -> Result<Self> {
+        let spot = Spot::open(world, path)?;
+        if let Err(found) = world.trusted_file_system(&spot.directory).doing("examine", path)? {
+            return Err(Error::refused(
+                path,
+                format!("is on {found}, which other machines may share: a pid says nothing there"),
+                "use a pid file on a local file system",
+            ));
+        }
+        Ok(Self { spot, subject: Subject::Myself, watched: None, obstacle: None })
+    }
+
+    /// The same contender on behalf of another process, which lives now and whose number cannot be given away before
+    /// this returns: a child that was not waited for. The file then says its pid, and is stale when it has ended and
+    /// the guard is gone.
+    ///
+    /// # Errors
+    /// A process that has ended, or that the system does not let us pin.
+    pub fn for_process(self, pid: u32) -> Result<Self> {
+        Ok(Self { subject: Subject::other(&self.spot, pid)?, ..self })
+    }
+
+    fn attempt_once(&mut self) -> Result<Once<W>> {
+        let Some(sight) = Sight::look(&self.spot)? else { return self.create() };
+        let verdict = sight.judge(&self.spot);
+        match verdict {
+            Verdict::Held(..) => Ok(Once::Busy(None)),
+            Verdict::DeadOnceStill(_) if !self.is_still(&sight.facts) => Ok(Once::Busy(Some(Obstacle::NotStill))),
+            Verdict::Dead(_) | Verdict::DeadOnceStill(_) => Takeover { lock: self, stale: sight }.attempt(),
+        }
+    }
+
+    /// Whether a file has stayed as it is for long enough, on our own clock. File times are only compared with
+    /// themselves.
+    fn is_still(&mut self, facts: &Facts) -> bool {
+        let now = self.spot.world.now().monotonic;
+        match &self.watched {
+            Some((known, since)) if known == facts => now.saturating_sub(*since) >= SETTLES,
+            _ => {
+                self.watched = Some((*facts, now));
+                false
+            }
+        }
+    }
+
+    /// Makes the file where there is none.
+    fn create(&self) -> Result<Once<W>> {
+        let Spot { world, path, .. } = &self.spot;
+        let claim = self.subject.claim(&self.spot)?;
+        if !world.is_protected("pidfile.complete-before-name") {
+            return self.create_then_fill(&claim);
+        }
+        let private = PrivateName::new(&self.spot, claim.nonce, KIND);
+        let claimed = self.write(&private, &claim)?;
+        world.reach("pidfile.written").doing("make", path)?;
+        if private.publish()? == Publication::NameTaken {
+            return Ok(Once::Again);
+        }
+        let guard = claimed.published();
+        world.reach("pidfile.published").doing("make", path)?;
+        Ok(Once::Taken(guard))
+    }
+
+    /// What must not be done, for the test that shows why.
+    fn create_then_fill(&self, claim: &Claim) -> Result<Once<W>> {
+        let Spot { world, directory, name, path } = &self.spot;
+        let node = match world.open(directory, name, Open::CreateNew) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(Once::Again),
+            opened => opened.doing("make", path)?,
+        };
+        world.reach("pidfile.created").doing("make", path)?;
+        let claimed = Claimed::fill(&self.spot, node, claim)?;
+        Ok(Once::Taken(claimed.published()))
+    }
+
+    /// Writes a complete record under a private name.
+    fn write(&self, private: &PrivateName<W>, claim: &Claim) -> Result<Claimed<W>> {
+        let Spot { world, directory, path, .. } = &self.spot;
+        let node = world.open(directory, private.name(), Open::CreateNew).doing("make a file beside", path)?;
+        Claimed::fill(&self.spot, node, claim)
+    }
+
+    fn holder_of(&self, sight: &Sight<W>) -> Holder {
+        let path = self.spot.path.display();
+        let since = u64::try_from(self.spot.world.now().wall_ms.saturating_sub(sight.facts.mtime_ns / 1_000_000));
+        let since = since.ok().map(Duration::from_millis);
+        let (pid, identity) = match sight.judge(&self.spot) {
+            Verdict::Held(pid, identity) => {
+                let remedy = match (&identity, pid) {
+                    (Sameness::Unknown(_), Some(pid)) => Some(format!("if pid {pid} is not its owner, remove {path}")),
+                    (Sameness::Unknown(_), None) => Some(format!("if no running program wrote it, remove {path}")),
+                    _ => None,
+                };
+                return Holder { pid, identity, since, remedy, host: None };
+            }
+            Verdict::Dead(difference) | Verdict::DeadOnceStill(difference) => {
+                (sight.pid(), Sameness::Different(difference))
+            }
+        };
+        let known = Holder { pid, identity, since, host: None, remedy: None };
+        match self.obstacle {
+            Some(Obstacle::NoExchange) => {
+                Holder { remedy: Some(format!("this file system cannot swap two names; remove {path}")), ..known }
+            }
+            Some(Obstacle::NotStill) => {
+                let wait = format!("its line has no end yet; wait {} s", SETTLES.as_secs());
+                Holder { remedy: Some(wait), ..known }
+            }
+            Some(Obstacle::Locked) => Holder { since, ..locker_of(&self.spot, sight) },
+            None => known,
+        }
+    }
+}
+
+/// Whoever has locked a file whose recorded owner is dead: it is taking it over, or letting go of it.
+fn locker_of<W: World>(spot: &Spot<W>, sight: &Sight<W>) -> Holder {
+    let holder = Holder::unknown("the process that it names has ended, and another one has locked the file");
+    match spot.world.lock_taker(&sight.node) {
+        Ok(LockTaker::Taken(pid)) => Holder { pid: Some(pid), ..holder },
+        Ok(LockTaker::NotSeen) | Err(_) => holder,
+    }
+}
+
+impl<W: World> Lock for PidfileLock<W> {
+    type Guard = PidfileGuard<W>;
+
+    fn path(&self) -> &Path {
+        &self.spot.path
+    }
+
+    fn attempt(&mut self) -> Result<Attempt<PidfileGuard<W>, Somebody>> {
+        for _ in 0..REPLACED_RETRIES {
+            match self.attempt_once()? {
+                Once::Taken(guard) => return Ok(Attempt::Taken(guard)),
+                Once::Busy(obstacle) => {
+                    self.obstacle = obstacle;
+                    return Ok(Attempt::Busy(Somebody));
+                }
+                Once::Again => {}
+            }
+        }
+        Err(Error::refused(
+            &self.spot.path,
+            format!("was replaced {REPLACED_RETRIES} times while it was being judged"),
+            "find out which program replaces it, then try again",
+        ))
+    }
+
+    fn holder(&self) -> Holder {
+        match Sight::look(&self.spot) {
+            Ok(Some(sight)) => self.holder_of(&sight),
+            Ok(None) => Holder::unknown("it has just let go"),
+            Err(error) => Holder::unknown(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! A Unix socket that is a lock: who is bound to the path holds.
+//!
+//! # Theory
+//!
+//! A daemon that claims its address needs no other lock: the kernel makes the name only if there is none, and knows for
+//! as long as the daemon lives that somebody is bound to it. What goes wrong is the cleaning up. The name outlives its
+//! daemon, so somebody must remove it; "connection refused, so remove it" removes the socket of a daemon that has bound
+//! and does not listen yet, and a regular file as well; and of two who clean up, the slower one removes what the faster
+//! one has just bound.
+//!
+//! So a socket is bound under a private name, listens, and is given its own name by a link, which never replaces
+//! anything: until its release, the name never leads to a socket of ours that refuses. A stale name is replaced only under the
+//! kernel's lock on `PATH.lock`, only if it stands for a socket, and only after the kernel has said that nobody is bound
+//! to its inode ([`probe::binding`]), which is then true for ever. It is exchanged for ours in one step; what came out
+//! must be the inode that was judged, or it is put back.
+//!
+//! Whoever holds keeps `PATH.lock` locked as well. So a name that somebody removes makes no room for a second holder of
+//! this protocol. Others, who know nothing of that file, are kept off by the name alone.
+//!
+//! The holder can hand the listening socket to a command ([`SocketGuard::descriptor`]). The lock is then held until the
+//! last process that has it has closed it: a guard that is dropped removes the name only if nobody is bound any more.
+//! Who closes it last leaves the name, which is stale then.
+//!
+//! A process that dies at any step leaves one of: nothing; a private name, which the next takeover removes; a socket to
+//! which nobody is bound, which is replaced.
+//!
+//! Limits. Who holds is whoever has the socket open, a stopped or a stuck process too: a timeout frees nothing. Programs
+//! that remove a live socket and bind their own are not kept off; [`Guard::check`](super::Guard::check) sees it. The socket is known to
+//! the kernel by its private name, so `ss` shows that, and cleaners of temporary directories that spare live sockets by
+//! their bound name do not spare this one. A file system without exchange can be locked, but a stale socket on it is only
+//! reported. A process that dies while it puts back what a third one had just bound leaves that under the private name.
+//! `PATH.lock` stays.
+//!
+//! ```
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("daemon.sock");
+//! use std::os::unix::net::UnixStream;
+//! use std::sync::Arc;
+//! use fm_watch::lock::{Attempt, Lock, socket::SocketLock};
+//! use fm_watch::world::Real;
+//!
+//! let world = Arc::new(Real);
+//! let Attempt::Taken(guard) = SocketLock::at(&world, &path)?.try_acquire()? else { panic!("nobody has it") };
+//! let _client = UnixStream::connect(&path)?;
+//! let (_connection, _) = guard.listener().accept()?;
+//! assert!(matches!(SocketLock::at(&world, &path)?.try_acquire()?, Attempt::Busy(_)));
+//! drop(guard);
+//! assert!(!path.exists());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod guard;
+pub mod probe;
+mod question;
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use self::guard::SocketGuard;
+use self::guard::{Claimed, Sidecar};
+use self::probe::{Readiness, Stall, Stranger};
+use super::holder::Holder;
+use super::kernel::KernelLock;
+use super::private_name::{self, Judged, PrivateName, Publication, Swap};
+use super::spot::{Spot, description, found};
+use super::{Attempt, Lock, Somebody};
+use crate::error::{Context, Error, Result};
+use crate::platform;
+use crate::storage;
+use crate::world::{Binding, Facts, Kind, Open, Sockets};
+
+/// How often a socket that is replaced under us is judged again before that is reported.
+const REPLACED_RETRIES: usize = 100;
+/// How long a holder is given to accept a connection, when it is asked who it is.
+const INTRODUCTION: Duration = Duration::from_millis(100);
+/// How the private names of this kind end.
+const KIND: &str = "socket";
+/// How many leftovers one takeover looks at, at most.
+const LEFTOVERS: usize = 1000;
+
+/// A contender for a socket.
+#[derive(Debug)]
+pub struct SocketLock<W: Sockets> {
+    spot: Spot<W>,
+    sidecar: KernelLock<W>,
+    obstacle: Option<Obstacle>,
+}
+
+/// Why a socket that nobody is bound to was not taken over at the last attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Obstacle {
+    /// Somebody has locked `PATH.lock`.
+    Locked,
+    /// The file system has no exchange.
+    NoExchange,
+}
+
+/// What has the lock's name.
+#[derive(Debug)]
+enum Occupant<W: Sockets> {
+    Nothing,
+    /// Somebody is bound to it, or nobody can tell.
+    Holder,
+    /// A socket to which nobody is bound, and its pin.
+    Stale(W::Node, Facts),
+}
+
+/// Whether a socket of ours has got the lock's name.
+enum Naming {
+    Given,
+    Busy(Option<Obstacle>),
+    /// Something changed meanwhile.
+    Again,
+}
+
+/// What one attempt came to.
+enum Once<W: Sockets> {
+    Taken(Box<SocketGuard<W>>),
+    Busy(Option<Obstacle>),
+    /// Something changed meanwhile.
+    Again,
+}
+
+impl<W: Sockets> SocketLock<W> {
+    /// A contender for the socket at this path, of whatever length. The directory must exist.
+    ///
+    /// # Errors
+    /// Those of opening the directory.
+    pub fn at(world: &Arc<W>, path: &Path) -> Result<Self> {
+        let mut sidecar = path.as_os_str().to_owned();
+        sidecar.push(".lock");
+        Ok(Self {
+            spot: Spot::open(world, path)?,
+            sidecar: KernelLock::at(world, Path::new(&sidecar))?,
+            obstacle: None,
+        })
+    }
+
+    fn attempt_once(&mut self) -> Result<Once<W>> {
+        // A contender that finds a holder leaves no trace.
+        if matches!(self.occupant()?, Occupant::Holder) {
+            return Ok(Once::Busy(None));
+        }
+        match self.take_sidecar()? {
+            Attempt::Busy(Somebody) => Ok(Once::Busy(Some(Obstacle::Locked))),
+            Attempt::Taken(sidecar) => self.claim(sidecar),
+        }
+    }
+
+    fn take_sidecar(&mut self) -> Result<Attempt<Sidecar<W>, Somebody>> {
+        if self.spot.world.is_protected("socket.removal-lock") {
+            Ok(self.sidecar.attempt()?.map(Sidecar::Held))
+        } else {
+            Ok(Attempt::Taken(Sidecar::Without))
+        }
+    }
+
+    /// What has the lock's name now.
+    fn occupant(&self) -> Result<Occupant<W>> {
+        let Spot { world, directory, name, path } = &self.spot;
+        let Some(pinned) = found(world.open(directory, name, Open::Pin)).doing("examine", path)? else {
+            return Ok(Occupant::Nothing);
+        };
+        let facts = world.facts(&pinned).doing("examine", path)?;
+        if facts.kind != Kind::Socket && world.is_protected("socket.is-socket") {
+            let next = "use the path of a socket or of nothing";
+            return Err(Error::refused(path, description(facts.kind), next));
+        }
+        if !world.is_protected("socket.probe") {
+            return Ok(Occupant::Stale(pinned, facts));
+        }
+        Ok(match probe::binding(&**world, directory, name, &pinned).doing("probe", path)? {
+            Binding::Unbound => Occupant::Stale(pinned, facts),
+            Binding::Bound | Binding::Denied => Occupant::Holder,
+        })
+    }
+
+    /// Makes a socket that listens, and gives it the lock's name.
+    fn claim(&self, sidecar: Sidecar<W>) -> Result<Once<W>> {
+        let Spot { world, directory, path, .. } = &self.spot;
+        let nonce = world.nonce().doing("make a name beside", path)?;
+        let mut private = PrivateName::new(&self.spot, nonce, KIND);
+        let listener = world.bind(directory, private.name()).doing("bind a socket beside", path)?;
+        let pinned = world.open(directory, private.name(), Open::Pin).doing("examine a socket beside", path)?;
+        let facts = world.facts(&pinned).doing("examine a socket beside", path)?;
+        let claimed = Claimed::new(&self.spot, pinned, facts, sidecar);
+        let mut guard = SocketGuard { listener, claimed };
+        world.reach("socket.bound").doing("make", path)?;
+        if world.is_protected("socket.publish-after-listen") {
+            world.listen(&guard.listener).doing("listen on a socket beside", path)?;
+            world.reach("socket.listening").doing("make", path)?;
+        }
+        match self.give_name(&mut private, &mut guard.claimed)? {
+            Naming::Given => {}
+            Naming::Busy(obstacle) => return Ok(Once::Busy(obstacle)),
+            Naming::Again => return Ok(Once::Again),
+        }
+        world.reach("socket.published").doing("make", path)?;
+        if !world.is_protected("socket.publish-after-listen") {
+            world.listen(&guard.listener).doing("listen on", path)?;
+        }
+        Ok(Once::Taken(Box::new(guard)))
+    }
+
+    /// Gives a socket of ours the lock's name.
+    fn give_name(&self, private: &mut PrivateName<W>, claimed: &mut Claimed<W>) -> Result<Naming> {
+        if private.publish()? == Publication::Published {
+            claimed.note_published();
+            return Ok(Naming::Given);
+        }
+        let (stale, facts) = match self.occupant()? {
+            Occupant::Nothing => return Ok(Naming::Again),
+            Occupant::Holder => return Ok(Naming::Busy(None)),
+            Occupant::Stale(pinned, facts) => (pinned, facts),
+        };
+        self.spot.world.reach("socket.judged").doing("replace", &self.spot.path)?;
+        let swap = private.exchange(&claimed.facts, |name| self.judged(name, &facts))?;
+        // Pinned until here, so that its inode's number could not become another's.
+        drop(stale);
+        Ok(match swap {
+            Swap::Replaced => Naming::Again,
+            Swap::Unsupported => Naming::Busy(Some(Obstacle::NoExchange)),
+            Swap::Done => {
+                claimed.note_published();
+                // Best effort: what stays is found again.
+                drop(self.sweep(private.name()));
+                Naming::Given
+            }
+        })
+    }
+
+    /// Whether what came out is what was judged.
+    fn judged(&self, name: &OsStr, stale: &Facts) -> io::Result<Judged> {
+        let Spot { world, directory, .. } = &self.spot;
+        if !world.is_protected("socket.inode-check") {
+            return Ok(Judged::Same);
+        }
+        Ok(Judged::from_sameness(world.facts_at(directory, name)?.is_same_inode(stale)))
+    }
+
+    /// Removes private sockets of processes that have died. Nobody is bound to them, so nobody ever will be.
+    fn sweep(&self, own: &OsStr) -> io::Result<()> {
+        let Spot { world, directory, .. } = &self.spot;
+        let names = world.names(directory)?;
+        for name in private_name::of_kind(&names, KIND).filter(|&name| name != own).take(LEFTOVERS) {
+            let Some(pinned) = found(world.open(directory, name, Open::Pin))? else { continue };
+            let is_socket = world.facts(&pinned)?.kind == Kind::Socket;
+            if is_socket && probe::binding(&**world, directory, name, &pinned)? == Binding::Unbound {
+                storage::remove(&**world, directory, name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn holder_of(&self, readiness: &Readiness) -> Holder {
+        let server = match readiness {
+            Readiness::Ready(server)
+            | Readiness::Stalled(Stall::NoAnswer(server) | Stall::HungUp(server))
+            | Readiness::Foreign(Stranger::OtherUser(server) | Stranger::WrongAnswer(server)) => Some(server),
+            _ => None,
+        };
+        let path = self.spot.path.display();
+        match (server, readiness, self.obstacle) {
+            (Some(server), _, _) => {
+                Holder { pid: server.pid, identity: server.identity.clone(), ..Holder::unknown("") }
+            }
+            (None, Readiness::Absent(_), Some(Obstacle::NoExchange)) => Holder {
+                remedy: Some(format!("this file system cannot swap two names; remove {path}")),
+                ..Holder::unknown("nobody serves the socket any more")
+            },
+            (None, Readiness::Absent(_), _) => Holder::unknown("it has just let go"),
+            (None, held, _) => Holder::unknown(format!("the path {held}")),
+        }
+    }
+}
+
+impl<W: Sockets> Lock for SocketLock<W> {
+    type Guard = SocketGuard<W>;
+
+    fn path(&self) -> &Path {
+        &self.spot.path
+    }
+
+    fn attempt(&mut self) -> Result<Attempt<SocketGuard<W>, Somebody>> {
+        for _ in 0..REPLACED_RETRIES {
+            match self.attempt_once()? {
+                Once::Taken(guard) => return Ok(Attempt::Taken(*guard)),
+                Once::Busy(obstacle) => {
+                    self.obstacle = obstacle;
+                    return Ok(Attempt::Busy(Somebody));
+                }
+                Once::Again => {}
+            }
+        }
+        Err(Error::refused(
+            &self.spot.path,
+            format!("was replaced {REPLACED_RETRIES} times while it was being judged"),
+            "find out which program replaces it, then try again",
+        ))
+    }
+
+    fn holder(&self) -> Holder {
+        let Spot { world, directory, name, .. } = &self.spot;
+        // A holder of this protocol is known without a connection, which would stay in the backlog of one that does not
+        // accept any.
+        let keeper = self.sidecar.holder();
+        if keeper.pid.is_some() {
+            return Holder { since: self.age(), ..keeper };
+        }
+        match probe::gather(&**world, directory, name, None, INTRODUCTION) {
+            Ok(evidence) => {
+                let holder = self.holder_of(&probe::judge(evidence, platform::effective_uid()));
+                Holder { since: self.age(), ..holder }
+            }
+            Err(error) => Holder::unknown(format!("the socket cannot be probed: {error}")),
+        }
+    }
+}
+
+impl<W: Sockets> SocketLock<W> {
+    /// How old the name's socket is, by the wall clock.
+    fn age(&self) -> Option<Duration> {
+        let made_ms = self.spot.facts().ok()??.mtime_ns / 1_000_000;
+        u64::try_from(self.spot.world.now().wall_ms - made_ms).ok().map(Duration::from_millis)
+    }
+}

@@ -1,0 +1,227 @@
+//! The real world with a will of its own: it dies at a chosen call, lets something happen at a named step, lacks a
+//! protection, or cannot do what others can. Each value is one process, as far as a protocol can tell.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use fm_watch::liveness::identity::{Observation, Pid, Standpoint};
+use fm_watch::platform::Pinned;
+use fm_watch::world::{
+    Binding, Claim, Exchange, Facts, Kind, LockTaker, Now, Open, Peer, Reached, Real, Signal, Sockets, World,
+};
+
+type Action = Box<dyn FnOnce() + Send>;
+
+/// Delegates to [`Real`], except for what a test wants otherwise.
+#[derive(Default)]
+pub struct Rigged {
+    calls: AtomicU64,
+    lives_for: Option<u64>,
+    dies_at: Option<&'static str>,
+    is_dead: AtomicBool,
+    is_copy: AtomicBool,
+    slept: AtomicU64,
+    without: Vec<&'static str>,
+    refused: Vec<(&'static str, i32)>,
+    steps: Mutex<BTreeMap<&'static str, Action>>,
+}
+
+impl fmt::Debug for Rigged {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Rigged").field("without", &self.without).finish_non_exhaustive()
+    }
+}
+
+impl Rigged {
+    /// A world like the real one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A world in which everything fails after so many calls: what is left on disk then is what a death leaves.
+    pub fn living_for(calls: u64) -> Self {
+        Self { lives_for: Some(calls), ..Self::default() }
+    }
+
+    /// The same world, in which everything fails from a step on, after what happens there.
+    pub fn dying_at(mut self, step: &'static str) -> Self {
+        self.dies_at = Some(step);
+        self
+    }
+
+    /// The same world without these protections.
+    pub fn without(mut self, protections: &[&'static str]) -> Self {
+        self.without.extend(protections);
+        self
+    }
+
+    /// The same world, in which one kind of call (`exchange`, `open`) is refused with this error number.
+    pub fn refusing(mut self, call: &'static str, error: i32) -> Self {
+        self.refused.push((call, error));
+        self
+    }
+
+    /// The same world, in which something happens when a step is reached for the first time.
+    pub fn at(self, step: &'static str, action: impl FnOnce() + Send + 'static) -> Self {
+        self.steps.lock().unwrap().insert(step, Box::new(action));
+        self
+    }
+
+    /// The same world, ready to be used.
+    pub fn ready(self) -> Arc<Self> {
+        Arc::new(self)
+    }
+
+    /// How many calls were made.
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    /// Lets time pass, on the clock for ages and deadlines.
+    pub fn let_pass(&self, time: Duration) {
+        self.slept.fetch_add(u64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+
+    /// From now on this is the process that `fork` made of the one that it was.
+    pub fn become_a_forked_copy(&self) {
+        self.is_copy.store(true, Ordering::SeqCst);
+    }
+
+    fn call(&self, name: &str) -> io::Result<()> {
+        let number = self.calls.fetch_add(1, Ordering::SeqCst);
+        if self.is_dead.load(Ordering::SeqCst) || self.lives_for.is_some_and(|calls| number >= calls) {
+            return Err(io::Error::from_raw_os_error(5));
+        }
+        match self.refused.iter().find(|(refused, _)| *refused == name) {
+            Some((_, error)) => Err(io::Error::from_raw_os_error(*error)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Methods that count as a call and then do what the real world does.
+macro_rules! calls {
+    ($($name:ident($($argument:ident: $type:ty),*) -> $output:ty;)+) => {
+        $(fn $name(&self, $($argument: $type),*) -> io::Result<$output> {
+            self.call(stringify!($name))?;
+            Real.$name($($argument),*)
+        })+
+    };
+}
+
+impl World for Rigged {
+    type Node = File;
+    type Process = Pinned;
+
+    calls! {
+        open_directory(path: &Path) -> File;
+        open_directory_at(directory: &File, name: &OsStr) -> File;
+        make_directory(directory: &File, name: &OsStr) -> ();
+        open(directory: &File, name: &OsStr, how: Open) -> File;
+        facts(node: &File) -> Facts;
+        facts_at(directory: &File, name: &OsStr) -> Facts;
+        facts_of_path(path: &Path) -> Facts;
+        names(directory: &File) -> Vec<OsString>;
+        read_at(node: &File, offset: u64, buffer: &mut [u8]) -> usize;
+        append(node: &File, bytes: &[u8]) -> usize;
+        sync_data(node: &File) -> ();
+        sync_all(node: &File) -> ();
+        rename(directory: &File, from: &OsStr, to: &OsStr) -> ();
+        link(directory: &File, from: &OsStr, to: &OsStr) -> ();
+        symlink(directory: &File, target: &OsStr, name: &OsStr) -> ();
+        read_link(directory: &File, name: &OsStr) -> OsString;
+        overwrite(node: &File, bytes: &[u8]) -> ();
+        set_mode(node: &File, mode: u32) -> ();
+        remove_directory(directory: &File, name: &OsStr) -> ();
+        unlink(directory: &File, name: &OsStr) -> ();
+        trusted_file_system(node: &File) -> Result<&'static str, String>;
+        try_lock(node: &File) -> Claim;
+        raise_mark(node: &File, kind: Kind) -> ();
+        is_marked(node: &File) -> bool;
+        publish_beat(node: &File, at: Duration) -> ();
+        published_beat(node: &File) -> Option<Duration>;
+        lock_taker(node: &File) -> LockTaker;
+        nonce() -> [u8; 16];
+        exists(pid: u32) -> bool;
+        processes() -> Vec<u32>;
+        pin(pid: Pid) -> Option<Pinned>;
+        signal(process: &Pinned, signal: Signal) -> bool;
+        wait_for_exit(process: &Pinned, at_most: Duration) -> bool;
+    }
+
+    fn exchange(&self, directory: &File, one: &OsStr, other: &OsStr) -> io::Result<Exchange> {
+        match self.call("exchange") {
+            // How a file system says that it cannot.
+            Err(error) if error.raw_os_error() == Some(22) => Ok(Exchange::Unsupported),
+            Err(error) => Err(error),
+            Ok(()) => Real.exchange(directory, one, other),
+        }
+    }
+
+    fn now(&self) -> Now {
+        let now = Real.now();
+        Now { monotonic: now.monotonic + Duration::from_millis(self.slept.load(Ordering::SeqCst)), ..now }
+    }
+    fn boot_id(&self) -> Option<String> {
+        Real.boot_id()
+    }
+    fn own_pid(&self) -> u32 {
+        Real.own_pid() + u32::from(self.is_copy.load(Ordering::SeqCst))
+    }
+    fn start_ticks(&self, pid: u32) -> Option<u64> {
+        Real.start_ticks(pid)
+    }
+    fn innermost_pid(&self, pid: u32) -> Option<u32> {
+        Real.innermost_pid(pid)
+    }
+    fn standpoint(&self) -> Standpoint {
+        Real.standpoint()
+    }
+    fn host_name(&self) -> Vec<u8> {
+        Real.host_name()
+    }
+    fn has_common_start_times(&self) -> bool {
+        Real.has_common_start_times()
+    }
+    fn observe(&self, process: &Pinned) -> Observation {
+        Real.observe(process)
+    }
+    fn pause(&self, at_most: Duration) {
+        Real.pause(at_most);
+    }
+    fn reach(&self, step: &str) -> io::Result<()> {
+        self.call("reach")?;
+        let action = self.steps.lock().unwrap().remove(step);
+        if let Some(action) = action {
+            action();
+        }
+        self.is_dead.fetch_or(self.dies_at == Some(step), Ordering::SeqCst);
+        self.call("reach")
+    }
+    fn is_protected(&self, protection: &str) -> bool {
+        !self.without.contains(&protection)
+    }
+}
+
+impl Sockets for Rigged {
+    type Listener = UnixListener;
+    type Connection = UnixStream;
+
+    calls! {
+        bind(directory: &File, name: &OsStr) -> UnixListener;
+        listen(socket: &UnixListener) -> ();
+        binding(pinned: &File) -> Binding;
+        connect(pinned: &File, at_most: Duration) -> Reached<UnixStream>;
+        peer(connection: &UnixStream) -> Peer<Pinned>;
+        send(connection: &UnixStream, bytes: &[u8], at_most: Duration) -> usize;
+        receive(connection: &UnixStream, buffer: &mut [u8], at_most: Duration) -> usize;
+    }
+}
