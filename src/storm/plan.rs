@@ -1,0 +1,44 @@
+//! The plan of a storm: who contends, how often, and who is killed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What a storm does, for whatever protocol.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// How many processes contend at a time.
+    pub workers: u32,
+    /// How many holds each of them makes; a killed one is replaced by another process that makes the rest.
+    pub rounds: u32,
+    /// Whether workers are killed, and how often.
+    pub kills: Kills,
+    /// A program of somebody else, which every second worker is.
+    pub peer: Option<String>,
+    /// Of the dice.
+    pub seed: u64,
+    /// A storm in which nobody gets the lock for so long has failed.
+    pub patience: Duration,
+    /// This program, which the workers run.
+    pub program: PathBuf,
+}
+
+/// Whether and how often workers are killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kills {
+    /// Nobody is.
+    None,
+    /// One each time this interval has passed.
+    Every(Duration),
+}
+
+impl Plan {
+    /// How many holds all workers make together.
+    pub fn holds(&self) -> u64 {
+        u64::from(self.workers) * u64::from(self.rounds)
+    }
+
+    /// How many of the workers are the program of somebody else.
+    pub fn peers(&self) -> u32 {
+        if self.peer.is_some() { self.workers / 2 } else { 0 }
+    }
+}
