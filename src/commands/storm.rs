@@ -18,7 +18,7 @@ use crate::storm::coordinator::{Progress, Wish, blow};
 use crate::storm::plan::{Kills, Plan};
 use crate::storm::protocol::Protocol;
 use crate::storm::report;
-use crate::storm::scratch::Scratch;
+use crate::storm::scratch::{Left, Scratch};
 use crate::storm::self_test::{self, Finding, measure};
 use crate::storm::tally::{Tally, Verdict};
 use crate::storm::worker::{Orders, work};
@@ -27,7 +27,7 @@ use crate::storm::worker::{Orders, work};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Before a storm the self-test may take longer than when a person asks for it: nothing depends on a fast answer, and a
 /// busy machine must not be taken for a hanging file system.
-const SELF_TEST_BEFORE: Duration = Duration::from_secs(10);
+const SELF_TEST_BEFORE: Duration = Duration::from_secs(5);
 
 /// Lets storms blow, one kind after the other, or tests the file system.
 ///
@@ -42,27 +42,26 @@ pub fn storm(console: Console, options: &cli::Storm) -> Result<u8> {
     let plan = plan(options)?;
     let protocols = if options.kind.is_empty() { Protocol::promising() } else { options.kind.clone() };
     let signal = Signal::listen()?;
+    // Before anything of this process touches the file system: it may be one on which calls hang.
+    let finding = measure(&plan.program, &directory, SELF_TEST_BEFORE);
+    if finding.is_out_of_order() {
+        return Err(Error::Failed(finding.to_string()));
+    }
     let mut scratch = Scratch::make(&directory)?;
     let mut tallies = Vec::new();
     for protocol in protocols {
         if signal.code().is_some() {
             break;
         }
-        tallies.push(one(console, &plan, protocol, &directory, &scratch, &signal)?);
+        tallies.push(one(console, &plan, protocol, &finding, &scratch, &signal)?);
     }
-    tell(console, &plan, &tallies)?;
-    if tallies.iter().any(|tally| tally.verdict.is_failure()) {
+    let has_failed = tallies.iter().any(|tally| tally.verdict.is_failure());
+    if has_failed {
         scratch.keep();
     }
-    if let Some(kept) = scratch.leave() {
-        console.note(kept);
-    }
-    Ok(exit_code(&tallies, &signal))
-}
-
-fn exit_code(tallies: &[Tally], signal: &Signal) -> u8 {
-    let failed = tallies.iter().any(|tally| tally.verdict.is_failure()).then_some(exit::FAILED);
-    failed.or(signal.code()).unwrap_or(exit::OK)
+    let left = scratch.leave();
+    tell(console, &plan, &tallies, left.as_ref())?;
+    Ok(signal.code().filter(|_| !has_failed).unwrap_or(if has_failed { exit::FAILED } else { exit::OK }))
 }
 
 /// Is a worker.
@@ -122,15 +121,12 @@ fn one(
     console: Console,
     plan: &Plan,
     protocol: Protocol,
-    directory: &Path,
+    finding: &Finding,
     scratch: &Scratch,
     signal: &Signal,
 ) -> Result<Tally> {
-    if protocol.stands_on_kernel_locks() {
-        let finding = measure(&plan.program, directory, SELF_TEST_BEFORE);
-        if finding.verdict != self_test::Verdict::Holds {
-            return Ok(Tally::not_begun(protocol, finding.to_string()));
-        }
+    if protocol.stands_on_kernel_locks() && finding.verdict != self_test::Verdict::Holds {
+        return Ok(Tally::not_begun(protocol, finding.to_string()));
     }
     let path = scratch.make_inside(&protocol.to_string())?.join("lock");
     let mut shown = Shown { console, at: Instant::now() };
@@ -159,9 +155,10 @@ impl Shown {
     }
 }
 
-fn tell(console: Console, plan: &Plan, tallies: &[Tally]) -> Result<()> {
+fn tell(console: Console, plan: &Plan, tallies: &[Tally], left: Option<&Left>) -> Result<()> {
+    let directory = left.map(|left| left.path.as_path());
     match console.format {
-        Format::Json => tallies.iter().try_for_each(|tally| console.json(&report::object(plan, tally)))?,
+        Format::Json => tallies.iter().try_for_each(|tally| console.json(&report::object(plan, tally, directory)))?,
         Format::Lines => report::table(plan, tallies).iter().try_for_each(|line| console.data(line))?,
     }
     console.detail(format!("seed {}", plan.seed));
@@ -171,6 +168,9 @@ fn tell(console: Console, plan: &Plan, tallies: &[Tally]) -> Result<()> {
                 console.error(format!("{}: {reason}", tally.protocol));
             }
         }
+    }
+    if let Some(left) = left {
+        console.error(left);
     }
     Ok(())
 }

@@ -177,7 +177,9 @@ impl<'a> Storm<'a> {
     /// Ends whoever is still there.
     fn finish(mut self, mut end: End) -> Record {
         // All at once, so that many that do not end take no longer than one.
-        self.slots.iter_mut().filter_map(|slot| slot.worker.as_mut()).for_each(|worker| drop(worker.kill()));
+        for worker in self.slots.iter_mut().filter_map(|slot| slot.worker.as_mut()) {
+            worker.kill();
+        }
         let deadline = end_awaited();
         for index in 0..self.slots.len() {
             self.kill(index, deadline);

@@ -148,16 +148,16 @@ impl Worker {
     /// Kills it with its group, and waits for nobody. Gives the instant before, in nanoseconds of `CLOCK_MONOTONIC`: until
     /// then nothing had been done to it. Killing it again changes nothing.
     pub fn kill(&mut self) -> u64 {
+        let now = now();
         match self.fate {
             Fate::Killed(before) => before,
-            Fate::Runs | Fate::Reaped | Fate::GivenUp => {
-                let before = now();
-                if self.fate == Fate::Runs {
-                    self.fate = Fate::Killed(before);
-                    self.child.kill_group();
-                }
-                before
+            Fate::Runs => {
+                self.fate = Fate::Killed(now);
+                self.child.kill_group();
+                now
             }
+            // A number that was reaped may be somebody else's by now.
+            Fate::Reaped | Fate::GivenUp => now,
         }
     }
 

@@ -1,11 +1,13 @@
 //! The report of a storm: a table for people, one object per protocol for programs.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::intervals::{Ending, Hold, Overlap};
 use super::plan::Plan;
+use super::protocol::Protocol;
 use super::tally::{Tally, Verdict};
 
 /// How many overlaps are shown one by one.
@@ -22,7 +24,20 @@ pub fn table(plan: &Plan, tallies: &[Tally]) -> Vec<String> {
     let widths: Vec<_> = (0..HEADINGS.len()).map(width).collect();
     let mut lines: Vec<_> = rows.iter().map(|row| aligned(row, &widths)).collect();
     lines.extend(tallies.iter().flat_map(shown_overlaps));
+    lines.extend(tallies.iter().filter_map(advice));
     lines
+}
+
+/// How to make a storm stronger that was too weak.
+fn advice(tally: &Tally) -> Option<String> {
+    let more = match (&tally.verdict, tally.protocol) {
+        (Verdict::NoneSeen, Protocol::Unlink) => {
+            "it fails where holders die: give --kill, a shorter interval or more --workers"
+        }
+        (Verdict::NoneSeen, _) => "give more --workers or more --rounds",
+        _ => return None,
+    };
+    Some(format!("{}: {more}", tally.protocol))
 }
 
 /// Words at the left, numbers at the right.
@@ -111,8 +126,8 @@ fn in_words(time: Duration) -> String {
     }
 }
 
-/// One storm as an object.
-pub fn object(plan: &Plan, tally: &Tally) -> Value {
+/// One storm as an object; with the directory that is left of it, if one is.
+pub fn object(plan: &Plan, tally: &Tally, directory: Option<&Path>) -> Value {
     let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     let hold = |hold: &Hold| {
         let was_killed = hold.ending == Ending::Killed;
@@ -139,6 +154,7 @@ pub fn object(plan: &Plan, tally: &Tally) -> Value {
         "p99_wait_ns": nanoseconds(tally.waits.p99),
         "took_ns": nanoseconds(tally.took),
         "failures": reasons,
+        "directory": directory.map(Path::to_string_lossy),
     })
 }
 
@@ -146,7 +162,6 @@ pub fn object(plan: &Plan, tally: &Tally) -> Value {
 mod tests {
     use super::super::coordinator::{End, Record};
     use super::super::plan::Kills;
-    use super::super::protocol::Protocol;
     use super::*;
     use crate::lock::any::Kind;
 
@@ -196,11 +211,13 @@ mod tests {
 
     #[test]
     fn the_object_says_the_same_in_nanoseconds() {
-        let object = object(&plan(), &tally(Protocol::Family(Kind::Kernel), &[(1, 0, 5), (2, 4, 6)]));
+        let object =
+            object(&plan(), &tally(Protocol::Family(Kind::Kernel), &[(1, 0, 5), (2, 4, 6)]), Some(Path::new("/tmp/x")));
         assert_eq!(
             (&object["schema"], &object["verdict"], &object["peers"]),
             (&json!(1), &json!("overlapped"), &json!(2))
         );
+        assert_eq!(object["directory"], "/tmp/x");
         assert_eq!((&object["took_ns"], &object["p99_wait_ns"]), (&json!(2_345_000_000_u64), &json!(1_500_000)));
         assert_eq!(
             object["first_overlaps"][0]["later"],

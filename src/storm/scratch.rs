@@ -1,11 +1,12 @@
 //! A fresh directory for what storms do, which vanishes with its value unless somebody wants to look at it.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::platform;
 use crate::world::{Kind, Real, World};
 
@@ -63,20 +64,39 @@ impl Scratch {
         self.keep = Keep::Yes;
     }
 
-    /// Removes it, if nobody wants it kept. `Some`: it is still there, for this reason.
-    pub fn leave(mut self) -> Option<Error> {
-        let kept = match self.keep {
-            Keep::Yes => Some(Error::refused(&self.path, "was left as it is", "look at it, then remove it")),
-            Keep::No => self.remove().doing("remove", &self.path).err(),
+    /// Removes it, if nobody wants it kept. `Some`: it is still there, and why.
+    pub fn leave(mut self) -> Option<Left> {
+        let left = match self.keep {
+            Keep::Yes => Some(None),
+            Keep::No => self.remove().err().map(Some),
         };
         self.keep = Keep::Yes;
-        kept
+        left.map(|why| Left { path: self.path.clone(), why })
     }
 
     fn remove(&self) -> io::Result<()> {
         let name = OsStr::new(&self.name);
         empty(&Real.open_directory_at(&self.parent, name)?, DEEPEST)?;
         Real.remove_directory(&self.parent, name)
+    }
+}
+
+/// What is left of a scratch directory.
+#[derive(Debug)]
+pub struct Left {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Why it could not be removed; `None`: because there is something to see in it.
+    pub why: Option<io::Error>,
+}
+
+impl fmt::Display for Left {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: ", self.path.display())?;
+        match &self.why {
+            None => formatter.write_str("left as it was found; look at it, then remove it"),
+            Some(error) => write!(formatter, "cannot be removed: {error}; remove it yourself"),
+        }
     }
 }
 

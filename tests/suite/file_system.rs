@@ -2,6 +2,7 @@
 //!
 //! They are mounted through FUSE, which needs root. The file system is the test's own, so nothing else can hang in it.
 
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::Duration;
 
@@ -19,8 +20,10 @@ cases! {
     a_lock_call_that_hangs_is_found_within_two_seconds_and_blocks_nobody,
     without_a_deadline_a_hanging_lock_call_never_answers,
     a_refused_lock_is_told_with_the_reason_of_the_system,
+    locks_that_misbehave_in_other_ways_are_found,
     a_directory_that_cannot_be_used_is_told,
     a_storm_does_not_begin_where_locks_do_not_hold,
+    a_worker_that_not_even_a_kill_ends_is_left_and_told,
     the_lock_of_a_home_is_refused_there_before_any_lock_call,
     an_exchange_can_be_refused,
 }
@@ -121,6 +124,24 @@ fn a_refused_lock_is_told_with_the_reason_of_the_system() -> Result<(), Skip> {
     Ok(())
 }
 
+fn locks_that_misbehave_in_other_ways_are_found() -> Result<(), Skip> {
+    for (locks, expected) in [
+        (Locks::Refuse(libc::EAGAIN), "always-busy"),
+        (Locks::Forever, "outlives"),
+        (Locks::NoRecords, "no-mark"),
+    ] {
+        let home = TestHome::new();
+        let mounted = Mounted::in_home(&home, Manners::of_locks(locks))?;
+        let directory = mounted.path().to_str().unwrap();
+        // Whether a lock outlives its holder is only known after a while.
+        let answer =
+            home.ask(&["storm", "--self-test", "--patience", "8s", "--json", "--dir", directory]).expect_code(1);
+        assert_eq!(verdict(&answer), expected, "{answer:?}");
+        assert_eq!(names_in(mounted.path()), Vec::<String>::new(), "{answer:?}");
+    }
+    Ok(())
+}
+
 fn a_directory_that_cannot_be_used_is_told() {
     let home = TestHome::new();
     let answer = finish(self_test(&home, &home.scratch().join("missing"))).expect_code(1);
@@ -135,6 +156,25 @@ fn a_storm_does_not_begin_where_locks_do_not_hold() -> Result<(), Skip> {
     let storm = answer.json();
     assert_eq!((storm["verdict"].as_str(), storm["holds"].as_u64()), (Some("failed"), Some(0)));
     assert!(answer.stderr.contains("two processes hold the same one at once"), "{answer:?}");
+    Ok(())
+}
+
+fn a_worker_that_not_even_a_kill_ends_is_left_and_told() -> Result<(), Skip> {
+    let home = TestHome::new();
+    crate::support::requires("flock")?;
+    let mounted = Mounted::in_home(&home, Manners::of_locks(Locks::Hang))?;
+    // The kind takes no lock of the kernel, but every second worker does, and is stuck in that.
+    let peer = home.scratch().join("peer");
+    std::fs::write(&peer, "#!/bin/sh\nexec flock \"$1\" true\n").unwrap();
+    std::fs::set_permissions(&peer, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let (directory, peer) = (mounted.path().to_str().unwrap(), peer.to_str().unwrap());
+    let arguments =
+        ["storm", "--kind", "naive", "--workers", "4", "--peer", peer, "--patience", "1s", "--dir", directory];
+    let answer = home.spawn(&arguments).finish(SOON * 2).expect_code(1);
+    assert!(answer.stderr.contains("nobody has got the lock for 1s"), "{answer:?}");
+    assert_eq!(answer.stderr.matches("it is stuck in the kernel").count(), 2, "{answer:?}");
+    mounted.let_go();
+    wait_until_true(SOON, "they have ended", || processes::naming(mounted.path()).is_empty());
     Ok(())
 }
 

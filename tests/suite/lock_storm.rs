@@ -27,6 +27,8 @@ cases! {
     a_storm_in_which_nobody_gets_on_ends_and_says_what_each_waits_for,
     a_storm_with_a_stopped_worker_ends,
     a_killed_coordinator_leaves_nobody_behind,
+    #[cfg(feature = "sync-points")]
+    without_their_bond_peers_outlive_the_coordinator,
     an_interrupted_storm_prints_what_it_has_seen,
     a_terminated_storm_leaves_nobody_and_nothing_behind,
     a_command_line_without_sense_is_a_usage_error,
@@ -146,7 +148,7 @@ fn a_peer_that_ignores_the_lock_is_seen_to_overlap() {
     let answer = answer.expect_code(1);
     assert!(answer.stdout.contains("OVERLAPS: this lock does not exclude"), "{answer:?}");
     assert!(answer.stdout.lines().any(|line| line.starts_with("kernel: pid ")), "{answer:?}");
-    assert!(!is_empty(&field(&home)), "what was found stays to be looked at");
+    assert!(!is_empty(&field(&home)), "where it was found stays to be looked at");
     assert!(answer.stderr.contains(field(&home).to_str().unwrap()), "and its path is said: {answer:?}");
 }
 
@@ -230,14 +232,49 @@ fn a_storm_with_a_stopped_worker_ends() {
     assert_eq!(workers(&home), Vec::<u32>::new(), "also the stopped one is gone");
 }
 
-fn a_killed_coordinator_leaves_nobody_behind() {
-    let home = TestHome::new();
-    let silent = peer(&home, "exec tail -n 0 -f \"$0\"");
-    let storm = spawn(&home, &["--kind", "kernel", "--workers", "8", "--peer", &silent, "--rounds", "1000000"]);
-    let tails = || processes::naming(home.scratch()).iter().filter(|(_, line)| line.starts_with("tail")).count();
-    wait_until_true(SOON, "the workers are there", || (workers(&home).len(), tails()) == (4, 4));
+/// A storm of four workers and four peers that do nothing but live.
+fn storm_with_silent_peers(home: &TestHome) -> std::process::Command {
+    // Nobody ever writes to it.
+    let fifo = home.scratch().join("peer.fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let peer = peer(home, "read -r line < \"$0.fifo\"");
+    let field = field(home);
+    let arguments = ["storm", "--kind", "kernel", "--workers", "8", "--rounds", "1000000", "--peer", &peer, "--dir"];
+    let mut command = home.command(&arguments);
+    command.arg(field);
+    command
+}
+
+fn silent_peers(home: &TestHome) -> Vec<u32> {
+    let all = processes::naming(home.scratch()).into_iter();
+    all.filter(|(_, line)| line.starts_with("/bin/sh /")).map(|(pid, _)| pid).collect()
+}
+
+#[track_caller]
+fn kill_when_all_are_there(storm: Background, home: &TestHome) {
+    wait_until_true(SOON, "all are there", || (workers(home).len(), silent_peers(home).len()) == (4, 4));
     storm.signal(Signal::KILL);
     assert_eq!(storm.finish(SOON).signal, Some(9));
+}
+
+fn a_killed_coordinator_leaves_nobody_behind() {
+    let home = TestHome::new();
+    kill_when_all_are_there(Background::spawn(storm_with_silent_peers(&home)), &home);
+    wait_until_true(SOON, "nobody is left", || processes::naming(home.scratch()).is_empty());
+}
+
+/// The twin.
+#[cfg(feature = "sync-points")]
+fn without_their_bond_peers_outlive_the_coordinator() {
+    let home = TestHome::new();
+    let mut command = storm_with_silent_peers(&home);
+    crate::support::sync::without(&mut command, &["storm.bound"]);
+    kill_when_all_are_there(Background::spawn(command), &home);
+    wait_until_true(SOON, "workers see that nobody listens", || workers(&home).is_empty());
+    assert_eq!(silent_peers(&home).len(), 4);
+    for peer in silent_peers(&home) {
+        assert!(processes::signal_if_naming(peer, home.scratch(), Signal::KILL));
+    }
     wait_until_true(SOON, "nobody is left", || processes::naming(home.scratch()).is_empty());
 }
 

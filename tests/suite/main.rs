@@ -42,11 +42,8 @@ suite! {
     file_system,
     files,
     identity,
-<<<<<<< HEAD
     lock_command,
-=======
     lock_storm,
->>>>>>> ccb9ffa (A storm that proves or breaks exclusion, and a self-test of file systems)
     panes,
     settings,
     signals,

@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use fuser::{
     BackgroundSession, BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
     INodeNo, InitFlags, KernelConfig, LockOwner, MountOption, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
-    ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyWrite, Request, TimeOrNow, WriteFlags,
+    ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyLock, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 
 use super::home::{TestHome, finish};
@@ -30,6 +31,10 @@ pub enum Locks {
     Hang,
     /// It refuses with this error number.
     Refuse(i32),
+    /// It never takes back what it gave once.
+    Forever,
+    /// It leaves locks to the kernel and does nothing about record locks, which it takes upon itself.
+    NoRecords,
 }
 
 /// What it does with a request to swap two names.
@@ -76,7 +81,12 @@ impl Mounted {
         let at = home.scratch().join("mounted");
         std::fs::create_dir(&at).unwrap();
         let hung = Arc::default();
-        let memory = Memory { manners, nodes: Mutex::new(Nodes::new()), hung: Arc::clone(&hung) };
+        let memory = Memory {
+            manners,
+            nodes: Mutex::new(Nodes::new()),
+            hung: Arc::clone(&hung),
+            is_given: AtomicBool::new(false),
+        };
         let mut options = fuser::Config::default();
         options.mount_options = vec![MountOption::FSName("fm-watch-test".to_owned()), MountOption::DefaultPermissions];
         match fuser::spawn_mount(memory, &at, &options) {
@@ -229,6 +239,7 @@ struct Memory {
     manners: Manners,
     nodes: Mutex<Nodes>,
     hung: Arc<Mutex<Vec<ReplyEmpty>>>,
+    is_given: AtomicBool,
 }
 
 /// Nothing is remembered by the kernel, so everybody sees what is.
@@ -258,8 +269,10 @@ fn empty(reply: ReplyEmpty, done: Result<(), Errno>) {
 
 impl Filesystem for Memory {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
-        if self.manners.locks != Locks::Kernel {
-            config.add_capabilities(InitFlags::FUSE_FLOCK_LOCKS).unwrap();
+        match self.manners.locks {
+            Locks::Kernel => {}
+            Locks::NoRecords => config.add_capabilities(InitFlags::FUSE_POSIX_LOCKS).unwrap(),
+            _ => config.add_capabilities(InitFlags::FUSE_FLOCK_LOCKS).unwrap(),
         }
         Ok(())
     }
@@ -280,10 +293,26 @@ impl Filesystem for Memory {
         match self.manners.locks {
             // What is let go is let go: who closes must not hang.
             _ if kind == libc::F_UNLCK => reply.ok(),
-            Locks::Kernel | Locks::NoOp => reply.ok(),
+            Locks::Forever if self.is_given.swap(true, Ordering::SeqCst) => reply.error(Errno::EAGAIN),
+            Locks::Kernel | Locks::NoOp | Locks::NoRecords | Locks::Forever => reply.ok(),
             Locks::Hang => self.hung.lock().unwrap().push(reply),
             Locks::Refuse(number) => reply.error(Errno::from_i32(number)),
         }
+    }
+
+    fn getlk(
+        &self,
+        _request: &Request,
+        _number: INodeNo,
+        _handle: FileHandle,
+        _owner: LockOwner,
+        start: u64,
+        end: u64,
+        _kind: i32,
+        pid: u32,
+        reply: ReplyLock,
+    ) {
+        reply.locked(start, end, libc::F_UNLCK, pid);
     }
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
