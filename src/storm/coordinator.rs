@@ -3,10 +3,8 @@
 //! One loop in one thread. Nothing in it blocks for longer than a killed process may take to end, so the bound on the
 //! time in which nobody gets the lock holds whatever a worker does.
 
-use std::fmt::Write;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, ExitStatus};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use super::course::{Doing, Event, Window};
@@ -14,8 +12,9 @@ use super::crew::{Output, Worker, end_awaited, wait_for_word};
 use super::dice::Dice;
 use super::intervals::Hold;
 use super::line::Line;
-use super::plan::{Kills, Plan};
+use super::plan::{Kills, Plan, orders_of_peer};
 use super::protocol::Protocol;
+use super::record::{End, Progress, Record, Wish};
 use super::worker::now;
 
 /// How often the loop goes round at least, to be asked whether it shall stop.
@@ -24,58 +23,6 @@ const TICK: Duration = Duration::from_millis(50);
 const TOLD_OF: usize = 8;
 /// How often the pipe of a dead worker is read; more than it holds.
 const MOST_READS: usize = 64;
-
-/// What a storm has seen.
-#[derive(Debug, Clone)]
-pub struct Record {
-    /// Every hold, in the order in which it was heard that it had ended.
-    pub holds: Vec<Hold>,
-    /// How long each hold was waited for, in nanoseconds.
-    pub waits: Vec<u64>,
-    /// How many workers were killed.
-    pub kills: u64,
-    /// How many of these were holding.
-    pub kills_of_holders: u64,
-    /// How long it took.
-    pub took: Duration,
-    /// How it ended.
-    pub end: End,
-}
-
-/// How a storm ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum End {
-    /// Every worker made its holds.
-    Complete,
-    /// It was asked to stop.
-    Interrupted,
-    /// A worker failed, or nobody got on: what was found, for people.
-    Failed(Vec<String>),
-}
-
-/// How far it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    /// Of which protocol.
-    pub protocol: Protocol,
-    /// How many holds there were.
-    pub holds: u64,
-    /// How many there will be.
-    pub of: u64,
-    /// How many workers were killed.
-    pub kills: u64,
-    /// Since when, in nanoseconds.
-    pub took: Duration,
-}
-
-/// What whoever watches a storm wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
-    /// That it goes on.
-    GoOn,
-    /// That it ends early.
-    Stop,
-}
 
 /// Lets a storm of one protocol blow at a path in a directory of its own. The caller is told many times a second how far
 /// it is.
@@ -215,8 +162,8 @@ impl<'a> Storm<'a> {
         let seed = self.dice.roll();
         let slot = &mut self.slots[index];
         let command = match &self.plan.peer {
-            Some(peer) if slot.is_peer => peer_command(peer, self.path, slot.left),
-            _ => worker_command(self.plan, self.protocol, self.path, slot.left, seed),
+            Some(peer) if slot.is_peer => orders_of_peer(peer, self.path, slot.left),
+            _ => self.plan.orders(self.protocol, self.path, slot.left, seed),
         };
         match Worker::start(command) {
             Ok(worker) => slot.worker = Some(worker),
@@ -369,7 +316,7 @@ impl<'a> Storm<'a> {
         let patience = humantime::format_duration(self.plan.patience);
         self.failures.push(format!("nobody has got the lock for {patience}, so the storm was ended"));
         let stuck: Vec<_> = self.slots.iter().filter_map(|slot| slot.worker.as_ref()).collect();
-        let told_of = stuck.iter().take(TOLD_OF).map(|worker| stuck_worker(worker, now));
+        let told_of = stuck.iter().take(TOLD_OF).map(|worker| worker.in_words(now));
         self.failures.extend(told_of);
         if stuck.len() > TOLD_OF {
             self.failures.push(format!("and {} more", stuck.len() - TOLD_OF));
@@ -382,41 +329,4 @@ fn interval(kills: Kills) -> Option<u64> {
         Kills::None => None,
         Kills::Every(interval) => Some(u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX >> 1)),
     }
-}
-
-/// What a worker that does not get on is doing, and since when.
-fn stuck_worker(worker: &Worker, now: u64) -> String {
-    let pid = worker.pid();
-    let seconds = |since: u64| now.saturating_sub(since) / 1_000_000_000;
-    let mut told = match worker.course.doing() {
-        Doing::Nothing => format!("pid {pid} does not try; it was started {} s ago", seconds(worker.started)),
-        Doing::Trying(since) => format!("pid {pid} has been trying for {} s", seconds(since)),
-        Doing::Holding(since) => format!("pid {pid} has been holding for {} s", seconds(since)),
-    };
-    if let Some(why) = worker.course.waits_for() {
-        // Writing to a string cannot fail.
-        let _infallible = write!(told, "; it says that it waits {why}");
-    }
-    told
-}
-
-fn worker_command(plan: &Plan, protocol: Protocol, path: &Path, rounds: u32, seed: u64) -> Command {
-    let mut command = Command::new(&plan.program);
-    // So that a person who looks at the failure of a storm finds in it what the workers wait for.
-    let silence = (plan.patience / 3).as_millis();
-    command.arg0("fm-watch").arg("storm-worker").args([
-        "--kind",
-        &protocol.to_string(),
-        "--rounds",
-        &rounds.to_string(),
-    ]);
-    command.args(["--seed", &seed.to_string(), "--silence", &format!("{silence}ms")]).arg("--").arg(path);
-    command
-}
-
-/// A program of somebody else: one simple command as a shell reads it, with the path and the number of rounds behind.
-fn peer_command(peer: &str, path: &Path, rounds: u32) -> Command {
-    let mut command = Command::new("/bin/sh");
-    command.arg("-c").arg(format!("exec {peer} \"$@\"")).arg("peer").arg(path).arg(rounds.to_string());
-    command
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use super::course::Course;
+use super::course::{Course, Doing};
 use super::worker::now;
 use crate::platform::{self, GroupChild};
 use crate::sync_point::is_protected;
@@ -133,6 +133,21 @@ impl Worker {
             }
             Some(Err(error)) if is_later(&error) => {}
             None | Some(_) => self.stderr = None,
+        }
+    }
+
+    /// What it is doing and since when, for people who want to know why it does not get on.
+    pub fn in_words(&self, now: u64) -> String {
+        let pid = self.pid();
+        let seconds = |since: u64| now.saturating_sub(since) / 1_000_000_000;
+        let doing = match self.course.doing() {
+            Doing::Nothing => format!("pid {pid} does not try; it was started {} s ago", seconds(self.started)),
+            Doing::Trying(since) => format!("pid {pid} has been trying for {} s", seconds(since)),
+            Doing::Holding(since) => format!("pid {pid} has been holding for {} s", seconds(since)),
+        };
+        match self.course.waits_for() {
+            Some(why) => format!("{doing}; it says that it waits {why}"),
+            None => doing,
         }
     }
 

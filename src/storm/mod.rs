@@ -32,6 +32,7 @@ pub mod naive;
 pub mod plan;
 pub mod probe;
 pub mod protocol;
+pub mod record;
 pub mod report;
 pub mod scratch;
 pub mod self_test;

@@ -1,7 +1,11 @@
 //! The plan of a storm: who contends, how often, and who is killed.
 
-use std::path::PathBuf;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
+
+use super::protocol::Protocol;
 
 /// What a storm does, for whatever protocol.
 #[derive(Debug, Clone)]
@@ -41,4 +45,23 @@ impl Plan {
     pub fn peers(&self) -> u32 {
         if self.peer.is_some() { self.workers / 2 } else { 0 }
     }
+
+    /// How a worker is started that makes so many holds at a path.
+    pub fn orders(&self, protocol: Protocol, path: &Path, rounds: u32, seed: u64) -> Command {
+        let mut command = Command::new(&self.program);
+        // So that a person who looks at the failure of a storm finds in it what the workers wait for.
+        let silence = (self.patience / 3).as_millis();
+        command.arg0("fm-watch").arg("storm-worker");
+        command.args(["--kind", &protocol.to_string(), "--rounds", &rounds.to_string()]);
+        command.args(["--seed", &seed.to_string(), "--silence", &format!("{silence}ms")]).arg("--").arg(path);
+        command
+    }
+}
+
+/// How a program of somebody else is started: one simple command as a shell reads it, with the path and the number of
+/// rounds behind.
+pub fn orders_of_peer(peer: &str, path: &Path, rounds: u32) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command.arg("-c").arg(format!("exec {peer} \"$@\"")).arg("peer").arg(path).arg(rounds.to_string());
+    command
 }

@@ -160,8 +160,8 @@ pub fn object(plan: &Plan, tally: &Tally, directory: Option<&Path>) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::coordinator::{End, Record};
     use super::super::plan::Kills;
+    use super::super::record::{End, Record};
     use super::*;
     use crate::lock::any::Kind;
 

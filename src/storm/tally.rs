@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::coordinator::{End, Record};
 use super::intervals::{Overlap, overlaps};
 use super::protocol::{Promise, Protocol};
+use super::record::{End, Record};
 
 /// What a storm showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
