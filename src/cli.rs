@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::lock::any::Kind;
 use crate::settings::parse_duration;
+use crate::storm::protocol::Protocol;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Keeps exactly one watcher alive per home, tells the truth about it, and never loses a wake.
@@ -143,6 +144,22 @@ pub enum Command {
     /// Exit codes: the command's own, or 128+n if signal n ended it; 75 busy, 76 the lock was lost, 126 the command
     /// cannot be executed, 127 it is not found, 128+n signal n came while waiting for the lock, 1 failed, 2 usage.
     Lock(Lock),
+    /// Prove or break exclusion here: many processes contend for one lock, and no two may hold it at once
+    ///
+    /// Real processes take and release locks in a fresh directory, are killed at random, and the intervals in which they
+    /// held are compared on one clock. Prints a table: rounds, holds, kills, overlaps, waits and a verdict per kind.
+    /// The kinds `naive` and `unlink` promise nothing and must be seen to overlap; a run in which they do not proves
+    /// nothing. With --self-test it tests only whether this file system's locks hold, with a few processes, within 2 s.
+    ///
+    /// Exit codes: 0 no overlap of a kind that promises none (--self-test: locks hold), 1 an overlap, a worker that
+    /// failed, or nobody got on (--self-test: locks do not hold), 2 usage, 129/130/143 ended early by a signal.
+    Storm(Storm),
+    /// Be a worker of a storm
+    #[command(hide = true)]
+    StormWorker(StormWorker),
+    /// Be a process of a self-test
+    #[command(hide = true)]
+    StormProbe(StormProbe),
     /// Check or show the settings
     #[command(subcommand)]
     Config(Config),
@@ -237,6 +254,69 @@ pub struct Lock {
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+}
+
+/// `storm`.
+#[derive(Debug, Args)]
+pub struct Storm {
+    /// Which kind of lock (repeatable); without it, every kind that promises exclusion
+    #[arg(long, value_name = "K", value_enum)]
+    pub kind: Vec<Protocol>,
+    /// How many processes contend at a time
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=4096))]
+    pub workers: u32,
+    /// How many holds each of them makes; another process makes the rest of one that was killed
+    #[arg(long, value_name = "R", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub rounds: u32,
+    /// Kill a process at each interval, every second time one that holds [20ms if no interval is given]
+    #[arg(long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "20ms", value_parser = parse_duration)]
+    pub kill: Option<Duration>,
+    /// Where to make the fresh directory [default: $TMPDIR, else /tmp]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Let every second process be `CMD PATH ROUNDS`: it takes the lock at PATH so many times and prints `try NS`,
+    /// `begin NS` right after it took it and `end NS` right before it lets go, each line in one write, NS being
+    /// nanoseconds of CLOCK_MONOTONIC. CMD is read as sh reads a simple command
+    #[arg(long, value_name = "CMD")]
+    pub peer: Option<String>,
+    /// Seed of the dice that decide who is killed and how long a hold lasts [default: a new one]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// End the storm as failed when nobody has got the lock for so long [default: 30s]; with --self-test, how long a
+    /// call may take before it counts as hanging [default: 1600ms]
+    #[arg(long, value_name = "D", value_parser = parse_duration)]
+    pub patience: Option<Duration>,
+    /// Test only whether the kernel's locks hold on the file system of DIR, and say what to do if they do not
+    #[arg(long, conflicts_with_all = ["kind", "workers", "rounds", "kill", "peer", "seed"])]
+    pub self_test: bool,
+}
+
+/// `storm-worker`.
+#[derive(Debug, Args)]
+pub struct StormWorker {
+    /// Which kind of lock
+    #[arg(long, value_enum)]
+    pub kind: Protocol,
+    /// How many holds
+    #[arg(long)]
+    pub rounds: u32,
+    /// Seed of its dice
+    #[arg(long)]
+    pub seed: u64,
+    /// How long it tries before it says what it waits for
+    #[arg(long, value_parser = parse_duration)]
+    pub silence: Duration,
+    /// The lock
+    pub path: PathBuf,
+}
+
+/// `storm-probe`.
+#[derive(Debug, Args)]
+pub struct StormProbe {
+    /// In which directory
+    pub directory: PathBuf,
+    /// The name of a directory to be made in it
+    pub name: String,
 }
 
 /// `config`.

@@ -23,6 +23,7 @@
 //! | [`lock`] | locks as values whose drop releases them |
 //! | [`liveness`] | the singleton, its owner record, beat, identity, verdict |
 //! | [`obtain`] | starting a watcher and hearing its own word |
+//! | [`storm`] | proof by many processes that a lock excludes, or that it does not |
 //! | [`watcher`] | the loop and its sources |
 //! | [`wakes`] | the journal, presenting and acknowledging |
 //! | [`commands`] | one verb per file, thin |
@@ -42,6 +43,7 @@ pub mod obtain;
 pub mod platform;
 pub mod settings;
 pub mod storage;
+pub mod storm;
 pub mod sync_point;
 pub mod wait_until;
 pub mod wakes;

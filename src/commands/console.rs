@@ -5,6 +5,7 @@
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 
@@ -98,6 +99,30 @@ impl Console {
         } else {
             self.say(Talk::Quiet, lines);
         }
+    }
+
+    /// Shows how far something is. On a terminal the next call writes over it, and an empty text wipes it out.
+    pub fn progress(self, text: &str) {
+        if !self.shows_progress() {
+            return;
+        }
+        if io::stderr().is_terminal() {
+            let mut stderr = io::stderr().lock();
+            // Back to the beginning of the line, and away with what was there.
+            let _unheard = write!(stderr, "\r\u{1b}[K{}", escape::line(text)).and_then(|()| stderr.flush());
+        } else if !text.is_empty() {
+            self.note(text);
+        }
+    }
+
+    /// How long a text of [`Console::progress`] should stand before the next one: on a terminal it is written over, in a
+    /// file it adds up.
+    pub fn progress_pause(self) -> Duration {
+        if io::stderr().is_terminal() { Duration::from_millis(200) } else { Duration::from_secs(5) }
+    }
+
+    fn shows_progress(self) -> bool {
+        self.talk >= Talk::Normal
     }
 
     fn say(self, level: Talk, line: &str) {

@@ -14,6 +14,7 @@ pub mod run;
 pub mod showing;
 pub mod status;
 pub mod stop;
+pub mod storm;
 pub mod wait;
 pub mod waiting;
 pub mod wake;

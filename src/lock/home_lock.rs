@@ -132,7 +132,8 @@ impl<W: World> HomeLock<W> {
             return Err(Error::refused(
                 &place.directory,
                 format!("is on {found}, where nobody has shown that locks hold"),
-                "give a local directory for the lock with --runtime-dir DIR or `runtime_dir` in the settings",
+                "give a local directory for the lock with --runtime-dir DIR or `runtime_dir` in the settings; `fm-watch \
+                 storm --self-test --dir DIR` shows what the locks of a file system do",
             ));
         }
         reach("lock.directory-opened").doing("lock", &place.directory)?;

@@ -94,7 +94,8 @@ impl<W: World> KernelLock<W> {
             return Err(Error::refused(
                 path,
                 format!("is on {found}, where nobody has shown that locks hold"),
-                "lock a file on a local file system; `fm-watch storm --dir DIR` shows what a file system does",
+                "lock a file on a local file system; `fm-watch storm --self-test --dir DIR` shows what the locks of a file \
+                 system do",
             ));
         }
         world.reach("kernel.opened").doing("lock", path)?;

@@ -15,6 +15,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -93,7 +94,36 @@ pub fn spawn_group(mut command: Command) -> io::Result<GroupChild> {
     Ok(GroupChild { child, leader })
 }
 
+/// Starts a command as [`spawn_group`] does, and has the kernel kill it when the thread that calls this ends, however it
+/// ends. Only the command itself is bound so, not what it starts.
+///
+/// # Errors
+/// The reason why the program could not be executed.
+pub fn spawn_bound(mut command: Command) -> io::Result<GroupChild> {
+    // SAFETY: getpid only answers.
+    let starter = unsafe { libc::getpid() };
+    // SAFETY: between fork and exec only async-signal-safe calls are made: prctl, getppid, _exit.
+    unsafe {
+        command.pre_exec(move || {
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == -1 {
+                return Err(io::Error::last_os_error());
+            }
+            // The starter may have ended before the kernel was told.
+            if libc::getppid() != starter {
+                libc::_exit(1);
+            }
+            Ok(())
+        });
+    }
+    spawn_group(command)
+}
+
 impl GroupChild {
+    /// The leader's pid, which stays its own until it is reaped.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The child itself, to take its pipes from.
     pub fn child(&mut self) -> &mut Child {
         &mut self.child
@@ -109,11 +139,22 @@ impl GroupChild {
 
     /// Kills what is left of the group, then reaps the leader.
     pub fn kill_group_and_reap(mut self) -> io::Result<ExitStatus> {
+        self.kill_group();
+        self.child.wait()
+    }
+
+    /// Kills what is left of the group, and waits for nobody. To be called before the leader is reaped.
+    pub fn kill_group(&self) {
         if let Some(group) = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw) {
             // The leader is unreaped, so the number is still its group's. An empty group is an error of no interest.
             let _nobody_left = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         }
-        self.child.wait()
+    }
+
+    /// Waits for the leader to end, at most so long, and reaps it. `None`: it has not ended. One that was killed can be
+    /// stuck in a call that the kernel does not give up.
+    pub fn reap_within(&mut self, at_most: Duration) -> io::Result<Option<ExitStatus>> {
+        if self.wait_for_exit(at_most)? { self.child.wait().map(Some) } else { Ok(None) }
     }
 }
 
@@ -136,6 +177,12 @@ pub fn keep_files_private() {
     // SAFETY: umask only sets a number of this process.
     let before = unsafe { libc::umask(0o077) };
     let _known_already = UMASK.set(before);
+}
+
+/// This program, for children that are to be the same one even if it was replaced on disk since.
+pub fn own_program() -> PathBuf {
+    // In the child it names the program of its parent until another one is executed.
+    PathBuf::from("/proc/self/exe")
 }
 
 /// What is undone of this process's own ways in a child, and which descriptors it does not get.

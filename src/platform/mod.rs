@@ -31,7 +31,8 @@ pub use linux_signals::{Caught, Sender, Signals, leads_session};
 pub use linux_socket::{bind_socket, binding, connect, listen, peer};
 #[cfg(target_os = "linux")]
 pub use linux_spawn::{
-    Detached, GroupChild, adopt_pipe, ignore_file_size_signal, keep_files_private, spawn_detached, spawn_group,
+    Detached, GroupChild, adopt_pipe, ignore_file_size_signal, keep_files_private, own_program, spawn_bound,
+    spawn_detached, spawn_group,
 };
 
 #[cfg(not(target_os = "linux"))]

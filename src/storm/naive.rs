@@ -1,0 +1,178 @@
+//! The pid file that is checked and then written: a protocol that promises nothing.
+//!
+//! # Theory
+//!
+//! A contender reads the pid in the file. If it names a living process the lock is busy; otherwise the contender writes
+//! its own pid and believes to hold. Two that look at the same time both believe it. So does one that looks while
+//! another has made the file and not yet filled it. This is how the build tool fbuild kept its daemon alone, and nothing
+//! here is slowed down to make it fail: all only look often and at the same instants, so that a short storm sees what a
+//! long life would.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Context, Result};
+use crate::lock::holder::Holder;
+use crate::lock::spot::Spot;
+use crate::lock::{Attempt, Guard, Lock, Loss, Somebody};
+use crate::storage;
+use crate::world::{Open, World};
+
+/// From one look to the next.
+const STEP: Duration = Duration::from_millis(1);
+
+/// A contender.
+#[derive(Debug)]
+pub struct NaiveLock<W: World> {
+    spot: Spot<W>,
+}
+
+/// What it believes to hold.
+#[derive(Debug)]
+pub struct NaiveGuard<W: World> {
+    held: Option<Spot<W>>,
+    path: PathBuf,
+}
+
+impl<W: World> NaiveLock<W> {
+    /// A contender for the file at this path.
+    ///
+    /// # Errors
+    /// Those of opening its directory.
+    pub fn at(world: &Arc<W>, path: &Path) -> Result<Self> {
+        Ok(Self { spot: Spot::open(world, path)? })
+    }
+
+    fn write_pid(&self) -> io::Result<()> {
+        let Spot { world, directory, name, .. } = &self.spot;
+        let file = world.open(directory, name, Open::Lock)?;
+        world.overwrite(&file, format!("{}\n", world.own_pid()).as_bytes())
+    }
+}
+
+/// The pid in a file, if there is one that can be read.
+pub(super) fn recorded_pid<W: World>(spot: &Spot<W>) -> io::Result<Option<u32>> {
+    let bytes = storage::read(spot.world.as_ref(), &spot.directory, &spot.name, 64)?;
+    Ok(bytes.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.trim().parse().ok()))
+}
+
+/// The living process that a file names.
+pub(super) fn recorded_holder<W: World>(spot: &Spot<W>) -> io::Result<Option<u32>> {
+    match recorded_pid(spot)? {
+        Some(pid) => Ok(spot.world.exists(pid)?.then_some(pid)),
+        None => Ok(None),
+    }
+}
+
+/// Looks at every full millisecond of the clock, as programs do that one timer or one event wakes. The others of the
+/// family take care not to look in step; a protocol that needs that care is not worth much.
+pub(super) fn acquire_in_step<L: Lock, W: World>(
+    lock: &mut L,
+    world: &W,
+    at_most: Duration,
+) -> Result<Attempt<L::Guard>> {
+    let began = world.now().monotonic;
+    loop {
+        if let Attempt::Taken(guard) = lock.attempt()? {
+            return Ok(Attempt::Taken(guard));
+        }
+        let now = world.now().monotonic;
+        if now.saturating_sub(began) >= at_most {
+            return Ok(Attempt::Busy(lock.holder()));
+        }
+        world.pause(until_next(now));
+    }
+}
+
+fn until_next(now: Duration) -> Duration {
+    let into = u64::from(now.subsec_nanos()) % u64::from(STEP.subsec_nanos());
+    STEP.saturating_sub(Duration::from_nanos(into))
+}
+
+/// A holder whose pid is all that is known.
+pub(super) fn holder_in<W: World>(spot: &Spot<W>) -> Holder {
+    match recorded_pid(spot) {
+        Ok(pid) => Holder { pid, ..Holder::unknown("as the file says, and nobody can tell more") },
+        Err(error) => Holder::unknown(error.to_string()),
+    }
+}
+
+impl<W: World> Lock for NaiveLock<W> {
+    type Guard = NaiveGuard<W>;
+
+    fn path(&self) -> &Path {
+        &self.spot.path
+    }
+
+    fn attempt(&mut self) -> Result<Attempt<NaiveGuard<W>, Somebody>> {
+        if recorded_holder(&self.spot).doing("read", &self.spot.path)?.is_some() {
+            return Ok(Attempt::Busy(Somebody));
+        }
+        self.write_pid().doing("write", &self.spot.path)?;
+        Ok(Attempt::Taken(NaiveGuard { held: Some(self.spot.clone()), path: self.spot.path.clone() }))
+    }
+
+    fn holder(&self) -> Holder {
+        holder_in(&self.spot)
+    }
+
+    fn acquire(&mut self, at_most: Duration) -> Result<Attempt<NaiveGuard<W>>> {
+        let world = Arc::clone(&self.spot.world);
+        acquire_in_step(self, world.as_ref(), at_most)
+    }
+}
+
+impl<W: World> Guard for NaiveGuard<W> {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn check(&self) -> Result<Result<(), Loss>> {
+        let Some(spot) = &self.held else { return Ok(Err(Loss::Removed)) };
+        Ok(match recorded_pid(spot).doing("read", &self.path)? {
+            Some(pid) if pid == spot.world.own_pid() => Ok(()),
+            Some(_) => Err(Loss::Replaced),
+            None => Err(Loss::Removed),
+        })
+    }
+
+    fn release(mut self) -> Result<()> {
+        remove(&mut self.held).doing("remove", &self.path)
+    }
+}
+
+/// Removes the name of what was held, once.
+pub(super) fn remove<W: World>(held: &mut Option<Spot<W>>) -> io::Result<()> {
+    held.take().map_or(Ok(()), |spot| storage::remove(spot.world.as_ref(), &spot.directory, &spot.name))
+}
+
+impl<W: World> Drop for NaiveGuard<W> {
+    fn drop(&mut self) {
+        // Whoever takes it next finds the pid of a process that no longer means it.
+        drop(remove(&mut self.held));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)]
+mod tests {
+    use super::*;
+    use crate::world::Real;
+
+    #[test]
+    fn one_after_the_other_it_seems_to_work() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        let contender = || NaiveLock::at(&Arc::new(Real), &path).unwrap();
+        let Attempt::Taken(guard) = contender().attempt().unwrap() else { panic!("it is free") };
+        assert_eq!(guard.check().unwrap(), Ok(()));
+        assert!(matches!(contender().attempt().unwrap(), Attempt::Busy(Somebody)));
+        assert_eq!(contender().holder().pid, Some(std::process::id()));
+        guard.release().unwrap();
+        assert!(!path.exists());
+        std::fs::write(&path, "torn").unwrap();
+        assert!(matches!(contender().attempt().unwrap(), Attempt::Taken(_)));
+    }
+}

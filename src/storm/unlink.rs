@@ -1,0 +1,177 @@
+//! The marker that is broken by unlink: a protocol that promises nothing.
+//!
+//! # Theory
+//!
+//! A contender writes its pid under a private name and links that to the lock's name, so the marker is complete as soon
+//! as it is there, and only one link succeeds. When the marker names a process that has ended, it is removed, and the
+//! contender links its own. Of two contenders that see the same dead holder, the slower one removes the marker of the
+//! faster one, who holds already, and both hold. That needs a holder that died, so a storm without kills proves nothing.
+//!
+//! Nothing here is slowed down to make it fail; see [`naive`](super::naive).
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::naive::{acquire_in_step, holder_in, recorded_pid, remove};
+use crate::error::{Context, Result};
+use crate::lock::holder::Holder;
+use crate::lock::spot::Spot;
+use crate::lock::{Attempt, Guard, Lock, Loss, Somebody};
+use crate::storage;
+use crate::world::{Open, World};
+
+/// A contender.
+#[derive(Debug)]
+pub struct UnlinkLock<W: World> {
+    spot: Spot<W>,
+    private: OsString,
+}
+
+/// What it believes to hold.
+#[derive(Debug)]
+pub struct UnlinkGuard<W: World> {
+    held: Option<Spot<W>>,
+    path: PathBuf,
+}
+
+impl<W: World> UnlinkLock<W> {
+    /// A contender for the marker at this path.
+    ///
+    /// # Errors
+    /// Its private file cannot be written.
+    pub fn at(world: &Arc<W>, path: &Path) -> Result<Self> {
+        let spot = Spot::open(world, path)?;
+        let mut private = spot.name.clone();
+        private.push(format!(".{}", world.own_pid()));
+        write_pid(&spot, &private).doing("write beside", path)?;
+        Ok(Self { spot, private })
+    }
+
+    /// Links the private file to the lock's name. Says whether the name was free.
+    fn claim(&self) -> io::Result<bool> {
+        match self.spot.world.link(&self.spot.directory, &self.private, &self.spot.name) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes a marker whose process has ended. Says whether there is room now.
+    fn break_dead(&self) -> io::Result<bool> {
+        let Some(pid) = recorded_pid(&self.spot)? else { return Ok(true) };
+        if self.spot.world.exists(pid)? {
+            return Ok(false);
+        }
+        storage::remove(self.spot.world.as_ref(), &self.spot.directory, &self.spot.name)?;
+        Ok(true)
+    }
+}
+
+fn write_pid<W: World>(spot: &Spot<W>, name: &OsStr) -> io::Result<()> {
+    let world = spot.world.as_ref();
+    // A process that had the same pid and was killed may have left one.
+    storage::remove(world, &spot.directory, name)?;
+    let file = world.open(&spot.directory, name, Open::CreateNew)?;
+    storage::append_all(world, &file, format!("{}\n", world.own_pid()).as_bytes())
+}
+
+impl<W: World> Lock for UnlinkLock<W> {
+    type Guard = UnlinkGuard<W>;
+
+    fn path(&self) -> &Path {
+        &self.spot.path
+    }
+
+    fn attempt(&mut self) -> Result<Attempt<UnlinkGuard<W>, Somebody>> {
+        let path = &self.spot.path;
+        let is_ours = self.claim().doing("claim", path)?
+            || (self.break_dead().doing("break", path)? && self.claim().doing("claim", path)?);
+        if !is_ours {
+            return Ok(Attempt::Busy(Somebody));
+        }
+        Ok(Attempt::Taken(UnlinkGuard { held: Some(self.spot.clone()), path: path.clone() }))
+    }
+
+    fn holder(&self) -> Holder {
+        holder_in(&self.spot)
+    }
+
+    fn acquire(&mut self, at_most: Duration) -> Result<Attempt<UnlinkGuard<W>>> {
+        let world = Arc::clone(&self.spot.world);
+        acquire_in_step(self, world.as_ref(), at_most)
+    }
+}
+
+impl<W: World> Drop for UnlinkLock<W> {
+    fn drop(&mut self) {
+        // Nobody reads a private file but its owner.
+        drop(storage::remove(self.spot.world.as_ref(), &self.spot.directory, &self.private));
+    }
+}
+
+impl<W: World> Guard for UnlinkGuard<W> {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn check(&self) -> Result<Result<(), Loss>> {
+        let Some(spot) = &self.held else { return Ok(Err(Loss::Removed)) };
+        Ok(match recorded_pid(spot).doing("read", &self.path)? {
+            Some(pid) if pid == spot.world.own_pid() => Ok(()),
+            Some(_) => Err(Loss::Replaced),
+            None => Err(Loss::Removed),
+        })
+    }
+
+    fn release(mut self) -> Result<()> {
+        remove(&mut self.held).doing("remove", &self.path)
+    }
+}
+
+impl<W: World> Drop for UnlinkGuard<W> {
+    fn drop(&mut self) {
+        // What is left is stale as soon as this process has ended.
+        drop(remove(&mut self.held));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)]
+mod tests {
+    use super::*;
+    use crate::world::Real;
+
+    #[test]
+    fn one_after_the_other_it_seems_to_work() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        let mut contender = UnlinkLock::at(&Arc::new(Real), &path).unwrap();
+        let Attempt::Taken(guard) = contender.attempt().unwrap() else { panic!("it is free") };
+        assert_eq!(guard.check().unwrap(), Ok(()));
+        assert!(matches!(contender.attempt().unwrap(), Attempt::Busy(Somebody)));
+        guard.release().unwrap();
+        assert!(!path.exists());
+        // No process can have this number.
+        std::fs::write(&path, format!("{}\n", i32::MAX)).unwrap();
+        assert!(matches!(contender.attempt().unwrap(), Attempt::Taken(_)));
+        drop(contender);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "nothing private is left");
+    }
+
+    #[test]
+    fn the_slower_of_two_breakers_removes_the_marker_of_the_faster_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        std::fs::write(&path, format!("{}\n", i32::MAX)).unwrap();
+        let mut faster = UnlinkLock::at(&Arc::new(Real), &path).unwrap();
+        // Both have seen the dead holder.
+        assert_eq!(recorded_pid(&faster.spot).unwrap(), Some(i32::MAX.cast_unsigned()));
+        let Attempt::Taken(first) = faster.attempt().unwrap() else { panic!("its holder is dead") };
+        storage::remove(&Real, &faster.spot.directory, &faster.spot.name).unwrap();
+        let Attempt::Taken(_second) = faster.attempt().unwrap() else { panic!("its marker is gone") };
+        assert_eq!(first.check().unwrap(), Ok(()), "both believe to hold");
+    }
+}
