@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::holder::Holder;
 use super::kernel::{KernelGuard, KernelLock};
+use super::soft::{SoftGuard, SoftLock};
 use super::{Attempt, Guard, Lock, Loss, Somebody};
 use crate::error::Result;
 use crate::world::Real;
@@ -14,6 +15,8 @@ use crate::world::Real;
 pub enum Kind {
     /// The kernel's own, as flock(1) takes it; ends with its holder
     Kernel,
+    /// The marker file of the Python package filelock (`SoftFileLock`), shared with Python programs
+    Soft,
 }
 
 /// For whom a lock is taken: whose pid a protocol records that records one.
@@ -30,6 +33,8 @@ pub enum Subject {
 pub enum AnyLock {
     /// See [`Kind::Kernel`].
     Kernel(KernelLock<Real>),
+    /// See [`Kind::Soft`].
+    Soft(SoftLock<Real>),
 }
 
 /// What an [`AnyLock`] gives.
@@ -37,6 +42,8 @@ pub enum AnyLock {
 pub enum AnyGuard {
     /// See [`Kind::Kernel`].
     Kernel(KernelGuard<Real>),
+    /// See [`Kind::Soft`].
+    Soft(SoftGuard<Real>),
 }
 
 impl AnyLock {
@@ -44,10 +51,14 @@ impl AnyLock {
     ///
     /// # Errors
     /// Those of the kind.
-    pub fn at(kind: Kind, path: &Path, _subject: Subject) -> Result<Self> {
+    pub fn at(kind: Kind, path: &Path, subject: Subject) -> Result<Self> {
         let world = Arc::new(Real);
         Ok(match kind {
             Kind::Kernel => Self::Kernel(KernelLock::at(&world, path)?),
+            Kind::Soft => Self::Soft(match subject {
+                Subject::Myself => SoftLock::at(&world, path)?,
+                Subject::Child(pid) => SoftLock::at(&world, path)?.for_process(pid),
+            }),
         })
     }
 }
@@ -58,18 +69,21 @@ impl Lock for AnyLock {
     fn path(&self) -> &Path {
         match self {
             Self::Kernel(lock) => lock.path(),
+            Self::Soft(lock) => lock.path(),
         }
     }
 
     fn attempt(&mut self) -> Result<Attempt<AnyGuard, Somebody>> {
         Ok(match self {
             Self::Kernel(lock) => lock.attempt()?.map(AnyGuard::Kernel),
+            Self::Soft(lock) => lock.attempt()?.map(AnyGuard::Soft),
         })
     }
 
     fn holder(&self) -> Holder {
         match self {
             Self::Kernel(lock) => lock.holder(),
+            Self::Soft(lock) => lock.holder(),
         }
     }
 }
@@ -78,18 +92,21 @@ impl Guard for AnyGuard {
     fn path(&self) -> &Path {
         match self {
             Self::Kernel(guard) => guard.path(),
+            Self::Soft(guard) => guard.path(),
         }
     }
 
     fn check(&self) -> Result<Result<(), Loss>> {
         match self {
             Self::Kernel(guard) => guard.check(),
+            Self::Soft(guard) => guard.check(),
         }
     }
 
     fn release(self) -> Result<()> {
         match self {
             Self::Kernel(guard) => guard.release(),
+            Self::Soft(guard) => guard.release(),
         }
     }
 }
