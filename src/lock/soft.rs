@@ -71,9 +71,11 @@ pub mod witness;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use self::judge::Verdict;
 use self::marker::Marker;
+use self::names::Trace;
 use self::prepared::{Own, Prepared};
 use self::record::RELEASED;
 use self::recovery::Recovery;
@@ -87,6 +89,8 @@ use crate::world::{Facts, Kind, Open, World};
 
 /// How often an attempt looks again when what it saw is gone before it could be judged.
 const LOOKS: usize = 3;
+/// How long a breaker that lives may have our marker before that counts as a loss.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// A contender for a marker file.
 #[derive(Debug)]
@@ -299,20 +303,60 @@ impl<W: World> SoftGuard<W> {
         matches!(self.signer, Signer::Process(pid) if witness::is_gone(&*self.spot.world, pid))
     }
 
-    /// Whether our marker stands under the name of a breaker. It goes back from there, by that breaker or by whoever
-    /// finds that it is dead, and until then nobody else can hold the lock.
-    fn is_set_aside(&self, own: &Own<W>) -> io::Result<bool> {
+    /// The name of a breaker, or of somebody who puts things back, under which our marker stands.
+    fn set_aside(&self, own: &Own<W>) -> io::Result<Option<Trace>> {
         let Spot { world, directory, name: lock, .. } = &self.spot;
         if world.facts(&own.node)?.links == 0 {
-            return Ok(false);
+            return Ok(None);
         }
         for name in world.names(directory)? {
-            let can_be = matches!(names::trace(lock, &name), Some(names::Trace::Aside(_) | names::Trace::Claim(_)));
-            if can_be && self.spot.facts_of(&name)?.is_some_and(|facts| facts.is_same_inode(&own.facts)) {
-                return Ok(true);
+            let Some(trace @ (Trace::Aside(_) | Trace::Claim(_))) = names::trace(lock, &name) else { continue };
+            if self.spot.facts_of(&name)?.is_some_and(|facts| facts.is_same_inode(&own.facts)) {
+                return Ok(Some(trace));
             }
         }
-        Ok(false)
+        Ok(None)
+    }
+
+    /// Whether whoever takes what is at the lock's name now must put our marker back instead. Until then nobody holds.
+    fn goes_back(&self, from: &Trace) -> io::Result<bool> {
+        let Some(there) = marker::read(&self.spot, &self.spot.name)? else { return Ok(false) };
+        let breaker = match witness::verdict(&*self.spot.world, &there.content) {
+            Verdict::Gone { breaker, .. } | Verdict::Malformed { breaker: Some(breaker), .. } => breaker,
+            Verdict::Held(_) | Verdict::Malformed { .. } => return Ok(false),
+        };
+        Ok(match from {
+            Trace::Aside(digits) => breaker.as_str() == digits,
+            Trace::Claim(_) => true,
+            Trace::Private(_) => false,
+        })
+    }
+
+    /// What has become of our marker when something else is at the lock's name. A breaker that was overtaken has it for
+    /// a moment, and a dead one until somebody comes; anything else is a loss.
+    fn whereabouts(&self, own: &Own<W>) -> io::Result<Result<(), Loss>> {
+        let world = &self.spot.world;
+        let deadline = world.now().monotonic + PATIENCE;
+        let mut misses = 0;
+        loop {
+            let stands = self.set_aside(own)?;
+            match self.spot.facts_by_path()? {
+                None => return Ok(Err(Loss::Removed)),
+                Some(facts) if facts.is_same_inode(&own.facts) => return Ok(Ok(())),
+                Some(_) => {}
+            }
+            let is_over = world.now().monotonic >= deadline;
+            match stands {
+                Some(trace) if is_over => {
+                    return Ok(if self.goes_back(&trace)? { Ok(()) } else { Err(Loss::Replaced) });
+                }
+                Some(_) => {}
+                // It may have been moved while the names were read.
+                None if misses < LOOKS => misses += 1,
+                None => return Ok(Err(Loss::Replaced)),
+            }
+            world.pause(PATIENCE / 20);
+        }
     }
 }
 
@@ -324,16 +368,11 @@ impl<W: World> Guard for SoftGuard<W> {
     fn check(&self) -> Result<Result<(), Loss>> {
         let path = &self.spot.path;
         let Some(own) = &self.own else { return Ok(Err(Loss::Removed)) };
-        for _ in 0..LOOKS {
-            match self.spot.facts_by_path().doing("examine", path)? {
-                None => return Ok(Err(Loss::Removed)),
-                Some(facts) if facts.is_same_inode(&own.facts) => return Ok(Ok(())),
-                Some(_) if self.is_set_aside(own).doing("examine", path)? => return Ok(Ok(())),
-                // It may have gone back between the two looks.
-                Some(_) => {}
-            }
+        match self.spot.facts_by_path().doing("examine", path)? {
+            None => Ok(Err(Loss::Removed)),
+            Some(facts) if facts.is_same_inode(&own.facts) => Ok(Ok(())),
+            Some(_) => self.whereabouts(own).doing("examine", path),
         }
-        Ok(Err(Loss::Replaced))
     }
 
     fn release(mut self) -> Result<()> {

@@ -4,8 +4,11 @@ pub mod background;
 pub mod gate;
 pub mod home;
 pub mod namespace;
+pub mod peers;
 pub mod processes;
+pub mod scripted;
 pub mod skip;
+pub mod soft;
 pub mod strace;
 #[cfg(feature = "sync-points")]
 pub mod sync;
