@@ -46,6 +46,8 @@ suite! {
     settings,
     signals,
     singleton,
+    soft,
+    soft_crashes,
     soft_mutants,
     sources,
     storm,

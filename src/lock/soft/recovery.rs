@@ -205,9 +205,9 @@ const SWEPT_AT_ONCE: usize = 4;
 pub fn sweep<W: World>(spot: &Spot<W>) {
     let Spot { world, directory, name: lock, .. } = spot;
     let is_left = |name: &OsString| match names::trace(lock, name) {
-        Some(Trace::Private(pid)) => witness::is_gone(&**world, pid),
+        Some(Trace::Private(pid) | Trace::Claim(pid)) => witness::is_gone(&**world, pid),
         Some(Trace::Aside(digits)) => digits.parse().is_ok_and(|pid| witness::is_gone(&**world, pid)),
-        _ => false,
+        None => false,
     };
     let names = world.names(directory).unwrap_or_default();
     for name in names.into_iter().filter(is_left).take(SWEPT_AT_ONCE) {

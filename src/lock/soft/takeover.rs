@@ -15,9 +15,9 @@ use std::ffi::OsStr;
 use std::io;
 use std::time::Duration;
 
-use super::marker::Marker;
+use super::marker::{self, Marker};
 use super::prepared::{Own, Prepared};
-use super::record::{self, Record};
+use super::record::{self, Content, Record};
 use super::witness;
 use crate::lock::spot::Spot;
 use crate::world::{Exchange, Facts, World};
@@ -138,13 +138,22 @@ impl<W: World> Breaker<'_, W> {
         let put_back =
             if self.spot.world.is_protected("soft.put-back") { self.exchange_back() } else { Ok(Back::Done) };
         if !matches!(put_back, Ok(Back::Done)) {
-            // Ours stays somewhere under a living pid, and would be held for as long as we live. As a placeholder it
-            // ages out, and whoever takes it searches for what we took.
-            let _cannot = self.spot.world.overwrite(&self.own.node, &record::placeholder(self.recorded));
-            return;
+            return self.leave_a_placeholder();
         }
         self.remove_own(&self.spot.name);
         self.remove_own(self.aside);
+    }
+
+    /// Our record stays somewhere and names a living process, so it would be held for as long as that lives. As a
+    /// placeholder it ages out, and whoever takes it searches for what we took. A marker of another thread of that very
+    /// process would be mistaken for the breaker's own; with it, our record stays as it is.
+    fn leave_a_placeholder(&self) {
+        let taken = marker::read(self.spot, self.aside);
+        let is_of_another =
+            |marker: &Marker| !matches!(&marker.content, Content::Record(of) if of.pid == self.recorded);
+        if matches!(&taken, Ok(Some(marker)) if is_of_another(marker)) {
+            let _cannot = self.spot.world.overwrite(&self.own.node, &record::placeholder(self.recorded));
+        }
     }
 
     /// Breakers can be nested: each holds what the other put there. One that waits for its own record to come back

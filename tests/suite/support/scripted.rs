@@ -30,7 +30,10 @@ pub struct Scripted {
     dies_before: usize,
     is_dead: AtomicBool,
     exchanges: AtomicUsize,
-    exchange_is_unsupported: bool,
+    /// How many names its file system exchanges before it refuses to.
+    exchanges_at_most: usize,
+    reads_nothing: bool,
+    writes_nothing: bool,
     clock_ahead_ms: AtomicU64,
 }
 
@@ -51,7 +54,9 @@ impl Scripted {
             dies_before: usize::MAX,
             is_dead: AtomicBool::new(false),
             exchanges: AtomicUsize::new(0),
-            exchange_is_unsupported: false,
+            exchanges_at_most: usize::MAX,
+            reads_nothing: false,
+            writes_nothing: false,
             clock_ahead_ms: AtomicU64::new(0),
         }
     }
@@ -80,8 +85,25 @@ impl Scripted {
     }
 
     /// Its file system cannot exchange names.
-    pub fn without_exchange(mut self) -> Self {
-        self.exchange_is_unsupported = true;
+    pub fn without_exchange(self) -> Self {
+        self.exchanging_at_most(0)
+    }
+
+    /// Its file system exchanges names so often, and then cannot any more.
+    pub fn exchanging_at_most(mut self, times: usize) -> Self {
+        self.exchanges_at_most = times;
+        self
+    }
+
+    /// It may read no file.
+    pub fn that_cannot_read(mut self) -> Self {
+        self.reads_nothing = true;
+        self
+    }
+
+    /// It may write to no file that is there.
+    pub fn that_may_not_write(mut self) -> Self {
+        self.writes_nothing = true;
         self
     }
 
@@ -150,7 +172,6 @@ impl World for Scripted {
         names(directory: &File) -> Vec<OsString>;
         read_at(node: &File, offset: u64, buffer: &mut [u8]) -> usize;
         read_link(directory: &File, name: &OsStr) -> OsString;
-        may_write(directory: &File, name: &OsStr) -> bool;
         trusted_file_system(node: &File) -> Result<&'static str, String>;
         is_marked(node: &File) -> bool;
         published_beat(node: &File) -> Option<Duration>;
@@ -181,6 +202,9 @@ impl World for Scripted {
     }
 
     fn open(&self, directory: &File, name: &OsStr, how: Open) -> io::Result<File> {
+        if how == Open::Read && self.reads_nothing {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         match how {
             Open::Read | Open::Pin => self.alive()?,
             Open::Lock | Open::Append | Open::CreateNew => self.effect()?,
@@ -190,8 +214,13 @@ impl World for Scripted {
 
     fn exchange(&self, directory: &File, one: &OsStr, other: &OsStr) -> io::Result<Exchange> {
         self.effect()?;
-        self.exchanges.fetch_add(1, Ordering::SeqCst);
-        if self.exchange_is_unsupported { Ok(Exchange::Unsupported) } else { Real.exchange(directory, one, other) }
+        let is_refused = self.exchanges.fetch_add(1, Ordering::SeqCst) >= self.exchanges_at_most;
+        if is_refused { Ok(Exchange::Unsupported) } else { Real.exchange(directory, one, other) }
+    }
+
+    fn may_write(&self, directory: &File, name: &OsStr) -> io::Result<bool> {
+        self.alive()?;
+        Ok(!self.writes_nothing && Real.may_write(directory, name)?)
     }
 
     fn now(&self) -> Now {
