@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use super::holder::Holder;
 use super::kernel::{KernelGuard, KernelLock};
+use super::owner_link::{OwnerLinkGuard, OwnerLinkLock};
 use super::pidfile::{PidfileGuard, PidfileLock};
 use super::socket::{SocketGuard, SocketLock};
+use super::soft::{SoftGuard, SoftLock};
 use super::{Attempt, Guard, Lock, Loss, Somebody};
 use crate::error::Result;
 use crate::world::Real;
@@ -17,6 +19,10 @@ use crate::world::Real;
 pub enum Kind {
     /// The kernel's own, as flock(1) takes it; ends with its holder
     Kernel,
+    /// The marker file of the Python package filelock (SoftFileLock), shared with Python programs
+    Soft,
+    /// A symbolic link to its owner's directory, shared with firstmate's shell scripts
+    OwnerLink,
     /// A pid file, stale only when its process is proven to be dead
     Pidfile,
     /// A Unix socket that is bound and listens; ends with the last process that has it open
@@ -36,7 +42,8 @@ impl Kind {
     /// By what another process holds a lock of this kind.
     pub fn tie(self) -> Tie {
         match self {
-            Self::Kernel => Tie::Descriptor,
+            Self::Kernel | Self::Socket => Tie::Descriptor,
+            Self::Soft | Self::OwnerLink | Self::Pidfile => Tie::Record,
         }
     }
 }
@@ -50,26 +57,60 @@ pub enum Subject {
     Child(u32),
 }
 
-/// A contender of one of the kinds.
-#[derive(Debug)]
-pub enum AnyLock {
-    /// See [`Kind::Kernel`].
-    Kernel(KernelLock<Real>),
-    /// See [`Kind::Pidfile`].
-    Pidfile(PidfileLock<Real>),
-    /// See [`Kind::Socket`].
-    Socket(SocketLock<Real>),
+/// Declares contender and guard as one variant per kind, and hands every call on to it.
+macro_rules! kinds {
+    ($($kind:ident: $lock:ident, $guard:ident;)+) => {
+        /// A contender of one of the kinds.
+        #[derive(Debug)]
+        #[allow(clippy::large_enum_variant)]
+        pub enum AnyLock {
+            $(#[doc = concat!("See [`Kind::", stringify!($kind), "`].")] $kind($lock<Real>),)+
+        }
+
+        /// What an [`AnyLock`] gives.
+        #[derive(Debug)]
+        pub enum AnyGuard {
+            $(#[doc = concat!("See [`Kind::", stringify!($kind), "`].")] $kind($guard<Real>),)+
+        }
+
+        impl Lock for AnyLock {
+            type Guard = AnyGuard;
+
+            fn path(&self) -> &Path {
+                match self { $(Self::$kind(lock) => lock.path(),)+ }
+            }
+
+            fn attempt(&mut self) -> Result<Attempt<AnyGuard, Somebody>> {
+                Ok(match self { $(Self::$kind(lock) => lock.attempt()?.map(AnyGuard::$kind),)+ })
+            }
+
+            fn holder(&self) -> Holder {
+                match self { $(Self::$kind(lock) => lock.holder(),)+ }
+            }
+        }
+
+        impl Guard for AnyGuard {
+            fn path(&self) -> &Path {
+                match self { $(Self::$kind(guard) => guard.path(),)+ }
+            }
+
+            fn check(&self) -> Result<Result<(), Loss>> {
+                match self { $(Self::$kind(guard) => guard.check(),)+ }
+            }
+
+            fn release(self) -> Result<()> {
+                match self { $(Self::$kind(guard) => guard.release(),)+ }
+            }
+        }
+    };
 }
 
-/// What an [`AnyLock`] gives.
-#[derive(Debug)]
-pub enum AnyGuard {
-    /// See [`Kind::Kernel`].
-    Kernel(KernelGuard<Real>),
-    /// See [`Kind::Pidfile`].
-    Pidfile(PidfileGuard<Real>),
-    /// See [`Kind::Socket`].
-    Socket(SocketGuard<Real>),
+kinds! {
+    Kernel: KernelLock, KernelGuard;
+    Soft: SoftLock, SoftGuard;
+    OwnerLink: OwnerLinkLock, OwnerLinkGuard;
+    Pidfile: PidfileLock, PidfileGuard;
+    Socket: SocketLock, SocketGuard;
 }
 
 impl AnyLock {
@@ -79,13 +120,17 @@ impl AnyLock {
     /// Those of the kind.
     pub fn at(kind: Kind, path: &Path, subject: Subject) -> Result<Self> {
         let world = Arc::new(Real);
-        Ok(match kind {
-            Kind::Kernel => Self::Kernel(KernelLock::at(&world, path)?),
-            Kind::Pidfile => Self::Pidfile(match (PidfileLock::at(&world, path)?, subject) {
-                (lock, Subject::Myself) => lock,
-                (lock, Subject::Child(pid)) => lock.for_process(pid)?,
-            }),
-            Kind::Socket => Self::Socket(SocketLock::at(&world, path)?),
+        Ok(match (kind, subject) {
+            (Kind::Kernel, _) => Self::Kernel(KernelLock::at(&world, path)?),
+            (Kind::Socket, _) => Self::Socket(SocketLock::at(&world, path)?),
+            (Kind::Soft, Subject::Myself) => Self::Soft(SoftLock::at(&world, path)?),
+            (Kind::Soft, Subject::Child(pid)) => Self::Soft(SoftLock::at(&world, path)?.for_process(pid)),
+            (Kind::OwnerLink, Subject::Myself) => Self::OwnerLink(OwnerLinkLock::at(&world, path)?),
+            (Kind::OwnerLink, Subject::Child(pid)) => {
+                Self::OwnerLink(OwnerLinkLock::at(&world, path)?.for_process(pid))
+            }
+            (Kind::Pidfile, Subject::Myself) => Self::Pidfile(PidfileLock::at(&world, path)?),
+            (Kind::Pidfile, Subject::Child(pid)) => Self::Pidfile(PidfileLock::at(&world, path)?.for_process(pid)?),
         })
     }
 }
@@ -95,60 +140,8 @@ impl AnyGuard {
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Kernel(guard) => Some(guard.descriptor()),
-        }
-    }
-}
-
-impl Lock for AnyLock {
-    type Guard = AnyGuard;
-
-    fn path(&self) -> &Path {
-        match self {
-            Self::Kernel(lock) => lock.path(),
-            Self::Pidfile(lock) => lock.path(),
-            Self::Socket(lock) => lock.path(),
-        }
-    }
-
-    fn attempt(&mut self) -> Result<Attempt<AnyGuard, Somebody>> {
-        Ok(match self {
-            Self::Kernel(lock) => lock.attempt()?.map(AnyGuard::Kernel),
-            Self::Pidfile(lock) => lock.attempt()?.map(AnyGuard::Pidfile),
-            Self::Socket(lock) => lock.attempt()?.map(AnyGuard::Socket),
-        })
-    }
-
-    fn holder(&self) -> Holder {
-        match self {
-            Self::Kernel(lock) => lock.holder(),
-            Self::Pidfile(lock) => lock.holder(),
-            Self::Socket(lock) => lock.holder(),
-        }
-    }
-}
-
-impl Guard for AnyGuard {
-    fn path(&self) -> &Path {
-        match self {
-            Self::Kernel(guard) => guard.path(),
-            Self::Pidfile(guard) => guard.path(),
-            Self::Socket(guard) => guard.path(),
-        }
-    }
-
-    fn check(&self) -> Result<Result<(), Loss>> {
-        match self {
-            Self::Kernel(guard) => guard.check(),
-            Self::Pidfile(guard) => guard.check(),
-            Self::Socket(guard) => guard.check(),
-        }
-    }
-
-    fn release(self) -> Result<()> {
-        match self {
-            Self::Kernel(guard) => guard.release(),
-            Self::Pidfile(guard) => guard.release(),
-            Self::Socket(guard) => guard.release(),
+            Self::Socket(guard) => Some(guard.descriptor()),
+            Self::Soft(_) | Self::OwnerLink(_) | Self::Pidfile(_) => None,
         }
     }
 }

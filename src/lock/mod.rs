@@ -21,6 +21,7 @@ pub mod kernel;
 pub mod pidfile;
 mod private_name;
 pub mod socket;
+pub mod soft;
 pub mod spot;
 pub mod turn;
 

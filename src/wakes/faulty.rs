@@ -130,6 +130,9 @@ impl World for Faulty {
     fn overwrite(&self, node: &File, bytes: &[u8]) -> io::Result<()> {
         Real.overwrite(node, bytes)
     }
+    fn may_write(&self, directory: &File, name: &OsStr) -> io::Result<bool> {
+        Real.may_write(directory, name)
+    }
     fn set_mode(&self, node: &File, mode: u32) -> io::Result<()> {
         Real.set_mode(node, mode)
     }

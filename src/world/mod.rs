@@ -159,6 +159,9 @@ pub trait World: fmt::Debug + Send + Sync + 'static {
     fn read_link(&self, directory: &Self::Node, name: &OsStr) -> io::Result<OsString>;
     /// Puts these bytes in place of a file's content. The file is never empty on the way.
     fn overwrite(&self, node: &Self::Node, bytes: &[u8]) -> io::Result<()>;
+    /// Whether this process may write to the file of a name, as the system itself judges that for an opening. A link is
+    /// not followed.
+    fn may_write(&self, directory: &Self::Node, name: &OsStr) -> io::Result<bool>;
     /// Sets the permission bits of a file.
     fn set_mode(&self, node: &Self::Node, mode: u32) -> io::Result<()>;
     /// Removes an empty directory.

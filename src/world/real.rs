@@ -120,6 +120,21 @@ impl World for Real {
         node.set_len(bytes.len() as u64)
     }
 
+    fn may_write(&self, directory: &File, name: &OsStr) -> io::Result<bool> {
+        use rustix::fs::{Access, accessat};
+        match accessat(directory, name, Access::WRITE_OK, AtFlags::EACCESS | AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(()) => Ok(true),
+            Err(error) => match io::Error::from(error) {
+                error
+                    if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) =>
+                {
+                    Ok(false)
+                }
+                error => Err(error),
+            },
+        }
+    }
+
     fn set_mode(&self, node: &File, mode: u32) -> io::Result<()> {
         Ok(rustix::fs::fchmod(node, Mode::from_raw_mode(mode))?)
     }

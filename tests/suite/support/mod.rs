@@ -5,10 +5,13 @@ pub mod fuse;
 pub mod gate;
 pub mod home;
 pub mod namespace;
+pub mod peers;
 pub mod processes;
 pub mod rigged;
 pub mod role;
+pub mod scripted;
 pub mod skip;
+pub mod soft;
 pub mod strace;
 #[cfg(feature = "sync-points")]
 pub mod sync;

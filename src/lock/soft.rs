@@ -1,0 +1,388 @@
+//! The marker file that the Python package filelock calls `SoftFileLock`, shared with live Python peers.
+//!
+//! # Theory
+//!
+//! Whoever has the file holds the lock. It says who that is: pid, machine, and when that process started. Nothing ends
+//! with its holder here, so a contender must judge what it finds, and there is no room for a guess: to take a live
+//! holder's marker makes two holders, and so does to take a dead one's in two steps. Three rules carry all:
+//!
+//! 1. **Complete before it has its name.** The record is written under a private name and then linked to the lock's
+//!    ([`prepared`]). A process that is killed anywhere leaves no marker that nobody can judge.
+//! 2. **Break only on proof of death** ([`judge`], [`witness`]), and read a record exactly as the peer does
+//!    ([`record`]). Another machine, another pid namespace, a start that cannot be read, an empty marker: held. What is
+//!    no record at all is taken when this contender has seen it unchanged for two seconds ([`stillness`]).
+//! 3. **Break by exchange** ([`takeover`]). A record of ours takes the place of the dead one in one step, and what came
+//!    out is compared with what was judged. Breakers that die on the way leave names that either side reads and
+//!    finishes ([`recovery`]).
+//!
+//! A release removes the file only if it is our own inode. If somebody has set it aside for a moment, our record is
+//! overwritten through the descriptor that it was created with, so that it ages out wherever it comes back to.
+//!
+//! A lock can be taken for a child ([`SoftLock::for_process`]); then it counts as held for as long as that process
+//! exists. Until it is reaped its number does, so let go first and reap second. After that others may have taken the
+//! marker, and the release leaves it alone.
+//!
+//! # What it cannot promise
+//!
+//! - A lock that is held can be removed by a person, or by a peer that was told a `lifetime`. [`Guard::check`] says so.
+//! - An empty marker, a dead holder on another machine and a dead holder in another pid namespace are held for ever.
+//!   [`Lock::holder`] names what a person can do. A zombie counts as alive, as it does for the peer.
+//! - Releases of the peer before 4.2.1 break by rename. Beside such a contender a live marker can be moved away when a
+//!   holder has died, by whomever it was taken over. Before 3.30 they also remove a successor's marker when they
+//!   release, and before 3.22 they write no record.
+//! - A machine that is renamed makes its own markers foreign; who holds one still releases it.
+//! - The pid namespace and the clock offset of a container are told from `/proc`; one that shows another namespace's
+//!   processes misleads us as it misleads the peer.
+//! - The lock's name must leave room for 52 more characters.
+//! - A contender that is killed can leave a file beside the lock. Later takeovers remove those of which it is proven
+//!   that nobody needs them; an empty one stays.
+//!
+//! ```
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("cache.lock");
+//! use std::sync::Arc;
+//! use fm_watch::lock::{Attempt, Lock, soft::SoftLock};
+//! use fm_watch::world::Real;
+//!
+//! let world = Arc::new(Real);
+//! let Attempt::Taken(guard) = SoftLock::at(&world, &path)?.try_acquire()? else { panic!("nobody has it") };
+//! // `SoftFileLock(path, timeout=0).acquire()` in Python would time out now, and so does this:
+//! let Attempt::Busy(holder) = SoftLock::at(&world, &path)?.try_acquire()? else { panic!("it is held") };
+//! assert_eq!(holder.pid, Some(std::process::id()));
+//! drop(guard);
+//! assert!(!path.exists());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+pub mod decimal;
+pub mod host;
+pub mod judge;
+pub mod marker;
+pub mod names;
+pub mod portrait;
+pub mod prepared;
+pub mod record;
+pub mod recovery;
+pub mod start;
+pub mod stillness;
+pub mod takeover;
+pub mod witness;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::judge::Verdict;
+use self::marker::Marker;
+use self::names::Trace;
+use self::prepared::{Own, Prepared};
+use self::record::RELEASED;
+use self::recovery::Recovery;
+use self::stillness::Stillness;
+use self::takeover::Takeover;
+use super::holder::Holder;
+use super::spot::{Spot, description, found};
+use super::{Attempt, Guard, Lock, Loss, Somebody};
+use crate::error::{Context, Error, Result};
+use crate::world::{Facts, Kind, Open, World};
+
+/// How often an attempt looks again when what it saw is gone before it could be judged.
+const LOOKS: usize = 3;
+/// How long a breaker that lives may have our marker before that counts as a loss.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// A contender for a marker file.
+#[derive(Debug)]
+pub struct SoftLock<W: World> {
+    spot: Spot<W>,
+    signer: Signer,
+    stillness: Stillness,
+    /// Why the last attempt did not take a marker that may be taken.
+    hindrance: Option<String>,
+}
+
+/// Whom our record names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Signer {
+    Myself,
+    Process(u32),
+}
+
+/// The held lock.
+#[derive(Debug)]
+pub struct SoftGuard<W: World> {
+    spot: Spot<W>,
+    /// Who took it. A copy of the guard in a forked child is not the holder.
+    acting: u32,
+    signer: Signer,
+    /// `None` once it was released.
+    own: Option<Own<W>>,
+}
+
+impl<W: World> SoftLock<W> {
+    /// A contender for the marker at this path; its directory must exist.
+    ///
+    /// # Errors
+    /// Those of opening the directory.
+    pub fn at(world: &Arc<W>, path: &Path) -> Result<Self> {
+        let spot = Spot::open(world, path)?;
+        Ok(Self { spot, signer: Signer::Myself, stillness: Stillness::default(), hindrance: None })
+    }
+
+    /// The same contender, but its record names another process, which lives and is a child of this one. To others the
+    /// lock is held for as long as that process exists.
+    #[must_use]
+    pub fn for_process(self, pid: u32) -> Self {
+        Self { signer: Signer::Process(pid), ..self }
+    }
+
+    /// The pid that is recorded. That it is alive is asked each time: a record of a dead process is nobody's.
+    fn recorded_pid(&self) -> Result<u32> {
+        let Spot { world, path, .. } = &self.spot;
+        match self.signer {
+            Signer::Myself => Ok(world.own_pid()),
+            Signer::Process(pid) if world.exists(pid).doing("take for another process", path)? => Ok(pid),
+            Signer::Process(pid) => Err(Error::refused(
+                path,
+                format!("cannot be taken for pid {pid}, which does not exist"),
+                "take it while that process lives",
+            )),
+        }
+    }
+
+    fn publish(&self) -> Result<Attempt<SoftGuard<W>, Somebody>> {
+        let Spot { world, path, .. } = &self.spot;
+        let record = witness::record_of(&**world, self.recorded_pid()?);
+        let published = if world.is_protected("soft.complete-before-name") {
+            Prepared::write(&self.spot, &record).and_then(Prepared::publish)
+        } else {
+            prepared::create_then_fill(&self.spot, &record)
+        };
+        let Some(own) = published.doing("make the lock", path)? else { return Ok(Attempt::Busy(Somebody)) };
+        let guard = self.guard(own);
+        world.reach("soft.published").doing("make the lock", path)?;
+        Ok(Attempt::Taken(guard))
+    }
+
+    fn guard(&self, own: Own<W>) -> SoftGuard<W> {
+        SoftGuard { spot: self.spot.clone(), acting: self.spot.world.own_pid(), signer: self.signer, own: Some(own) }
+    }
+
+    /// Judges what is there, and takes its place if that may be.
+    fn contest(&mut self) -> Result<Contest<W>> {
+        let Spot { world, directory, name, path } = &self.spot;
+        // From here on the inode number of what is judged means nothing else.
+        let Some(pin) = found(world.open(directory, name, Open::Pin)).doing("examine", path)? else {
+            return Ok(Contest::Vanished);
+        };
+        let pinned = world.facts(&pin).doing("examine", path)?;
+        let judged = match marker::read(&self.spot, name) {
+            Ok(Some(marker)) if marker.facts.is_same_inode(&pinned) => marker,
+            Ok(_) => return Ok(Contest::Vanished),
+            // What cannot be read cannot be judged.
+            Err(_) => return Ok(Contest::Held),
+        };
+        let breaker = match witness::verdict(&**world, &judged.content) {
+            Verdict::Held(_) => return Ok(Contest::Held),
+            Verdict::Gone { breaker, .. } => Some(breaker),
+            Verdict::Malformed { breaker, .. } => {
+                let still = self.stillness.watch(&judged.facts, world.now().monotonic);
+                if still < stillness::ENOUGH && world.is_protected("soft.stillness") {
+                    return Ok(Contest::Held);
+                }
+                breaker
+            }
+        };
+        world.reach("soft.judged").doing("lock", path)?;
+        self.take_over(&judged, breaker.as_ref())
+    }
+
+    fn take_over(&mut self, judged: &Marker, breaker: Option<&decimal::Decimal>) -> Result<Contest<W>> {
+        let recorded = self.recorded_pid()?;
+        if let Some(breaker) = breaker {
+            match recovery::recover(&self.spot, breaker, judged) {
+                Ok(Recovery::Nothing) => {}
+                Ok(Recovery::Held) => return Ok(Contest::Held),
+                Err(error) => return Ok(self.hindered(format!("what a dead breaker took cannot be found: {error}"))),
+            }
+        }
+        match takeover::take_over(&self.spot, judged, recorded).doing("make the lock", &self.spot.path)? {
+            Takeover::Done(own) => {
+                let guard = self.guard(own);
+                recovery::sweep(&self.spot);
+                Ok(Contest::Won(guard))
+            }
+            Takeover::Overtaken => Ok(Contest::Held),
+            Takeover::Impossible(why) => Ok(self.hindered(why)),
+        }
+    }
+
+    fn hindered(&mut self, why: String) -> Contest<W> {
+        self.hindrance = Some(why);
+        Contest::Held
+    }
+
+    /// What the peer refuses as well: a path that no marker can ever be at, or that nobody may lock.
+    fn refuse_the_impossible(&self, facts: &Facts) -> Result<()> {
+        const OWNER_MAY_WRITE: u32 = 0o200;
+        let Spot { world, directory, name, path } = &self.spot;
+        if facts.kind == Kind::Directory {
+            return Err(Error::refused(path, description(facts.kind), "give a path at which a file can be made"));
+        }
+        if facts.mode & OWNER_MAY_WRITE == 0 {
+            let may_write = found(world.may_write(directory, name)).doing("examine", path)?;
+            if may_write == Some(false) {
+                return Err(Error::refused(
+                    path,
+                    "is write-protected, which filelock takes for a path that must not be locked",
+                    "find out who protected it, or lock another path",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+enum Contest<W: World> {
+    Won(SoftGuard<W>),
+    Held,
+    /// What was there is not there any more.
+    Vanished,
+}
+
+impl<W: World> Lock for SoftLock<W> {
+    type Guard = SoftGuard<W>;
+
+    fn path(&self) -> &Path {
+        &self.spot.path
+    }
+
+    fn attempt(&mut self) -> Result<Attempt<SoftGuard<W>, Somebody>> {
+        self.hindrance = None;
+        for _ in 0..LOOKS {
+            let Some(facts) = self.spot.facts().doing("examine", &self.spot.path)? else { return self.publish() };
+            self.refuse_the_impossible(&facts)?;
+            match self.contest()? {
+                Contest::Won(guard) => return Ok(Attempt::Taken(guard)),
+                Contest::Held => break,
+                Contest::Vanished => {}
+            }
+        }
+        Ok(Attempt::Busy(Somebody))
+    }
+
+    fn holder(&self) -> Holder {
+        portrait::holder(&self.spot, self.hindrance.as_deref())
+    }
+}
+
+impl<W: World> SoftGuard<W> {
+    fn let_go(&mut self) -> io::Result<()> {
+        let Some(own) = self.own.take() else { return Ok(()) };
+        let Spot { world, directory, name, .. } = &self.spot;
+        if world.own_pid() != self.acting || self.is_nobodys() {
+            return Ok(());
+        }
+        world.reach("soft.releasing")?;
+        let there = self.spot.facts()?;
+        let is_ours = there.is_some_and(|there| there.is_same_inode(&own.facts));
+        if is_ours || !world.is_protected("soft.own-inode-on-release") {
+            return found(world.unlink(directory, name)).map(drop);
+        }
+        if world.facts(&own.node)?.links > 0 {
+            // It has another name, so somebody has set it aside and will put it back.
+            world.overwrite(&own.node, RELEASED)?;
+        }
+        Ok(())
+    }
+
+    /// Whether our record names a process that is gone. Then anybody may be about to take its place, and between a look
+    /// and an unlink the name can come to be somebody else's.
+    fn is_nobodys(&self) -> bool {
+        matches!(self.signer, Signer::Process(pid) if witness::is_gone(&*self.spot.world, pid))
+    }
+
+    /// The name of a breaker, or of somebody who puts things back, under which our marker stands.
+    fn set_aside(&self, own: &Own<W>) -> io::Result<Option<Trace>> {
+        let Spot { world, directory, name: lock, .. } = &self.spot;
+        if world.facts(&own.node)?.links == 0 {
+            return Ok(None);
+        }
+        for name in world.names(directory)? {
+            let Some(trace @ (Trace::Aside(_) | Trace::Claim(_))) = names::trace(lock, &name) else { continue };
+            if self.spot.facts_of(&name)?.is_some_and(|facts| facts.is_same_inode(&own.facts)) {
+                return Ok(Some(trace));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether whoever takes what is at the lock's name now must put our marker back instead. Until then nobody holds.
+    fn goes_back(&self, from: &Trace) -> io::Result<bool> {
+        let Some(there) = marker::read(&self.spot, &self.spot.name)? else { return Ok(false) };
+        let breaker = match witness::verdict(&*self.spot.world, &there.content) {
+            Verdict::Gone { breaker, .. } | Verdict::Malformed { breaker: Some(breaker), .. } => breaker,
+            Verdict::Held(_) | Verdict::Malformed { .. } => return Ok(false),
+        };
+        Ok(match from {
+            Trace::Aside(digits) => breaker.as_str() == digits,
+            Trace::Claim(_) => true,
+            Trace::Private(_) => false,
+        })
+    }
+
+    /// What has become of our marker when something else is at the lock's name. A breaker that was overtaken has it for
+    /// a moment, and a dead one until somebody comes; anything else is a loss.
+    fn whereabouts(&self, own: &Own<W>) -> io::Result<Result<(), Loss>> {
+        let world = &self.spot.world;
+        let deadline = world.now().monotonic + PATIENCE;
+        let mut misses = 0;
+        loop {
+            let stands = self.set_aside(own)?;
+            match self.spot.facts_by_path()? {
+                None => return Ok(Err(Loss::Removed)),
+                Some(facts) if facts.is_same_inode(&own.facts) => return Ok(Ok(())),
+                Some(_) => {}
+            }
+            let is_over = world.now().monotonic >= deadline;
+            match stands {
+                Some(trace) if is_over => {
+                    return Ok(if self.goes_back(&trace)? { Ok(()) } else { Err(Loss::Replaced) });
+                }
+                Some(_) => {}
+                // It may have been moved while the names were read.
+                None if misses < LOOKS => misses += 1,
+                None => return Ok(Err(Loss::Replaced)),
+            }
+            world.pause(PATIENCE / 20);
+        }
+    }
+}
+
+impl<W: World> Guard for SoftGuard<W> {
+    fn path(&self) -> &Path {
+        &self.spot.path
+    }
+
+    fn check(&self) -> Result<Result<(), Loss>> {
+        let path = &self.spot.path;
+        let Some(own) = &self.own else { return Ok(Err(Loss::Removed)) };
+        match self.spot.facts_by_path().doing("examine", path)? {
+            None => Ok(Err(Loss::Removed)),
+            Some(facts) if facts.is_same_inode(&own.facts) => Ok(Ok(())),
+            Some(_) => self.whereabouts(own).doing("examine", path),
+        }
+    }
+
+    fn release(mut self) -> Result<()> {
+        self.let_go().doing("release", &self.spot.path)
+    }
+}
+
+impl<W: World> Drop for SoftGuard<W> {
+    fn drop(&mut self) {
+        // What stays is dead as soon as this process is.
+        let _left_behind = self.let_go();
+    }
+}
