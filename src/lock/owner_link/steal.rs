@@ -1,0 +1,105 @@
+//! The mutex of those who reclaim: `<lock>.steal`.
+//!
+//! Shell peers remove a dead lock by its path. While one of them is at it, nobody else may touch the lock, and while we
+//! are at it, they may not. So whoever reclaims first takes `<lock>.steal`, in the same way as the lock itself.
+//!
+//! A contender that dies with the mutex leaves a dead one. A shell peer reclaims it under a mutex of its own,
+//! `<lock>.steal.steal`, and so on without end. We never take that one. We take over a dead mutex by one exchange, and
+//! *then* look at `<lock>.steal.steal`. If nobody alive has it at that moment, then every peer that will take it comes
+//! too late: after it has taken it, it looks at the mutex again, finds us there, alive, and leaves. If somebody has it,
+//! the dead mutex goes back in one exchange. A dead `<lock>.steal.steal` hinders nobody but shell peers; as soon as the
+//! mutex is ours and judged, it has no meaning, and is removed for them.
+//!
+//! Contenders of ours that judge the same dead mutex take turns by the kernel's lock on its owner directory, so that
+//! none swaps out what another has just swapped in.
+
+use super::claim::Claim;
+use super::judge::{Judge, Judged};
+use super::owner::{self, Owner, Signature};
+use super::place::Place;
+use super::record::{Record, Shape};
+use super::swap::Swap;
+use crate::error::{Context, Result};
+use crate::world::{Claim as Turn, World};
+
+/// Takes the mutex of a lock. `None`: somebody has it.
+///
+/// # Errors
+/// Those of the system, and of what no mutex looks like.
+pub(super) fn take<W: World>(judge: &mut Judge, lock: &Place<W>, signature: &Signature) -> Result<Option<Claim<W>>> {
+    let steal = lock.steal();
+    let claim = match judge.look(&steal)? {
+        Judged::Nothing => take_free(judge, &steal, signature)?,
+        Judged::Stale(dead, _) => take_dead(judge, &steal, dead, signature)?,
+        Judged::Held(..) | Judged::Changing => None,
+    };
+    let Some(claim) = claim else { return Ok(None) };
+    if claim.standing()?.is_err() {
+        return Ok(None);
+    }
+    if let Judged::Stale(dead, _) = judge.look(&steal.steal())? {
+        let _it_hinders_peers_only = remove_meaningless(&steal.steal(), &dead);
+    }
+    Ok(Some(claim))
+}
+
+fn take_free<W: World>(judge: &mut Judge, steal: &Place<W>, signature: &Signature) -> Result<Option<Claim<W>>> {
+    let owner = Owner::prepare(steal, &signature.bare())?;
+    let Some(claim) = Claim::publish(steal, owner)? else { return Ok(None) };
+    Ok(nobody_reclaims_it(judge, steal)?.then_some(claim))
+}
+
+fn take_dead<W: World>(
+    judge: &mut Judge,
+    steal: &Place<W>,
+    dead: Record<W>,
+    signature: &Signature,
+) -> Result<Option<Claim<W>>> {
+    if !is_our_turn(steal, &dead)? || !nobody_reclaims_it(judge, steal)? {
+        return Ok(None);
+    }
+    // Whoever had the turn before us may have taken it over.
+    match judge.look(steal)? {
+        Judged::Stale(again, _) if again.is_same(&dead) => {}
+        _ => return Ok(None),
+    }
+    let owner = Owner::prepare(steal, &signature.bare())?;
+    let Some(swap) = Swap::make(judge, owner, dead, steal)? else { return Ok(None) };
+    match nobody_reclaims_it(judge, steal) {
+        Ok(true) => Ok(Some(swap.settle())),
+        Ok(false) => swap.undo().map(|()| None),
+        Err(error) => {
+            swap.undo()?;
+            Err(error)
+        }
+    }
+}
+
+/// Takes the turn among contenders of ours. It ends when the record is dropped.
+fn is_our_turn<W: World>(steal: &Place<W>, dead: &Record<W>) -> Result<bool> {
+    match &dead.shape {
+        Shape::Link(_, directory) | Shape::Directory(directory) => {
+            Ok(steal.world().try_lock(directory).doing("lock the owner directory of", steal.path())? == Turn::Taken)
+        }
+        Shape::Dangling(_) => Ok(true),
+    }
+}
+
+/// Whether no living peer is reclaiming the mutex right now.
+fn nobody_reclaims_it<W: World>(judge: &mut Judge, steal: &Place<W>) -> Result<bool> {
+    if !steal.world().is_protected("owner-link.steal-of-steal") {
+        return Ok(true);
+    }
+    Ok(matches!(judge.look(&steal.steal())?, Judged::Nothing | Judged::Stale(..)))
+}
+
+fn remove_meaningless<W: World>(place: &Place<W>, dead: &Record<W>) -> std::io::Result<()> {
+    match &dead.shape {
+        Shape::Link(owner, directory) => {
+            place.unlink_if(place.name(), &dead.facts)?;
+            owner::remove(place, owner, directory)
+        }
+        Shape::Dangling(_) => place.unlink_if(place.name(), &dead.facts),
+        Shape::Directory(_) => Ok(()),
+    }
+}
