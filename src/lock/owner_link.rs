@@ -21,7 +21,7 @@
 //! | `record`, `entry` | what is at a path, read without trusting it |
 //! | `judge` | the facts for the verdict |
 //! | `owner`, `claim` | our owner directory, our link, and their end |
-//! | `swap` | taking over in one step |
+//! | `swap`, `adoption` | taking over in one step: the name of a dead link, or the directory of a dead owner |
 //! | `steal` | the mutex, and how a dead one is taken over without a mutex of its own |
 //!
 //! # Beside shell peers
@@ -32,8 +32,8 @@
 //! |---|---|---|
 //! | pid of our owner directory | rewritten after the link, so it is empty for an instant | written before the link, then only read |
 //! | last looks of a claim | link, then `.steal` | `.steal`, then link: who removed our link had `.steal`, so one of the looks sees it |
-//! | removal of a dead record | by path, after a look | exchanged, checked by inode, given back if it is another ([`swap`](self)) |
-//! | a dead `.steal` | reclaimed under `.steal.steal`, and so on | exchanged, unless a living peer has `.steal.steal`, which we never take |
+//! | removal of a dead record | by path, after a look | exchanged, checked by inode, given back if it is another |
+//! | a dead `.steal` | reclaimed under `.steal.steal`, and so on | our pid replaces the dead one in its directory, unless a living peer has `.steal.steal`, which we never take |
 //! | a dead `.steal` and no lock | each claim withdraws, for ever | `.steal` is taken over, so shell peers work again too |
 //! | a pid that the caller may not signal | dead | alive |
 //! | a lock without a pid | held for `FM_LOCK_STALE_AFTER`, at least 2 s | the same; by a clock that nobody sets if the files are from the future |
@@ -53,8 +53,11 @@
 //!   It takes three shell peers; where one of them is ours, the chain is broken.
 //! - A peer that sleeps for more than the floor while its pid file is empty is reclaimed although it lives. It finds out
 //!   by its last looks. One of the older shape, which has none, does not.
-//! - A contender of ours that dies within the instant in which it gives back a `.steal` that it swapped out of turn leaves
-//!   that mutex under its own name; the displaced peer then finds it lost, or, if it is past its last look, removes by path.
+//! - A shell peer that is killed alone may leave a command of its own which still removes by path what the next one has
+//!   made. Whoever kills one should kill its process group.
+//! - A `.steal` that never got a pid is exchanged, not succeeded, for its owner may sleep. If a peer reclaims it in the
+//!   same instant, and ours dies while it gives back what it swapped out by mistake, that peer's mutex is lost; should it
+//!   sleep between its last look and its removal by path, it removes what the next one has made.
 //! - A contender that is killed leaves its owner directory. Nothing points at it, nobody takes it for a lock, and nobody
 //!   removes it.
 //! - Anybody who may write in the directory can remove the lock. The holder sees that in [`Guard::check`].
@@ -78,6 +81,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod adoption;
 mod claim;
 mod entry;
 mod identity;
@@ -129,7 +133,7 @@ impl<W: World> OwnerLinkLock<W> {
     pub fn at(world: &Arc<W>, path: &Path) -> Result<Self> {
         Ok(Self {
             place: Place::of_lock(world, path)?,
-            signature: Signature { pid: world.own_pid(), home: None, watcher_path: None },
+            signature: Signature::of(world.own_pid()),
             judge: Judge::patient_for(verdict::FLOOR),
         })
     }
@@ -186,7 +190,7 @@ impl<W: World> OwnerLinkLock<W> {
         if !self.place.world().is_protected("owner-link.steal-mutex") {
             return self.reclaim_under(None, dead);
         }
-        let Some(mut steal) = steal::take(&mut self.judge, &self.place, &self.signature)? else {
+        let Some(mut steal) = steal::take(&mut self.judge, &self.place)? else {
             return Ok(Attempt::Busy(Somebody));
         };
         let outcome = self.reclaim_under(Some(&steal), dead)?;
@@ -225,10 +229,7 @@ impl<W: World> OwnerLinkLock<W> {
         match is_still_ours(steal) {
             Ok(true) if swap.claim().standing()?.is_ok() => Ok(Some(swap.settle())),
             Ok(_) => swap.undo().map(|()| None),
-            Err(error) => {
-                swap.undo()?;
-                Err(error)
-            }
+            Err(error) => swap.undo().and(Err(error)),
         }
     }
 }

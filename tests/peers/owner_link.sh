@@ -179,6 +179,8 @@ ol_contend() {
             echo "take $("$@")" >> "$log"
             echo "leave $("$@")" >> "$log"
             ol_release "$lock" "$OL_HELD"
+        else
+            sleep 0.05
         fi
     done
 }

@@ -61,9 +61,7 @@ impl<W: World> Claim<W> {
             Ok(is_ours.then_some((pin, facts)))
         };
         match pinned() {
-            Ok(Some((pin, facts))) => {
-                Ok(Some(Self { place: place.clone(), owner, _pin: pin, facts, state: State::Published }))
-            }
+            Ok(Some((pin, facts))) => Ok(Some(Self::of(place, owner, pin, facts))),
             Ok(None) => Ok(None),
             Err(error) => {
                 // The name of the owner directory is ours alone, so whatever points at it is.
@@ -73,6 +71,17 @@ impl<W: World> Claim<W> {
                 Err(error)
             }
         }
+    }
+
+    /// The claim of a link that is pinned already.
+    pub(super) fn of(place: &Place<W>, owner: Owner<W>, pin: W::Node, facts: Facts) -> Self {
+        Self { place: place.clone(), owner, _pin: pin, facts, state: State::Published }
+    }
+
+    /// Leaves link and owner directory as they are: they are somebody else's now.
+    pub(super) fn leave(mut self) {
+        self.state = State::Withdrawn;
+        self.owner.leave();
     }
 
     /// Whether the link still has the name, and the owner directory still has our pid.
@@ -89,35 +98,33 @@ impl<W: World> Claim<W> {
         })
     }
 
-    /// Gives the name back, if it is still ours, and then removes the owner directory. In this order a death in between
+    /// Gives the name back, if it is still ours. The owner directory goes with the value: in this order a death in between
     /// leaves a directory that nothing points at.
     ///
     /// # Errors
-    /// Those of the system.
+    /// Those of the system. Link and owner directory are left as they are then.
     pub(super) fn withdraw(&mut self) -> Result<()> {
         if self.state == State::Withdrawn {
             return Ok(());
         }
         self.state = State::Withdrawn;
+        self.unlink().inspect_err(|_| self.owner.leave())
+    }
+
+    fn unlink(&mut self) -> Result<()> {
         let place = self.place.clone();
-        place.reach(Step::Withdrawing).inspect_err(|_| self.owner.leave())?;
-        let standing = if place.world().is_protected("owner-link.own-only-on-release") {
-            self.standing().inspect_err(|_| self.owner.leave())?
-        } else {
-            Ok(())
-        };
+        place.reach(Step::Withdrawing)?;
+        let is_protected = place.world().is_protected("owner-link.own-only-on-release");
+        let standing = if is_protected { self.standing()? } else { Ok(()) };
         match standing {
-            Ok(()) => place
-                .world()
-                .unlink(place.directory(), place.name())
-                .doing("release", place.path())
-                .inspect_err(|_| self.owner.leave())?,
+            Ok(()) => {
+                found(place.world().unlink(place.directory(), place.name())).doing("release", place.path())?;
+            }
             // Our link with another pid behind it is a lock that somebody else believes to have.
             Err(_) if self.is_linked()? => self.owner.leave(),
             Err(_) => {}
         }
-        place.reach(Step::Withdrawn).inspect_err(|_| self.owner.leave())?;
-        self.owner.remove()
+        place.reach(Step::Withdrawn)
     }
 
     /// Whether the name stands for our link, whatever is behind it.

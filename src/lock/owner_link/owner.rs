@@ -20,9 +20,9 @@ pub(super) struct Signature {
 }
 
 impl Signature {
-    /// That of the mutex: whom it belongs to, and nothing more.
-    pub(super) fn bare(&self) -> Self {
-        Self { pid: self.pid, home: None, watcher_path: None }
+    /// That of a process of which nothing more is told.
+    pub(super) fn of(pid: u32) -> Self {
+        Self { pid, home: None, watcher_path: None }
     }
 }
 
@@ -70,22 +70,41 @@ impl<W: World> Owner<W> {
         Ok(owner)
     }
 
+    /// That of a dead owner, whose pid has been replaced by ours.
+    pub(super) fn succeed(place: &Place<W>, name: OsString, node: W::Node, pid: u32) -> Self {
+        Self { place: place.clone(), name, node, pid, fate: Fate::Removed }
+    }
+
+    pub(super) fn node(&self) -> &W::Node {
+        &self.node
+    }
+
     /// Writes what readers may find beside the pid. Nobody depends on it, so a failure is no reason not to lock.
     fn tell(&self, signature: &Signature) {
+        self.tell_one(entry::HOME, signature.home.as_deref());
+        self.tell_one(entry::WATCHER_PATH, signature.watcher_path.as_ref().map(|path| path.as_os_str()));
+        self.tell_one(entry::IDENTITY, self.listed().as_ref().map(OsStr::new));
+    }
+
+    /// Writes the identity of our process, in place of what another one may have left there.
+    pub(super) fn tell_identity(&self) {
         let world = self.place.world();
-        let line = |text: &OsStr| [text.as_encoded_bytes(), b"\n"].concat();
-        let told = [
-            (entry::HOME, signature.home.as_deref().map(line)),
-            (entry::WATCHER_PATH, signature.watcher_path.as_ref().map(|path| line(path.as_os_str()))),
-            (entry::IDENTITY, world.listing(signature.pid).map(|listing| line(identity::text(&listing).as_ref()))),
-        ];
-        for (name, bytes) in told {
-            if let Some(bytes) = bytes
-                && entry::write(world, &self.node, name, &bytes).is_err()
-            {
-                // Half of it would be read as the record of another process.
-                let _nobody_depends_on_it = world.unlink(&self.node, OsStr::new(name));
-            }
+        let _there_need_not_be_one = world.unlink(&self.node, OsStr::new(entry::IDENTITY));
+        self.tell_one(entry::IDENTITY, self.listed().as_ref().map(OsStr::new));
+    }
+
+    /// What `ps` lists of our process.
+    fn listed(&self) -> Option<String> {
+        self.place.world().listing(self.pid).map(|listing| identity::text(&listing))
+    }
+
+    fn tell_one(&self, name: &str, text: Option<&OsStr>) {
+        let Some(text) = text else { return };
+        let world = self.place.world();
+        let line = [text.as_encoded_bytes(), b"\n"].concat();
+        if entry::write(world, &self.node, name, &line).is_err() {
+            // Half of it would be read as the record of another process.
+            let _nobody_depends_on_it = world.unlink(&self.node, OsStr::new(name));
         }
     }
 
@@ -105,23 +124,13 @@ impl<W: World> Owner<W> {
     pub(super) fn leave(&mut self) {
         self.fate = Fate::Left;
     }
-
-    /// Removes it, once.
-    ///
-    /// # Errors
-    /// Those of the system. What is left is then no lock of anybody.
-    pub(super) fn remove(&mut self) -> Result<()> {
-        if self.fate == Fate::Left {
-            return Ok(());
-        }
-        self.fate = Fate::Left;
-        remove(&self.place, &self.name, &self.node).doing("remove", self.place.beside(&self.name))
-    }
 }
 
 impl<W: World> Drop for Owner<W> {
     fn drop(&mut self) {
-        let _what_is_left_is_nobodys_lock = self.remove();
+        if self.fate == Fate::Removed {
+            let _what_is_left_is_nobodys_lock = remove(&self.place, &self.name, &self.node);
+        }
     }
 }
 

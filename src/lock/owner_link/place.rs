@@ -27,9 +27,9 @@ pub(super) enum Step {
     Prepared,
     /// Our link has the name; nothing is checked yet.
     Linked,
-    /// The dead record is about to be swapped out.
+    /// The dead record is about to be taken over.
     Swapping,
-    /// It is swapped out; nothing is checked yet.
+    /// It is taken over; nothing is checked yet.
     Swapped,
     /// Our link is about to be removed.
     Withdrawing,

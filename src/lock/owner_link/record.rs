@@ -31,7 +31,7 @@ pub(super) enum Sight<W: World> {
 pub(super) struct Record<W: World> {
     pub(super) shape: Shape<W>,
     /// Held open so that the inode number stays its own.
-    _pin: W::Node,
+    pin: W::Node,
     pub(super) facts: Facts,
     pub(super) pid: Written,
     pub(super) identity: Option<Recorded>,
@@ -70,6 +70,14 @@ impl<W: World> Record<W> {
     /// Whether both are one record, and say the same.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.facts.is_same_inode(&other.facts) && self.owner() == other.owner() && self.pid == other.pid
+    }
+
+    /// The pinned link, its facts, and its owner directory with its name, if that is there.
+    pub(super) fn into_link(self) -> Option<(W::Node, Facts, OsString, W::Node)> {
+        match self.shape {
+            Shape::Link(owner, directory) => Some((self.pin, self.facts, owner, directory)),
+            Shape::Dangling(_) | Shape::Directory(_) => None,
+        }
     }
 
     /// The name of the owner directory, where there is one.
@@ -112,7 +120,7 @@ fn look_once<W: World>(place: &Place<W>, name: &OsStr) -> Result<Option<Sight<W>
     let Some(shape) = shape else { return Ok(None) };
     let Told { pid, identity, pid_changed_ns } = read(place, &path, &shape)?;
     let changed_ns = pid_changed_ns.map_or(changed(&facts), |changed_ns| changed_ns.max(changed(&facts)));
-    let record = Record { shape, _pin: pin, facts, pid, identity, changed_ns };
+    let record = Record { shape, pin, facts, pid, identity, changed_ns };
     let there = place.spot().facts_of(name).doing("examine", &path)?;
     Ok(there.is_some_and(|there| there.is_same_inode(&facts)).then_some(Sight::Record(record)))
 }

@@ -4,21 +4,28 @@
 //! are at it, they may not. So whoever reclaims first takes `<lock>.steal`, in the same way as the lock itself.
 //!
 //! A contender that dies with the mutex leaves a dead one. A shell peer reclaims it under a mutex of its own,
-//! `<lock>.steal.steal`, and so on without end. We never take that one. We take over a dead mutex by one exchange, and
-//! *then* look at `<lock>.steal.steal`. If nobody alive has it at that moment, then every peer that will take it comes
-//! too late: after it has taken it, it looks at the mutex again, finds us there, alive, and leaves. If somebody has it,
-//! the dead mutex goes back in one exchange. A dead `<lock>.steal.steal` hinders nobody but shell peers; as soon as the
-//! mutex is ours and judged, it has no meaning, and is removed for them.
+//! `<lock>.steal.steal`, and so on without end. We never take that one. We take over a dead mutex in one step, and *then*
+//! look at `<lock>.steal.steal`. If nobody alive has it at that moment, then every peer that will take it comes too late:
+//! after it has taken it, it looks at the mutex again, finds us there, alive, and leaves. If somebody has it, we undo the
+//! step. A dead `<lock>.steal.steal` hinders nobody but shell peers; as soon as the mutex is ours, it has no meaning, and
+//! is removed for them.
 //!
-//! Contenders of ours that judge the same dead mutex take turns by the kernel's lock on its owner directory, so that
-//! none swaps out what another has just swapped in.
+//! The step is an [`adoption`](super::adoption) where the dead owner is known. A mutex without a pid, or without an owner
+//! directory, is [swapped](super::swap) out, as a dead lock is.
+//!
+//! Contenders of ours that judge the same dead mutex take turns by the kernel's lock on its owner directory. Its holder
+//! keeps it to the end, so what the directory says of its former owner misleads none of ours meanwhile. (A child that
+//! this process is just starting has a copy of the descriptor until it executes its program, and the turn with it; an
+//! attempt in that instant says "busy".)
 
+use super::adoption::Adoption;
 use super::claim::Claim;
 use super::judge::{Judge, Judged};
 use super::owner::{self, Owner, Signature};
 use super::place::Place;
 use super::record::{Record, Shape};
 use super::swap::Swap;
+use super::verdict::{Stale, Verdict};
 use crate::error::{Context, Result};
 use crate::world::{Claim as Turn, World};
 
@@ -26,11 +33,11 @@ use crate::world::{Claim as Turn, World};
 ///
 /// # Errors
 /// Those of the system, and of what no mutex looks like.
-pub(super) fn take<W: World>(judge: &mut Judge, lock: &Place<W>, signature: &Signature) -> Result<Option<Claim<W>>> {
+pub(super) fn take<W: World>(judge: &mut Judge, lock: &Place<W>) -> Result<Option<Claim<W>>> {
     let steal = lock.steal();
     let claim = match judge.look(&steal)? {
-        Judged::Nothing => take_free(judge, &steal, signature)?,
-        Judged::Stale(dead, _) => take_dead(judge, &steal, dead, signature)?,
+        Judged::Nothing => take_free(judge, &steal)?,
+        Judged::Stale(dead, verdict) => take_dead(judge, &steal, dead, verdict)?,
         Judged::Held(..) | Judged::Changing => None,
     };
     let Some(claim) = claim else { return Ok(None) };
@@ -43,8 +50,13 @@ pub(super) fn take<W: World>(judge: &mut Judge, lock: &Place<W>, signature: &Sig
     Ok(Some(claim))
 }
 
-fn take_free<W: World>(judge: &mut Judge, steal: &Place<W>, signature: &Signature) -> Result<Option<Claim<W>>> {
-    let owner = Owner::prepare(steal, &signature.bare())?;
+/// The mutex belongs to the process that acts, which need not be the one for which the lock is taken.
+fn signature<W: World>(steal: &Place<W>) -> Signature {
+    Signature::of(steal.world().own_pid())
+}
+
+fn take_free<W: World>(judge: &mut Judge, steal: &Place<W>) -> Result<Option<Claim<W>>> {
+    let owner = Owner::prepare(steal, &signature(steal))?;
     let Some(claim) = Claim::publish(steal, owner)? else { return Ok(None) };
     Ok(nobody_reclaims_it(judge, steal)?.then_some(claim))
 }
@@ -53,7 +65,7 @@ fn take_dead<W: World>(
     judge: &mut Judge,
     steal: &Place<W>,
     dead: Record<W>,
-    signature: &Signature,
+    verdict: Verdict,
 ) -> Result<Option<Claim<W>>> {
     if !is_our_turn(steal, &dead)? || !nobody_reclaims_it(judge, steal)? {
         return Ok(None);
@@ -63,15 +75,28 @@ fn take_dead<W: World>(
         Judged::Stale(again, _) if again.is_same(&dead) => {}
         _ => return Ok(None),
     }
-    let owner = Owner::prepare(steal, &signature.bare())?;
+    match (&dead.shape, verdict) {
+        (Shape::Link(..), Verdict::Stale(Stale::Died(former, _))) => succeed(judge, steal, dead, former),
+        _ => swap(judge, steal, dead),
+    }
+}
+
+fn succeed<W: World>(judge: &mut Judge, steal: &Place<W>, dead: Record<W>, former: u32) -> Result<Option<Claim<W>>> {
+    let Some(adoption) = Adoption::make(steal, dead, former, steal.world().own_pid())? else { return Ok(None) };
+    match nobody_reclaims_it(judge, steal) {
+        Ok(true) => Ok(Some(adoption.settle())),
+        Ok(false) => adoption.undo().map(|()| None),
+        Err(error) => adoption.undo().and(Err(error)),
+    }
+}
+
+fn swap<W: World>(judge: &mut Judge, steal: &Place<W>, dead: Record<W>) -> Result<Option<Claim<W>>> {
+    let owner = Owner::prepare(steal, &signature(steal))?;
     let Some(swap) = Swap::make(judge, owner, dead, steal)? else { return Ok(None) };
     match nobody_reclaims_it(judge, steal) {
         Ok(true) => Ok(Some(swap.settle())),
         Ok(false) => swap.undo().map(|()| None),
-        Err(error) => {
-            swap.undo()?;
-            Err(error)
-        }
+        Err(error) => swap.undo().and(Err(error)),
     }
 }
 

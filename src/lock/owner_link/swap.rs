@@ -67,10 +67,7 @@ impl<W: World> Swap<W> {
         match swap.exchange() {
             Ok(true) => Ok(Some(swap)),
             Ok(false) => swap.undo().map(|()| None),
-            Err(error) => {
-                swap.undo()?;
-                Err(error)
-            }
+            Err(error) => swap.undo().and(Err(error)),
         }
     }
 

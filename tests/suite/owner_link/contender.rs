@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,9 @@ const ROLE: &str = "FM_WATCH_TEST_OWNER_LINK_ROLE";
 /// The protections that the contender lacks.
 const WITHOUT: &str = "FM_WATCH_TEST_OWNER_LINK_WITHOUT";
 
+/// For how many milliseconds it lets others have the lock after each hold.
+const REST: &str = "FM_WATCH_TEST_OWNER_LINK_REST";
+
 /// The protections that a contender may be told to lack.
 const PROTECTIONS: [&str; 2] = ["owner-link.steal-mutex", "owner-link.steal-revalidation"];
 
@@ -28,7 +31,7 @@ pub fn role() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
     match role.as_str() {
         "clock" => println!("{}", now()),
-        "contender" => contend(&arguments.next()?, &arguments.next()?, &arguments.next()?),
+        "contender" => contend(&arguments.next()?, &arguments.next()?, &arguments.next()?, rest()),
         other => panic!("there is no role {other}"),
     }
     Some(ExitCode::SUCCESS)
@@ -46,28 +49,32 @@ pub fn clock() -> Vec<std::ffi::OsString> {
 }
 
 /// A contender of ours that takes and gives back until a file exists.
-pub fn command(home: &TestHome, arguments: [&std::path::Path; 3], without: &[&str]) -> Command {
+pub fn command(home: &TestHome, arguments: [&Path; 3], without: &[&str], rest: Duration) -> Command {
     let mut command = home.bare(std::env::current_exe().unwrap());
     command.args(arguments).env(ROLE, "contender").env(WITHOUT, without.join(","));
+    command.env(REST, rest.as_millis().to_string());
     command
 }
 
-fn contend(lock: &std::path::Path, log: &std::path::Path, stop: &std::path::Path) {
+fn rest() -> Duration {
+    Duration::from_millis(std::env::var(REST).map_or(0, |text| text.parse().unwrap()))
+}
+
+fn contend(lock: &Path, log: &Path, stop: &Path, rest: Duration) {
     let without = std::env::var(WITHOUT).unwrap_or_default();
     let lacking: Vec<_> = PROTECTIONS.into_iter().filter(|name| without.split(',').any(|other| other == *name)).collect();
     let world = Staged::without(&lacking);
-    let mut log = OpenOptions::new().append(true).create(true).open(log).unwrap();
     let mut lock = OwnerLinkLock::at(&world, lock).unwrap();
     while !stop.exists() {
         if let Attempt::Taken(guard) = lock.acquire(Duration::from_millis(100)).unwrap() {
-            hold(guard, &world, &mut log);
-            // Shell peers are slow; without this they would hardly ever have it.
-            world.pause(Duration::from_millis(40));
+            hold(guard, &world, log);
+            world.pause(rest);
         }
     }
 }
 
-fn hold(guard: impl Guard, world: &Arc<Staged>, log: &mut impl Write) {
+fn hold(guard: impl Guard, world: &Arc<Staged>, log: &Path) {
+    let mut log = OpenOptions::new().append(true).create(true).open(log).unwrap();
     writeln!(log, "take {}", now()).unwrap();
     world.pause(Duration::from_millis(2));
     writeln!(log, "leave {}", now()).unwrap();

@@ -57,8 +57,7 @@ fn changes_in_a_life(scenery: Scenery) -> usize {
 
 /// Lives a life that ends before the change with this number.
 fn life_with_a_death(arena: &Arena, pid: u32, number: usize) {
-    let world = Staged::dying_before_change(number);
-    let mut contender = arena.ours_in(&world).for_process(pid);
+    let mut contender = arena.ours_in(&Staged::dying_before_change(number).playing(pid));
     let _it_dies_somewhere_in_here = contender.attempt().map(drop);
 }
 

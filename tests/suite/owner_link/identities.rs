@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::PipeWriter;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -23,6 +24,8 @@ cases! {
     a_holder_that_executed_another_program_keeps_the_lock,
     a_second_run_of_the_same_command_is_not_called_another_process,
 }
+
+type Bytes<'a> = &'a [u8];
 
 fn ps(home: &TestHome, pid: u32, locale: &str) -> String {
     let mut command = home.bare("ps");
@@ -52,20 +55,22 @@ fn agrees_with_ps(arena: &Arena, pid: u32, what: &str) {
     assert!(agree, "{what}: {readings:?}");
 }
 
-fn with_arguments(home: &TestHome, name: &[u8], arguments: &[&[u8]]) -> Background {
+/// A process with chosen arguments, which lives for as long as the value: it waits for a line that never comes.
+struct Listed {
+    child: Background,
+    _stdin: PipeWriter,
+}
+
+fn with_arguments(home: &TestHome, name: &[u8], arguments: &[Bytes]) -> Listed {
     let mut command = home.bare("sh");
     command.arg0(OsStr::from_bytes(name)).args(["-c", "echo ready; read -r line", "sh"]);
     command.args(arguments.iter().map(|argument| OsStr::from_bytes(argument)));
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, stdin) = std::io::pipe().unwrap();
     command.stdin(reader);
     let child = Background::spawn_reading(command);
     child.wait_for_line("ready");
-    // Kept open for as long as the child may live, so that it goes on waiting for a line.
-    std::mem::forget(writer);
-    child
+    Listed { child, _stdin: stdin }
 }
-
-type Bytes<'a> = &'a [u8];
 
 fn the_identity_is_what_ps_prints() -> Result<(), Skip> {
     requires("ps")?;
@@ -82,7 +87,7 @@ fn the_identity_is_what_ps_prints() -> Result<(), Skip> {
         ("long ones", b"sh", &[&long, &long]),
     ];
     for (what, name, arguments) in table {
-        let child = with_arguments(&arena.home, name, arguments);
+        let Listed { child, _stdin } = with_arguments(&arena.home, name, arguments);
         agrees_with_ps(&arena, child.pid(), what);
     }
     agrees_with_ps(&arena, std::process::id(), "this process, started a while ago");
@@ -106,7 +111,7 @@ fn judged(arena: &Arena, pid: u32, identity: &str) -> Sameness {
 fn the_identity_is_compared_across_locales_and_time_zones() -> Result<(), Skip> {
     requires("ps")?;
     let arena = Arena::new();
-    let child = with_arguments(&arena.home, b"sh", &["\u{e9}t\u{e9}\u{85}".as_bytes(), b"\x01"]);
+    let Listed { child, _stdin } = with_arguments(&arena.home, b"sh", &["\u{e9}t\u{e9}\u{85}".as_bytes(), b"\x01"]);
     for locale in ["C", "C.UTF-8", "POSIX"] {
         let same = judged(&arena, child.pid(), &ps(&arena.home, child.pid(), locale));
         assert!(matches!(same, Sameness::Same(_)), "{locale}: {same:?}");
@@ -164,7 +169,7 @@ fn without_the_identity_a_recycled_pid_keeps_the_lock_for_ever() {
 
 fn a_holder_that_executed_another_program_keeps_the_lock() {
     let arena = Arena::new();
-    let process = with_arguments(&arena.home, b"sh", &[]);
+    let Listed { child: process, _stdin } = with_arguments(&arena.home, b"sh", &[]);
     // Its start is that of long ago only if a clock was set, and its record is younger than itself.
     lay_recycled(&arena, process.pid(), LONG_AGO);
     assert!(arena.try_ours().is_none());

@@ -3,14 +3,16 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use fm_watch::lock::Guard;
 
 use super::arena::{Arena, attempt, dead_pid, lay, lay_dead, sleeper};
 use super::peer::{self, Peer};
 use super::staged::Staged;
-use crate::support::Skip;
+use crate::support::{SOON, Skip, wait_until_true};
 
 cases! {
     a_claim_whose_link_was_removed_before_its_last_look_does_not_hold,
@@ -219,10 +221,13 @@ fn a_dead_mutex_that_a_peer_is_reclaiming_is_left_to_it() -> Result<(), Skip> {
 /// Lock and mutex are dead. Ours is about to take over the mutex when a peer takes the mutex of the mutex, looks, and
 /// is about to remove the mutex by its path. When ours is about to take over the lock, if it comes so far, the peer has
 /// removed our mutex, has its own, has looked at the lock and is about to remove that.
-fn both_are_dead_and_a_peer_reclaims_meanwhile(world: &Arc<Staged>) -> Result<(Holders, bool), Skip> {
+fn both_are_dead_and_a_peer_reclaims_meanwhile(
+    lay_mutex: fn(&Path),
+    world: &Arc<Staged>,
+) -> Result<(Holders, bool), Skip> {
     let arena = Arena::new();
     lay_dead(&arena.lock);
-    lay_dead(&arena.steal());
+    lay_mutex(&arena.steal());
     let peer = actor();
     let enter = enter(&arena, &peer, &["steal-removing", "removing"], "steal-removing", || ())?;
     let world = world.at("owner-link.steal-swapping", enter);
@@ -245,17 +250,35 @@ fn both_are_dead_and_a_peer_reclaims_meanwhile(world: &Arc<Staged>) -> Result<(H
     Ok((holders, lost_the_mutex))
 }
 
+fn dead_mutex(steal: &Path) {
+    lay_dead(steal);
+}
+
+/// A mutex whose owner never wrote its pid, old enough to be reclaimed.
+fn unfinished_mutex(steal: &Path) {
+    lay(steal, "half00", "");
+    let made = fs::symlink_metadata(steal).unwrap().modified().unwrap();
+    wait_until_true(SOON, "the mutex is older than the floor", || {
+        made.elapsed().is_ok_and(|age| age > Duration::from_secs(3))
+    });
+}
+
 fn a_dead_mutex_that_a_peer_reclaims_meanwhile_goes_back() -> Result<(), Skip> {
-    assert_eq!(both_are_dead_and_a_peer_reclaims_meanwhile(&Staged::new())?, ((false, true), false));
+    for lay_mutex in [dead_mutex, unfinished_mutex] {
+        let outcome = both_are_dead_and_a_peer_reclaims_meanwhile(lay_mutex, &Staged::new())?;
+        assert_eq!(outcome, ((false, true), false));
+    }
     Ok(())
 }
 
 /// The twin. The second look alone still keeps one holder, although a living mutex of ours was removed under it.
 fn without_either_look_at_the_mutexes_two_hold() -> Result<(), Skip> {
-    let first = Staged::without(&["owner-link.steal-of-steal"]);
-    assert_eq!(both_are_dead_and_a_peer_reclaims_meanwhile(&first)?, ((false, true), true));
-    let both = Staged::without(&["owner-link.steal-of-steal", "owner-link.steal-recheck"]);
-    assert_eq!(both_are_dead_and_a_peer_reclaims_meanwhile(&both)?, ((true, true), true));
+    for lay_mutex in [dead_mutex, unfinished_mutex] {
+        let first = Staged::without(&["owner-link.steal-of-steal"]);
+        assert_eq!(both_are_dead_and_a_peer_reclaims_meanwhile(lay_mutex, &first)?, ((false, true), true));
+        let both = Staged::without(&["owner-link.steal-of-steal", "owner-link.steal-recheck"]);
+        assert_eq!(both_are_dead_and_a_peer_reclaims_meanwhile(lay_mutex, &both)?, ((true, true), true));
+    }
     Ok(())
 }
 
@@ -341,7 +364,7 @@ fn a_dead_mutex_beside_a_free_lock_stops_shell_peers_until_one_of_ours_comes() -
 }
 
 fn dead_mutexes_of_any_depth_are_reclaimed_and_none_is_added() -> Result<(), Skip> {
-    for lay_lock in [lay_dead as fn(&_) -> _, |_: &std::path::Path| std::path::PathBuf::new()] {
+    for lay_lock in [lay_dead as fn(&_) -> _, |_: &Path| std::path::PathBuf::new()] {
         let arena = Arena::new();
         lay_lock(&arena.lock);
         lay_dead(&arena.steal());
@@ -383,7 +406,7 @@ fn the_next_one_takes_a_stranded_lock(next: &Arc<Staged>) -> bool {
     let changes = Arc::new(Mutex::new(0));
     let (count, counted) = (Arc::clone(&counting), Arc::clone(&changes));
     let counting = counting.at("owner-link.swapping", move || *counted.lock().unwrap() = count.changes());
-    drop(attempt(&mut measured.ours_in(&counting).for_process(dead_pid())));
+    drop(measured.try_in(&counting.playing(dead_pid())));
     let until_exchange = *changes.lock().unwrap() + 1;
 
     let (lock, pid) = (arena.lock.clone(), holder.pid().to_string());
@@ -391,7 +414,7 @@ fn the_next_one_takes_a_stranded_lock(next: &Arc<Staged>) -> bool {
         fs::remove_file(&lock).unwrap();
         lay(&lock, "live00", &pid);
     });
-    let mut contender = arena.ours_in(&dying).for_process(dead_pid());
+    let mut contender = arena.ours_in(&dying.playing(dead_pid()));
     assert!(fm_watch::lock::Lock::attempt(&mut contender).is_err());
     assert_ne!(arena.pid(), Some(holder.pid()), "its link is stranded");
     let taken = arena.try_in(next).is_some();

@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ pub struct Staged {
     changes: AtomicUsize,
     wall_offset_ms: AtomicI64,
     cannot_exchange: AtomicBool,
+    /// Whose part this contender plays; 0 is the test's own.
+    pid: AtomicU32,
 }
 
 impl fmt::Debug for Staged {
@@ -47,6 +49,7 @@ impl Staged {
             changes: AtomicUsize::new(0),
             wall_offset_ms: AtomicI64::new(0),
             cannot_exchange: AtomicBool::new(false),
+            pid: AtomicU32::new(0),
         })
     }
 
@@ -61,6 +64,12 @@ impl Staged {
         let world = Self::new();
         world.changes_left.store(number, Ordering::SeqCst);
         world
+    }
+
+    /// Lets this contender play another process, which can end while the test goes on.
+    pub fn playing(self: &Arc<Self>, pid: u32) -> Arc<Self> {
+        self.pid.store(pid, Ordering::SeqCst);
+        Arc::clone(self)
     }
 
     /// How many changes were made or attempted.
@@ -238,7 +247,10 @@ impl World for Staged {
         Real.nonce()
     }
     fn own_pid(&self) -> u32 {
-        Real.own_pid()
+        match self.pid.load(Ordering::SeqCst) {
+            0 => Real.own_pid(),
+            played => played,
+        }
     }
     fn exists(&self, pid: u32) -> io::Result<bool> {
         Real.exists(pid)
