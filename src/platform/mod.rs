@@ -9,6 +9,8 @@ mod linux;
 #[cfg(target_os = "linux")]
 mod linux_command;
 #[cfg(target_os = "linux")]
+mod linux_listing;
+#[cfg(target_os = "linux")]
 mod linux_signals;
 #[cfg(target_os = "linux")]
 mod linux_socket;
@@ -25,6 +27,8 @@ pub use linux::{
 };
 #[cfg(target_os = "linux")]
 pub use linux_command::{Ending, Happening, HeldCommand, wait_for_happening};
+#[cfg(target_os = "linux")]
+pub use linux_listing::listing;
 #[cfg(target_os = "linux")]
 pub use linux_signals::{Caught, Sender, Signals, leads_session};
 #[cfg(target_os = "linux")]

@@ -45,6 +45,7 @@ suite! {
     lock_command,
     lock_storm,
     oracle,
+    owner_link,
     panes,
     pidfile,
     settings,
@@ -66,6 +67,10 @@ const THREADS: usize = 6;
 fn main() -> std::process::ExitCode {
     if let Some(code) = support::role::played() {
         return code;
+    }
+    // A test that needs contenders of our own, each with a pid of its own, starts this program again.
+    if let Some(ended) = owner_link::contender::role() {
+        return ended;
     }
     let mut arguments = libtest_mimic::Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);

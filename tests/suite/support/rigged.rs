@@ -130,6 +130,7 @@ impl World for Rigged {
         facts_at(directory: &File, name: &OsStr) -> Facts;
         facts_of_path(path: &Path) -> Facts;
         names(directory: &File) -> Vec<OsString>;
+        may_write(directory: &File, name: &OsStr) -> bool;
         read_at(node: &File, offset: u64, buffer: &mut [u8]) -> usize;
         append(node: &File, bytes: &[u8]) -> usize;
         sync_data(node: &File) -> ();

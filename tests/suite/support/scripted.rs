@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fm_watch::liveness::identity::{Observation, Pid, Standpoint};
-use fm_watch::world::{Claim, Exchange, Facts, LockTaker, Now, Open, Real, Signal, World};
+use fm_watch::world::{Claim, Exchange, Facts, Kind, LockTaker, Now, Open, Real, Signal, World};
 
 type Step = Box<dyn FnOnce() + Send>;
 
@@ -196,7 +196,7 @@ impl World for Scripted {
         remove_directory(directory: &File, name: &OsStr) -> ();
         unlink(directory: &File, name: &OsStr) -> ();
         try_lock(node: &File) -> Claim;
-        raise_mark(node: &File) -> ();
+        raise_mark(node: &File, kind: Kind) -> ();
         publish_beat(node: &File, at: Duration) -> ();
         signal(process: &Self::Process, signal: Signal) -> bool;
     }
