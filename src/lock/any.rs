@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::holder::Holder;
 use super::kernel::{KernelGuard, KernelLock};
+use super::owner_link::{OwnerLinkGuard, OwnerLinkLock};
 use super::{Attempt, Guard, Lock, Loss, Somebody};
 use crate::error::Result;
 use crate::world::Real;
@@ -14,6 +15,8 @@ use crate::world::Real;
 pub enum Kind {
     /// The kernel's own, as flock(1) takes it; ends with its holder
     Kernel,
+    /// The symbolic link of firstmate's shell scripts, shared with live ones
+    OwnerLink,
 }
 
 /// For whom a lock is taken: whose pid a protocol records that records one.
@@ -30,6 +33,8 @@ pub enum Subject {
 pub enum AnyLock {
     /// See [`Kind::Kernel`].
     Kernel(KernelLock<Real>),
+    /// See [`Kind::OwnerLink`].
+    OwnerLink(OwnerLinkLock<Real>),
 }
 
 /// What an [`AnyLock`] gives.
@@ -37,6 +42,8 @@ pub enum AnyLock {
 pub enum AnyGuard {
     /// See [`Kind::Kernel`].
     Kernel(KernelGuard<Real>),
+    /// See [`Kind::OwnerLink`].
+    OwnerLink(OwnerLinkGuard<Real>),
 }
 
 impl AnyLock {
@@ -44,10 +51,17 @@ impl AnyLock {
     ///
     /// # Errors
     /// Those of the kind.
-    pub fn at(kind: Kind, path: &Path, _subject: Subject) -> Result<Self> {
+    pub fn at(kind: Kind, path: &Path, subject: Subject) -> Result<Self> {
         let world = Arc::new(Real);
         Ok(match kind {
             Kind::Kernel => Self::Kernel(KernelLock::at(&world, path)?),
+            Kind::OwnerLink => {
+                let lock = OwnerLinkLock::at(&world, path)?;
+                Self::OwnerLink(match subject {
+                    Subject::Myself => lock,
+                    Subject::Child(pid) => lock.for_process(pid),
+                })
+            }
         })
     }
 }
@@ -58,18 +72,21 @@ impl Lock for AnyLock {
     fn path(&self) -> &Path {
         match self {
             Self::Kernel(lock) => lock.path(),
+            Self::OwnerLink(lock) => lock.path(),
         }
     }
 
     fn attempt(&mut self) -> Result<Attempt<AnyGuard, Somebody>> {
         Ok(match self {
             Self::Kernel(lock) => lock.attempt()?.map(AnyGuard::Kernel),
+            Self::OwnerLink(lock) => lock.attempt()?.map(AnyGuard::OwnerLink),
         })
     }
 
     fn holder(&self) -> Holder {
         match self {
             Self::Kernel(lock) => lock.holder(),
+            Self::OwnerLink(lock) => lock.holder(),
         }
     }
 }
@@ -78,18 +95,21 @@ impl Guard for AnyGuard {
     fn path(&self) -> &Path {
         match self {
             Self::Kernel(guard) => guard.path(),
+            Self::OwnerLink(guard) => guard.path(),
         }
     }
 
     fn check(&self) -> Result<Result<(), Loss>> {
         match self {
             Self::Kernel(guard) => guard.check(),
+            Self::OwnerLink(guard) => guard.check(),
         }
     }
 
     fn release(self) -> Result<()> {
         match self {
             Self::Kernel(guard) => guard.release(),
+            Self::OwnerLink(guard) => guard.release(),
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod any;
 pub mod holder;
 pub mod home_lock;
 pub mod kernel;
+pub mod owner_link;
 pub mod spot;
 pub mod turn;
 

@@ -7,6 +7,8 @@
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
+mod linux_listing;
+#[cfg(target_os = "linux")]
 mod linux_spawn;
 
 #[cfg(all(target_os = "linux", feature = "sync-points"))]
@@ -17,6 +19,8 @@ pub use linux::{
     is_marked, is_readable_within, lock_taker, make_fifo, monotonic, nonce, observe, own_standpoint, pin, pin_reported,
     processes, publish_beat, published_beat, raise_mark, ring, signal, start_ticks, trusted_file_system, wait_for_exit,
 };
+#[cfg(target_os = "linux")]
+pub use linux_listing::listing;
 #[cfg(target_os = "linux")]
 pub use linux_spawn::{
     Detached, GroupChild, adopt_pipe, ignore_file_size_signal, keep_files_private, spawn_detached, spawn_group,

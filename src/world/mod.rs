@@ -195,6 +195,10 @@ pub trait World: fmt::Debug + Send + Sync + 'static {
     fn start_ticks(&self, pid: u32) -> Option<u64>;
     /// The numbers of all processes that can be seen.
     fn processes(&self) -> io::Result<Vec<u32>>;
+    /// What ps(1) lists of a process now; `None` where that cannot be told, which proves nothing.
+    fn listing(&self, _pid: u32) -> Option<Listing> {
+        None
+    }
     /// The number of a process in its own, innermost pid namespace.
     fn innermost_pid(&self, pid: u32) -> Option<u32>;
     /// From where this process sees others.
@@ -224,6 +228,19 @@ pub trait World: fmt::Debug + Send + Sync + 'static {
     fn is_protected(&self, protection: &str) -> bool {
         sync_point::is_protected(protection)
     }
+}
+
+/// What ps(1) lists of a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing {
+    /// Its start by the wall clock of now, in whole seconds since 1970.
+    pub started_at: i64,
+    /// The same in local time, as ctime(3) writes it: `Fri Nov 20 23:05:27 2026`.
+    pub started: String,
+    /// Its arguments as the kernel shows them, each with a NUL at its end; empty for a kernel thread or a zombie.
+    pub arguments: Vec<u8>,
+    /// Its short name.
+    pub name: Vec<u8>,
 }
 
 /// The answer to a request to swap two names.

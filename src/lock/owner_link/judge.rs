@@ -1,0 +1,128 @@
+//! The facts about a record, gathered for [`verdict`](super::verdict).
+
+use std::ffi::{OsStr, OsString};
+use std::time::Duration;
+
+use super::place::Place;
+use super::record::{Record, Sight};
+use super::verdict::{self, FLOOR, Life, Seen, Verdict, Written};
+use crate::error::Result;
+use crate::world::World;
+
+/// Judges records, and remembers for how long it has seen an unfinished one as it is.
+#[derive(Debug, Clone)]
+pub(super) struct Judge {
+    stale_after: Duration,
+    watched: Vec<Watched>,
+}
+
+/// Something that stood still since then, on the clock that nobody sets.
+#[derive(Debug, Clone)]
+struct Watched {
+    name: OsString,
+    fingerprint: (u64, u64, i64),
+    since: Duration,
+}
+
+/// What is at a place, judged.
+#[derive(Debug)]
+pub(super) enum Judged<W: World> {
+    /// Nothing.
+    Nothing,
+    /// Something that changes while it is looked at, so somebody uses it.
+    Changing,
+    /// A record that nobody may take.
+    Held(Record<W>, Verdict),
+    /// A record that may be taken over.
+    Stale(Record<W>, Verdict),
+}
+
+impl<W: World> Judged<W> {
+    pub(super) fn verdict(&self) -> Option<&Verdict> {
+        match self {
+            Self::Nothing | Self::Changing => None,
+            Self::Held(_, verdict) | Self::Stale(_, verdict) => Some(verdict),
+        }
+    }
+
+    /// The record that may be taken over, if there is one.
+    pub(super) fn into_stale(self) -> Option<Record<W>> {
+        match self {
+            Self::Stale(record, _) => Some(record),
+            Self::Nothing | Self::Changing | Self::Held(..) => None,
+        }
+    }
+}
+
+impl Judge {
+    pub(super) fn patient_for(stale_after: Duration) -> Self {
+        Self { stale_after, watched: Vec::new() }
+    }
+
+    /// How long a record without a pid is left alone.
+    fn patience<W: World>(&self, world: &W) -> Duration {
+        if world.is_protected("owner-link.floor") { self.stale_after.max(FLOOR) } else { self.stale_after }
+    }
+
+    /// Looks at a place and judges what is there.
+    ///
+    /// # Errors
+    /// Those of looking.
+    pub(super) fn look<W: World>(&mut self, place: &Place<W>) -> Result<Judged<W>> {
+        self.look_at(place, place.name())
+    }
+
+    /// As [`Judge::look`], at another name with the same kind of owner directories.
+    ///
+    /// # Errors
+    /// Those of looking.
+    pub(super) fn look_at<W: World>(&mut self, place: &Place<W>, name: &OsStr) -> Result<Judged<W>> {
+        let record = match Record::look(place, name)? {
+            Sight::Nothing => return Ok(Judged::Nothing),
+            Sight::Changing => return Ok(Judged::Changing),
+            Sight::Record(record) => record,
+        };
+        let world = place.world();
+        let life = match record.pid {
+            Written::Number(pid) => life(world, pid, &record),
+            Written::Nothing | Written::Odd | Written::Zero => Life::Unknown("no pid".to_owned()),
+        };
+        let identity = record.identity.clone().filter(|_| world.is_protected("owner-link.identity"));
+        let seen = Seen { pid: record.pid, life, identity, age: self.age(world, name, &record) };
+        Ok(match verdict::judge(&seen, self.patience(world)) {
+            verdict @ Verdict::Held(_) => Judged::Held(record, verdict),
+            verdict @ Verdict::Stale(_) => Judged::Stale(record, verdict),
+        })
+    }
+
+    /// How old an unfinished record is: by its files' times or, since a clock that was set back would make it young for
+    /// years, by our own watch. Whichever is longer counts. It is a courtesy to whoever is in the middle of taking the
+    /// lock; what keeps such a one from holding a lock that it lost is its own last look.
+    fn age<W: World>(&mut self, world: &W, name: &OsStr, record: &Record<W>) -> Duration {
+        let now = world.now();
+        let by_files = now.wall_ms.saturating_sub(record.changed_ns / 1_000_000);
+        let by_files = Duration::from_millis(u64::try_from(by_files).unwrap_or(0));
+        let fingerprint = (record.facts.device, record.facts.inode, record.changed_ns);
+        let since = match self.watched.iter_mut().find(|watched| watched.name == name) {
+            Some(watched) if watched.fingerprint == fingerprint => watched.since,
+            Some(watched) => {
+                (watched.fingerprint, watched.since) = (fingerprint, now.monotonic);
+                now.monotonic
+            }
+            None => {
+                self.watched.push(Watched { name: name.to_owned(), fingerprint, since: now.monotonic });
+                now.monotonic
+            }
+        };
+        by_files.max(now.monotonic.saturating_sub(since))
+    }
+}
+
+/// What is under a pid now. Its listing is only read where there is a record to compare it with.
+fn life<W: World>(world: &W, pid: u32, record: &Record<W>) -> Life {
+    match world.exists(pid) {
+        Ok(false) => Life::Gone,
+        Ok(true) => Life::Lives(record.identity.as_ref().and_then(|_| world.listing(pid))),
+        Err(error) => Life::Unknown(format!("pid {pid} cannot be examined: {error}")),
+    }
+}
