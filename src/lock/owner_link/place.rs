@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::error::{Context, Result};
 use crate::lock::spot::Spot;
-use crate::world::World;
+use crate::world::{Facts, World};
 
 /// Which of the three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,10 +63,9 @@ impl<W: World> Place<W> {
     /// The place of the mutex under which what is here is reclaimed. There is none above the last.
     pub(super) fn steal(&self) -> Self {
         let level = if self.level == Level::Lock { Level::Steal } else { Level::StealOfSteal };
-        let longer = |name: &OsStr| [name, OsStr::new(".steal")].concat_os();
         let spot = Spot {
-            name: longer(&self.spot.name),
-            path: longer(self.spot.path.as_os_str()).into(),
+            name: longer(&self.spot.name, ".steal"),
+            path: longer(self.spot.path.as_os_str(), ".steal").into(),
             ..self.spot.clone()
         };
         Self { level, spot, parent: self.parent.clone() }
@@ -94,7 +93,7 @@ impl<W: World> Place<W> {
 
     /// With what the names of owner directories begin.
     pub(super) fn owner_prefix(&self) -> OsString {
-        [self.name(), OsStr::new(".owner.")].concat_os()
+        longer(self.name(), ".owner.")
     }
 
     /// The path of something beside the lock, as a link's target has it.
@@ -127,7 +126,7 @@ impl<W: World> Place<W> {
     }
 
     /// Removes a name, if it still stands for what it should.
-    pub(super) fn unlink_if(&self, name: &OsStr, facts: &crate::world::Facts) -> io::Result<()> {
+    pub(super) fn unlink_if(&self, name: &OsStr, facts: &Facts) -> io::Result<()> {
         match self.spot.facts_of(name)? {
             Some(there) if there.is_same_inode(facts) => self.world().unlink(self.directory(), name),
             _ => Ok(()),
@@ -135,14 +134,8 @@ impl<W: World> Place<W> {
     }
 }
 
-trait ConcatOs {
-    fn concat_os(self) -> OsString;
-}
-
-impl ConcatOs for [&OsStr; 2] {
-    fn concat_os(self) -> OsString {
-        let mut whole = self[0].to_owned();
-        whole.push(self[1]);
-        whole
-    }
+fn longer(name: &OsStr, end: &str) -> OsString {
+    let mut longer = name.to_owned();
+    longer.push(end);
+    longer
 }

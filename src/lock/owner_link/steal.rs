@@ -24,7 +24,7 @@ use super::judge::{Judge, Judged};
 use super::owner::{self, Owner, Signature};
 use super::place::Place;
 use super::record::{Record, Shape};
-use super::swap::Swap;
+use super::swap::{Swap, put_back_stranded};
 use super::verdict::{Stale, Verdict};
 use crate::error::{Context, Result};
 use crate::world::{Claim as Turn, World};
@@ -82,6 +82,9 @@ fn take_dead<W: World>(
 }
 
 fn succeed<W: World>(judge: &mut Judge, steal: &Place<W>, dead: Record<W>, former: u32) -> Result<Option<Claim<W>>> {
+    if put_back_stranded(judge, steal, &dead)? {
+        return Ok(None);
+    }
     let Some(adoption) = Adoption::make(steal, dead, former, steal.world().own_pid())? else { return Ok(None) };
     match nobody_reclaims_it(judge, steal) {
         Ok(true) => Ok(Some(adoption.settle())),

@@ -15,6 +15,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::path::{Path, PathBuf};
 
 use super::claim::Claim;
 use super::entry;
@@ -93,10 +94,10 @@ impl<W: World> Swap<W> {
         let Some(owner) = self.judged.owner() else { return Ok(true) };
         let place = &self.claim.place;
         let target = found(place.world().read_link(place.directory(), &self.aside)).doing("read", self.aside_path())?;
-        Ok(target.is_some_and(|target| std::path::Path::new(&target).file_name() == Some(owner)))
+        Ok(target.is_some_and(|target| Path::new(&target).file_name() == Some(owner)))
     }
 
-    fn aside_path(&self) -> std::path::PathBuf {
+    fn aside_path(&self) -> PathBuf {
         self.claim.place.beside(&self.aside)
     }
 
@@ -163,7 +164,10 @@ fn restore_in_gap<W: World>(place: &Place<W>, aside: &OsStr) -> io::Result<()> {
 }
 
 /// Puts back what a dead contender had swapped out and did not live to put back. Says whether it did.
-fn put_back_stranded<W: World>(judge: &mut Judge, place: &Place<W>, dead: &Record<W>) -> Result<bool> {
+///
+/// # Errors
+/// Those of the system, and of what no lock looks like.
+pub(super) fn put_back_stranded<W: World>(judge: &mut Judge, place: &Place<W>, dead: &Record<W>) -> Result<bool> {
     let is_protected = place.world().is_protected("owner-link.stranded");
     let Some(aside) = dead.owner().filter(|_| is_protected).map(aside) else { return Ok(false) };
     if !matches!(judge.look_at(place, &aside)?, Judged::Held(..)) {
