@@ -75,7 +75,7 @@ impl Order<'_> {
     fn take_then_make(&self) -> Result<u8> {
         let mut lock = AnyLock::at(self.options.kind, &self.options.path, Subject::Myself)?;
         match self.patience.acquire(&mut lock, &self.signals, None)? {
-            Acquired::Held(guard) => self.run(self.make(guard.descriptor())?, guard),
+            Acquired::Held(guard) => self.run(self.make(guard.descriptor())?, *guard),
             Acquired::Refused(obstacle) => self.refused(&obstacle, None),
         }
     }
@@ -84,7 +84,7 @@ impl Order<'_> {
         let command = self.make(None)?;
         let mut lock = AnyLock::at(self.options.kind, &self.options.path, Subject::Child(command.pid()))?;
         match self.patience.acquire(&mut lock, &self.signals, Some(&command))? {
-            Acquired::Held(guard) => self.run(command, guard),
+            Acquired::Held(guard) => self.run(command, *guard),
             Acquired::Refused(obstacle) => self.refused(&obstacle, Some(command)),
         }
     }

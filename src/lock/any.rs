@@ -15,6 +15,8 @@ use crate::error::Result;
 use crate::world::Real;
 
 /// The kinds of lock.
+// These comments are the help as well, and a terminal shows them as they are.
+#[allow(clippy::doc_markdown)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Kind {
     /// The kernel's own, as flock(1) takes it; ends with its holder

@@ -25,7 +25,7 @@ pub(super) enum Patience {
 #[derive(Debug)]
 pub(super) enum Acquired {
     /// The lock is held.
-    Held(AnyGuard),
+    Held(Box<AnyGuard>),
     /// It is not, and will not be taken any more.
     Refused(Obstacle),
 }
@@ -55,7 +55,7 @@ impl Patience {
         let (began, mut pace) = (Instant::now(), Pace::default());
         loop {
             if let Attempt::Taken(guard) = lock.attempt()? {
-                return Ok(Acquired::Held(guard));
+                return Ok(Acquired::Held(Box::new(guard)));
             }
             let left = self.left_after(began.elapsed());
             if left.is_zero() {
