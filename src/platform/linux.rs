@@ -273,6 +273,17 @@ pub fn innermost_pid(pid: u32) -> Option<u32> {
     std::str::from_utf8(line).ok()?.split_ascii_whitespace().next_back()?.parse().ok()
 }
 
+/// Whether a process is in this process's pid namespace, which `/proc` must be of as well. It may be when the answer is no.
+pub fn is_in_own_pid_namespace(pid: u32) -> bool {
+    let inode = |process: &str| fs::metadata(format!("/proc/{process}/ns/pid")).ok().map(|file| file.ino());
+    static OWN: OnceLock<Option<u64>> = OnceLock::new();
+    let own = OWN.get_or_init(|| {
+        let shown = fs::read_link("/proc/self").ok()?;
+        (shown.as_os_str() == std::process::id().to_string().as_str()).then(|| inode("self"))?
+    });
+    own.is_some() && inode(&pid.to_string()) == *own
+}
+
 /// Whether this process's clocks count from the same zero as everybody's: in a time namespace with an offset the kernel
 /// shifts the start times that are read there (Linux 5.6).
 pub fn has_common_start_times() -> bool {

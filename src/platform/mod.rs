@@ -22,8 +22,9 @@ pub use linux::kill_self;
 #[cfg(target_os = "linux")]
 pub use linux::{
     Pinned, boot_id, effective_uid, exists, has_common_start_times, host_name, host_name_bytes, innermost_pid,
-    is_marked, is_readable_within, lock_taker, make_fifo, monotonic, nonce, observe, own_standpoint, pin, pin_reported,
-    processes, publish_beat, published_beat, raise_mark, ring, signal, start_ticks, trusted_file_system, wait_for_exit,
+    is_in_own_pid_namespace, is_marked, is_readable_within, lock_taker, make_fifo, monotonic, nonce, observe,
+    own_standpoint, pin, pin_reported, processes, publish_beat, published_beat, raise_mark, ring, signal, start_ticks,
+    trusted_file_system, wait_for_exit,
 };
 #[cfg(target_os = "linux")]
 pub use linux_command::{Ending, Happening, HeldCommand, wait_for_happening};

@@ -206,6 +206,10 @@ pub trait World: fmt::Debug + Send + Sync + 'static {
     }
     /// The number of a process in its own, innermost pid namespace.
     fn innermost_pid(&self, pid: u32) -> Option<u32>;
+    /// Whether a process surely has no other number than this in its innermost pid namespace, because that is ours.
+    fn has_one_number(&self, _pid: u32) -> bool {
+        false
+    }
     /// From where this process sees others.
     fn standpoint(&self) -> Standpoint;
     /// The machine's name as the kernel stores it, which need not be text.

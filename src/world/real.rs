@@ -218,6 +218,10 @@ impl World for Real {
         platform::innermost_pid(pid)
     }
 
+    fn has_one_number(&self, pid: u32) -> bool {
+        platform::is_in_own_pid_namespace(pid)
+    }
+
     fn standpoint(&self) -> Standpoint {
         platform::own_standpoint()
     }

@@ -74,6 +74,10 @@ fn runs_elsewhere<W: World>(world: &W, here: &Here, record: &Record) -> bool {
         return false;
     }
     world.processes().unwrap_or_default().into_iter().any(|task| {
+        // Nearly all processes share our namespace, and there a process has one number only.
+        if world.has_one_number(task) {
+            return false;
+        }
         let start = start_of(world, here, task);
         judge::can_be_owner(task, start.as_ref(), record, here.clocks) && world.innermost_pid(task) == Some(record.pid)
     })
