@@ -275,8 +275,8 @@ pub fn innermost_pid(pid: u32) -> Option<u32> {
 
 /// Whether a process is in this process's pid namespace, which `/proc` must be of as well. It may be when the answer is no.
 pub fn is_in_own_pid_namespace(pid: u32) -> bool {
-    let inode = |process: &str| fs::metadata(format!("/proc/{process}/ns/pid")).ok().map(|file| file.ino());
     static OWN: OnceLock<Option<u64>> = OnceLock::new();
+    let inode = |process: &str| fs::metadata(format!("/proc/{process}/ns/pid")).ok().map(|file| file.ino());
     let own = OWN.get_or_init(|| {
         let shown = fs::read_link("/proc/self").ok()?;
         (shown.as_os_str() == std::process::id().to_string().as_str()).then(|| inode("self"))?

@@ -74,8 +74,27 @@ struct Storm<'a> {
     failures: Vec<String>,
     holds: Vec<Hold>,
     waits: Vec<u64>,
+    calm: Calm,
     kills: u64,
     kills_of_holders: u64,
+}
+
+/// The time since the last kill.
+#[derive(Clone, Copy)]
+struct Calm {
+    since: u64,
+    /// How long a hold was waited for at most, not counting what was waited before.
+    longest_wait: u64,
+}
+
+impl Calm {
+    fn begin(since: u64) -> Self {
+        Self { since, longest_wait: 0 }
+    }
+
+    fn note(&mut self, wait: u64, ended: u64) {
+        self.longest_wait = self.longest_wait.max(wait.min(ended.saturating_sub(self.since)));
+    }
 }
 
 impl<'a> Storm<'a> {
@@ -101,6 +120,7 @@ impl<'a> Storm<'a> {
             failures: Vec::new(),
             holds: Vec::new(),
             waits: Vec::new(),
+            calm: Calm::begin(began),
             kills: 0,
             kills_of_holders: 0,
         }
@@ -141,6 +161,7 @@ impl<'a> Storm<'a> {
         Record {
             holds: self.holds,
             waits: self.waits,
+            longest_calm_wait: self.calm.longest_wait,
             kills: self.kills,
             kills_of_holders: self.kills_of_holders,
             took: Duration::from_nanos(now() - self.began),
@@ -213,6 +234,7 @@ impl<'a> Storm<'a> {
             Ok(Event::Got(wait)) => {
                 slot.left = slot.left.saturating_sub(1);
                 self.waits.push(wait);
+                self.calm.note(wait, window.until);
                 self.last_hold = window.until;
             }
             Ok(Event::LetGo(hold)) => self.holds.push(hold),
@@ -249,6 +271,10 @@ impl<'a> Storm<'a> {
     /// Every second kill is for a holder: the present one, or whoever holds next. The others are for anybody.
     fn strike_when_due(&mut self) {
         let Some(due) = self.next_kill.filter(|&due| due <= now()) else { return };
+        if self.waits.len() as u64 >= self.plan.holds_before_calm() {
+            self.next_kill = None;
+            return;
+        }
         self.next_kill = interval(self.plan.kills).map(|interval| due.max(now().saturating_sub(interval)) + interval);
         let living: Vec<_> = (0..self.slots.len()).filter(|&index| self.slots[index].worker.is_some()).collect();
         if self.aim == Aim::None && self.dice.roll().is_multiple_of(2) {
@@ -264,7 +290,11 @@ impl<'a> Storm<'a> {
     /// Kills a worker and starts another one that makes the rest of its holds.
     fn strike(&mut self, index: usize) {
         self.aim = Aim::None;
-        match self.kill(index, end_awaited()) {
+        let struck = self.kill(index, end_awaited());
+        if struck != Struck::Nobody {
+            self.calm = Calm::begin(now());
+        }
+        match struck {
             Struck::Holder => {
                 self.kills += 1;
                 self.kills_of_holders += 1;

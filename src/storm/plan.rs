@@ -41,6 +41,11 @@ impl Plan {
         u64::from(self.workers) * u64::from(self.rounds)
     }
 
+    /// After so many holds nobody is killed any more, so that it is seen whether those who are left get on.
+    pub fn holds_before_calm(&self) -> u64 {
+        self.holds() / 10 * 9
+    }
+
     /// How many of the workers are the program of somebody else.
     pub fn peers(&self) -> u32 {
         if self.peer.is_some() { self.workers / 2 } else { 0 }

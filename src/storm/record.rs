@@ -12,6 +12,8 @@ pub struct Record {
     pub holds: Vec<Hold>,
     /// How long each hold was waited for, in nanoseconds.
     pub waits: Vec<u64>,
+    /// The longest wait after the last kill, in nanoseconds: what killed holders left must not block others for long.
+    pub longest_calm_wait: u64,
     /// How many workers were killed.
     pub kills: u64,
     /// How many of these were holding.

@@ -150,6 +150,7 @@ pub fn object(plan: &Plan, tally: &Tally, directory: Option<&Path>) -> Value {
         "overlaps": tally.overlaps.len(),
         "first_overlaps": tally.overlaps.iter().take(SHOWN).map(pair).collect::<Vec<_>>(),
         "longest_wait_ns": nanoseconds(tally.waits.longest),
+        "longest_wait_after_kills_ns": nanoseconds(tally.waits.longest_after_kills),
         "p50_wait_ns": nanoseconds(tally.waits.p50),
         "p99_wait_ns": nanoseconds(tally.waits.p99),
         "took_ns": nanoseconds(tally.took),
@@ -182,6 +183,7 @@ mod tests {
         let record = Record {
             holds: holds.iter().map(hold).collect(),
             waits: vec![1_500_000],
+            longest_calm_wait: 0,
             kills: 2,
             kills_of_holders: 1,
             took: Duration::from_millis(2345),

@@ -53,13 +53,20 @@ pub struct Waits {
     pub p99: Duration,
     /// None was longer.
     pub longest: Duration,
+    /// None was longer after the last kill, not counting what was waited before it.
+    pub longest_after_kills: Duration,
 }
 
 impl Waits {
-    fn of(nanoseconds: &[u64]) -> Self {
+    fn of(nanoseconds: &[u64], longest_after_kills: u64) -> Self {
         let mut ordered = nanoseconds.to_vec();
         ordered.sort_unstable();
-        Self { p50: percentile(&ordered, 50), p99: percentile(&ordered, 99), longest: percentile(&ordered, 100) }
+        Self {
+            p50: percentile(&ordered, 50),
+            p99: percentile(&ordered, 99),
+            longest: percentile(&ordered, 100),
+            longest_after_kills: Duration::from_nanos(longest_after_kills),
+        }
     }
 }
 
@@ -78,7 +85,7 @@ impl Tally {
             holds: record.holds.len() as u64,
             kills: record.kills,
             kills_of_holders: record.kills_of_holders,
-            waits: Waits::of(&record.waits),
+            waits: Waits::of(&record.waits, record.longest_calm_wait),
             took: record.took,
             verdict: judge(protocol.promise(), overlaps.len(), &record.end),
             overlaps,
@@ -133,6 +140,7 @@ mod tests {
         Record {
             holds: holds.iter().map(hold).collect(),
             waits: (1..=200).collect(),
+            longest_calm_wait: 0,
             kills: 3,
             kills_of_holders: 1,
             took: Duration::from_secs(1),
@@ -170,7 +178,7 @@ mod tests {
         let waits = Tally::of(KERNEL, &record(&[], End::Complete)).waits;
         let nanoseconds = [waits.p50, waits.p99, waits.longest].map(|wait| wait.as_nanos());
         assert_eq!(nanoseconds, [100, 198, 200]);
-        assert_eq!(Waits::of(&[]), Waits::default());
-        assert_eq!(Waits::of(&[7]).p50, Duration::from_nanos(7));
+        assert_eq!(Waits::of(&[], 0), Waits::default());
+        assert_eq!(Waits::of(&[7], 0).p50, Duration::from_nanos(7));
     }
 }
