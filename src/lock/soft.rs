@@ -18,6 +18,9 @@
 //! A release removes the file only if it is our own inode. If somebody has set it aside for a moment, our record is
 //! overwritten through the descriptor that it was created with, so that it ages out wherever it comes back to.
 //!
+//! A contender that takes the same lock again keeps its file under the private name meanwhile, because to make one is
+//! what takes the time ([`stock`]).
+//!
 //! A lock can be taken for a child ([`SoftLock::for_process`]); then it counts as held for as long as that process
 //! exists. Until it is reaped its number does, so let go first and reap second. After that others may have taken the
 //! marker, and the release leaves it alone.
@@ -34,8 +37,9 @@
 //! - The pid namespace and the clock offset of a container are told from `/proc`; one that shows another namespace's
 //!   processes misleads us as it misleads the peer.
 //! - The lock's name must leave room for 52 more characters.
-//! - A contender that is killed can leave a file beside the lock. Later takeovers remove those of which it is proven
-//!   that nobody needs them; an empty one stays.
+//! - A contender that is killed can leave a file beside the lock. Others sweep away those of which it is proven that
+//!   nobody needs them; an empty one stays.
+//! - The file system must have hard links. Where it cannot exchange names, nothing dead is ever taken.
 //!
 //! ```
 //! # let directory = tempfile::tempdir()?;

@@ -620,6 +620,13 @@ fn what_dead_contenders_left_is_swept() {
     make(&name("new", other), b"");
     leave_dead_marker(&path);
     drop(take(&path));
+    // Whoever keeps a file there itself does so as well.
+    make(&name("new", dead), &record_of(dead).to_bytes());
+    let mut lock = SoftLock::at(&Arc::new(Real), &path).unwrap();
+    for _ in 0..2 {
+        assert!(matches!(lock.try_acquire().unwrap(), Attempt::Taken(_)));
+    }
+    drop(lock);
     let mut kept = vec![name("new", alive), name("break", other), name("new", other)];
     kept.sort();
     assert_eq!(names_beside(&path), kept);

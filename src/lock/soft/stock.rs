@@ -10,10 +10,11 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use super::prepared::{Own, Prepared};
 use super::record::Record;
+use super::recovery;
 use crate::lock::spot::Spot;
 use crate::world::World;
 
@@ -22,6 +23,7 @@ use crate::world::World;
 pub struct Stock<W: World> {
     spot: Spot<W>,
     kept: Mutex<Kept<W>>,
+    swept: Once,
 }
 
 #[derive(Debug)]
@@ -37,7 +39,7 @@ enum Kept<W: World> {
 impl<W: World> Stock<W> {
     /// For a contender that has not held yet.
     pub fn new(spot: Spot<W>) -> Self {
-        Self { spot, kept: Mutex::new(Kept::Nothing) }
+        Self { spot, kept: Mutex::new(Kept::Nothing), swept: Once::new() }
     }
 
     /// Gives a file with this record the lock's name, if nothing has that name. `None`: something has.
@@ -109,6 +111,9 @@ impl<W: World> Stock<W> {
         }
         let Some(name) = own.private.take() else { return };
         *kept = Kept::File { own, name, of: self.spot.world.own_pid() };
+        drop(kept);
+        // Whoever leaves a file here takes some away that others left. Nothing is held now, so nobody waits for that.
+        self.swept.call_once(|| recovery::sweep(&self.spot));
     }
 
     /// Does away with a file that must not be used again.
