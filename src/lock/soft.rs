@@ -18,6 +18,9 @@
 //! A release removes the file only if it is our own inode. If somebody has set it aside for a moment, our record is
 //! overwritten through the descriptor that it was created with, so that it ages out wherever it comes back to.
 //!
+//! A contender that takes the same lock again keeps its file under the private name meanwhile, because to make one is
+//! what takes the time ([`stock`]).
+//!
 //! A lock can be taken for a child ([`SoftLock::for_process`]); then it counts as held for as long as that process
 //! exists. Until it is reaped its number does, so let go first and reap second. After that others may have taken the
 //! marker, and the release leaves it alone.
@@ -34,8 +37,9 @@
 //! - The pid namespace and the clock offset of a container are told from `/proc`; one that shows another namespace's
 //!   processes misleads us as it misleads the peer.
 //! - The lock's name must leave room for 52 more characters.
-//! - A contender that is killed can leave a file beside the lock. Later takeovers remove those of which it is proven
-//!   that nobody needs them; an empty one stays.
+//! - A contender that is killed can leave a file beside the lock. Others sweep away those of which it is proven that
+//!   nobody needs them; an empty one stays.
+//! - The file system must have hard links. Where it cannot exchange names, nothing dead is ever taken.
 //!
 //! ```
 //! # let directory = tempfile::tempdir()?;
@@ -65,6 +69,7 @@ pub mod record;
 pub mod recovery;
 pub mod start;
 pub mod stillness;
+pub mod stock;
 pub mod takeover;
 pub mod witness;
 
@@ -76,10 +81,11 @@ use std::time::Duration;
 use self::judge::Verdict;
 use self::marker::Marker;
 use self::names::Trace;
-use self::prepared::{Own, Prepared};
-use self::record::RELEASED;
+use self::prepared::Own;
+use self::record::{RELEASED, Record};
 use self::recovery::Recovery;
 use self::stillness::Stillness;
+use self::stock::Stock;
 use self::takeover::Takeover;
 use super::holder::Holder;
 use super::spot::{Spot, description, found};
@@ -97,7 +103,11 @@ const PATIENCE: Duration = Duration::from_millis(20);
 pub struct SoftLock<W: World> {
     spot: Spot<W>,
     signer: Signer,
+    /// Our own pid and when it started, once they were asked for. Neither changes for as long as we are this process;
+    /// everything else in a record can.
+    started: Option<(u32, u64)>,
     stillness: Stillness,
+    stock: Arc<Stock<W>>,
     /// Why the last attempt did not take a marker that may be taken.
     hindrance: Option<String>,
 }
@@ -116,6 +126,7 @@ pub struct SoftGuard<W: World> {
     /// Who took it. A copy of the guard in a forked child is not the holder.
     acting: u32,
     signer: Signer,
+    stock: Arc<Stock<W>>,
     /// `None` once it was released.
     own: Option<Own<W>>,
 }
@@ -127,7 +138,9 @@ impl<W: World> SoftLock<W> {
     /// Those of opening the directory.
     pub fn at(world: &Arc<W>, path: &Path) -> Result<Self> {
         let spot = Spot::open(world, path)?;
-        Ok(Self { spot, signer: Signer::Myself, stillness: Stillness::default(), hindrance: None })
+        let stock = Arc::new(Stock::new(spot.clone()));
+        let stillness = Stillness::default();
+        Ok(Self { spot, signer: Signer::Myself, started: None, stillness, stock, hindrance: None })
     }
 
     /// The same contender, but its record names another process, which lives and is a child of this one. To others the
@@ -137,12 +150,20 @@ impl<W: World> SoftLock<W> {
         Self { signer: Signer::Process(pid), ..self }
     }
 
-    /// The pid that is recorded. That it is alive is asked each time: a record of a dead process is nobody's.
-    fn recorded_pid(&self) -> Result<u32> {
+    /// The record that we leave. That its process is alive is asked each time: a record of a dead one is nobody's.
+    fn record(&mut self) -> Result<Record> {
         let Spot { world, path, .. } = &self.spot;
         match self.signer {
-            Signer::Myself => Ok(world.own_pid()),
-            Signer::Process(pid) if world.exists(pid).doing("take for another process", path)? => Ok(pid),
+            Signer::Myself => {
+                let pid = world.own_pid();
+                let known = self.started.filter(|&(of, _)| of == pid).map(|(_, ticks)| ticks);
+                let ticks = known.or_else(|| world.start_ticks(pid));
+                self.started = ticks.map(|ticks| (pid, ticks));
+                Ok(witness::record_with(&**world, pid, || ticks))
+            }
+            Signer::Process(pid) if world.exists(pid).doing("take for another process", path)? => {
+                Ok(witness::record_of(&**world, pid))
+            }
             Signer::Process(pid) => Err(Error::refused(
                 path,
                 format!("cannot be taken for pid {pid}, which does not exist"),
@@ -151,11 +172,11 @@ impl<W: World> SoftLock<W> {
         }
     }
 
-    fn publish(&self) -> Result<Attempt<SoftGuard<W>, Somebody>> {
+    fn publish(&mut self) -> Result<Attempt<SoftGuard<W>, Somebody>> {
+        let record = self.record()?;
         let Spot { world, path, .. } = &self.spot;
-        let record = witness::record_of(&**world, self.recorded_pid()?);
         let published = if world.is_protected("soft.complete-before-name") {
-            Prepared::write(&self.spot, &record).and_then(Prepared::publish)
+            self.stock.publish(&record)
         } else {
             prepared::create_then_fill(&self.spot, &record)
         };
@@ -166,7 +187,8 @@ impl<W: World> SoftLock<W> {
     }
 
     fn guard(&self, own: Own<W>) -> SoftGuard<W> {
-        SoftGuard { spot: self.spot.clone(), acting: self.spot.world.own_pid(), signer: self.signer, own: Some(own) }
+        let (spot, stock) = (self.spot.clone(), Arc::clone(&self.stock));
+        SoftGuard { acting: spot.world.own_pid(), signer: self.signer, stock, own: Some(own), spot }
     }
 
     /// Judges what is there, and takes its place if that may be.
@@ -199,7 +221,7 @@ impl<W: World> SoftLock<W> {
     }
 
     fn take_over(&mut self, judged: &Marker, breaker: Option<&decimal::Decimal>) -> Result<Contest<W>> {
-        let recorded = self.recorded_pid()?;
+        let record = self.record()?;
         if let Some(breaker) = breaker {
             match recovery::recover(&self.spot, breaker, judged) {
                 Ok(Recovery::Nothing) => {}
@@ -207,7 +229,7 @@ impl<W: World> SoftLock<W> {
                 Err(error) => return Ok(self.hindered(format!("what a dead breaker took cannot be found: {error}"))),
             }
         }
-        match takeover::take_over(&self.spot, judged, recorded).doing("make the lock", &self.spot.path)? {
+        match takeover::take_over(&self.spot, judged, &record).doing("make the lock", &self.spot.path)? {
             Takeover::Done(own) => {
                 let guard = self.guard(own);
                 recovery::sweep(&self.spot);
@@ -277,24 +299,41 @@ impl<W: World> Lock for SoftLock<W> {
     }
 }
 
+/// What becomes of a marker's file at the end of a hold.
+enum Fate {
+    /// It has none but its private name.
+    Reusable,
+    /// It has another name in somebody's hands, or its record is no longer true.
+    Discarded,
+}
+
 impl<W: World> SoftGuard<W> {
     fn let_go(&mut self) -> io::Result<()> {
         let Some(own) = self.own.take() else { return Ok(()) };
-        let Spot { world, directory, name, .. } = &self.spot;
-        if world.own_pid() != self.acting || self.is_nobodys() {
+        if self.spot.world.own_pid() != self.acting {
             return Ok(());
         }
+        let let_go = if self.is_nobodys() { Ok(Fate::Discarded) } else { self.give_up_the_name(&own) };
+        match let_go {
+            Ok(Fate::Reusable) => self.stock.put_back(own),
+            Ok(Fate::Discarded) | Err(_) => self.stock.discard(&own),
+        }
+        let_go.map(drop)
+    }
+
+    fn give_up_the_name(&self, own: &Own<W>) -> io::Result<Fate> {
+        let Spot { world, directory, name, .. } = &self.spot;
         world.reach("soft.releasing")?;
-        let there = self.spot.facts()?;
-        let is_ours = there.is_some_and(|there| there.is_same_inode(&own.facts));
+        let is_ours = self.spot.facts()?.is_some_and(|there| there.is_same_inode(&own.facts));
         if is_ours || !world.is_protected("soft.own-inode-on-release") {
-            return found(world.unlink(directory, name)).map(drop);
+            found(world.unlink(directory, name))?;
         }
-        if world.facts(&own.node)?.links > 0 {
-            // It has another name, so somebody has set it aside and will put it back.
+        if own.has_a_public_name(world)? {
+            // Somebody has set it aside and will put it back.
             world.overwrite(&own.node, RELEASED)?;
+            return Ok(Fate::Discarded);
         }
-        Ok(())
+        Ok(if is_ours { Fate::Reusable } else { Fate::Discarded })
     }
 
     /// Whether our record names a process that is gone. Then anybody may be about to take its place, and between a look
@@ -306,7 +345,7 @@ impl<W: World> SoftGuard<W> {
     /// The name of a breaker, or of somebody who puts things back, under which our marker stands.
     fn set_aside(&self, own: &Own<W>) -> io::Result<Option<Trace>> {
         let Spot { world, directory, name: lock, .. } = &self.spot;
-        if world.facts(&own.node)?.links == 0 {
+        if !own.has_a_public_name(world)? {
             return Ok(None);
         }
         for name in world.names(directory)? {

@@ -141,7 +141,7 @@ impl Cast {
             _ => {
                 let text = format!("{}\n{}\n", dice.pick(&self.pids), dice.pick(&self.hosts));
                 let length = 1015 + dice.below(20);
-                let filling = *dice.pick(&[b'\n', b' ', b'a', b'0']);
+                let filling = *dice.pick(b"\n a0");
                 let mut bytes = text.into_bytes();
                 bytes.resize(length, filling);
                 bytes.push(b'\n');
@@ -193,7 +193,7 @@ fn damage(bytes: &mut Vec<u8>, dice: &mut Dice) {
             return;
         }
         3 | 4 => dice.pick(&ODDITIES).as_bytes(),
-        5 => *dice.pick::<&[u8]>(&RAW),
+        5 => dice.pick::<&[u8]>(&RAW),
         _ => dice.pick(&LINE_ENDS).as_bytes(),
     };
     bytes.splice(at..at, inserted.iter().copied());

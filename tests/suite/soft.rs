@@ -51,6 +51,9 @@ cases! {
     a_lock_that_an_old_release_moved_aside_is_reported,
     a_lock_that_a_peer_breaks_by_age_is_reported,
     a_marker_that_is_set_aside_at_release_ages_out,
+    a_contender_that_takes_a_lock_again_uses_its_file_again,
+    a_file_that_is_used_again_has_the_age_of_the_hold,
+    a_kept_file_that_was_removed_is_made_again,
     forged_names_beside_a_lock_are_nobodys,
     what_dead_contenders_left_is_swept,
     sixteen_mixed_breakers_of_a_dead_marker_leave_one_holder_and_no_names,
@@ -491,12 +494,19 @@ fn a_marker_that_is_set_aside_at_release_ages_out() -> Result<(), Skip> {
     let path = lock_path(&home);
     let mut peer = Filelock::reference().peer(&home)?;
     let aside = home.scratch().join(format!("shared.lock.break.{}.{}", std::process::id(), "ab".repeat(16)));
-    let guard = take(&path);
+    let mut lock = SoftLock::at(&Arc::new(Real), &path).unwrap();
+    for _ in 0..2 {
+        assert!(matches!(lock.try_acquire().unwrap(), Attempt::Taken(_)));
+    }
+    // Its file has a private name by now, and must not be used again.
+    let Attempt::Taken(guard) = lock.try_acquire().unwrap() else { panic!("it is free") };
     leave_dead_marker(&aside);
     exchange(&path, &aside);
     guard.release().unwrap();
     exchange(&path, &aside);
+    assert!(names_beside(&path).iter().all(|name| !name.contains(".new.")), "{:?}", names_beside(&path));
     assert_eq!(fs::read(&path).unwrap(), b"filelock/released\n");
+    assert!(matches!(lock.try_acquire().unwrap(), Attempt::Busy(_)));
     assert_eq!(peer.acquire(&path, Duration::from_millis(500)), "busy");
     let ours = std::thread::spawn({
         let path = path.clone();
@@ -511,6 +521,64 @@ fn a_marker_that_is_set_aside_at_release_ages_out() -> Result<(), Skip> {
 fn exchange(one: &Path, other: &Path) {
     let at = rustix::fs::CWD;
     rustix::fs::renameat_with(at, one, at, other, rustix::fs::RenameFlags::EXCHANGE).unwrap();
+}
+
+fn a_contender_that_takes_a_lock_again_uses_its_file_again() {
+    let home = TestHome::new();
+    let path = lock_path(&home);
+    let mut lock = SoftLock::at(&Arc::new(Real), &path).unwrap();
+    let mut hold = |kept: usize| {
+        let Attempt::Taken(guard) = lock.try_acquire().unwrap() else { panic!("it is free") };
+        expect_held(&guard, "while it is held");
+        assert_eq!(fs::metadata(&path).unwrap().nlink(), 1 + kept as u64);
+        assert_eq!(names_beside(&path).len(), kept);
+        assert_eq!(Content::read(&fs::read(&path).unwrap()), Content::Record(record_of(std::process::id())));
+        let marker = inode(&path);
+        drop(guard);
+        assert_eq!((inode(&path), names_beside(&path).len()), (None, kept));
+        marker
+    };
+    // A program that takes it once leaves nothing, whenever it is killed while it holds.
+    let (_first, second, third) = (hold(0), hold(1), hold(1));
+    assert_eq!(second, third);
+    let Attempt::Taken(guard) = lock.try_acquire().unwrap() else { panic!("it is free") };
+    drop(lock);
+    expect_held(&guard, "also without its contender");
+    fs::remove_file(&path).unwrap();
+    assert_eq!(guard.check().unwrap(), Err(Loss::Removed));
+    let next = take(&path);
+    assert_eq!(guard.check().unwrap(), Err(Loss::Replaced), "its private name is no breaker's");
+    drop(guard);
+    expect_held(&next, "whatever the first one did");
+    assert_eq!(names_beside(&path), Vec::<String>::new(), "the last one takes the kept file away");
+}
+
+fn a_file_that_is_used_again_has_the_age_of_the_hold() {
+    let home = TestHome::new();
+    let path = lock_path(&home);
+    let mut lock = SoftLock::at(&Arc::new(Real), &path).unwrap();
+    for _ in 0..2 {
+        assert!(matches!(lock.try_acquire().unwrap(), Attempt::Taken(_)));
+    }
+    let kept = home.scratch().join(&names_beside(&path)[0]);
+    let long_ago = std::time::SystemTime::now() - Duration::from_secs(1000);
+    fs::File::options().append(true).open(kept).unwrap().set_modified(long_ago).unwrap();
+    let Attempt::Taken(_guard) = lock.try_acquire().unwrap() else { panic!("it is free") };
+    assert!(lock.holder().since.unwrap() < Duration::from_secs(500));
+}
+
+fn a_kept_file_that_was_removed_is_made_again() {
+    let home = TestHome::new();
+    let path = lock_path(&home);
+    let mut lock = SoftLock::at(&Arc::new(Real), &path).unwrap();
+    for _ in 0..3 {
+        let Attempt::Taken(guard) = lock.try_acquire().unwrap() else { panic!("it is free") };
+        expect_held(&guard, "with a file of its own");
+        drop(guard);
+        for name in names_beside(&path) {
+            fs::remove_file(home.scratch().join(name)).unwrap();
+        }
+    }
 }
 
 fn forged_names_beside_a_lock_are_nobodys() {
@@ -542,7 +610,9 @@ fn what_dead_contenders_left_is_swept() {
     let name = |kind: &str, pid: u32| format!("shared.lock.{kind}.{pid}.{nonce}");
     let make = |name: &str, content: &[u8]| fs::write(home.scratch().join(name), content).unwrap();
     let swept = [name("new", dead), name("break", dead), name("restore", dead)];
-    swept.iter().for_each(|name| make(name, &record_of(dead).to_bytes()));
+    for name in &swept {
+        make(name, &record_of(dead).to_bytes());
+    }
     // Of a living process, of a living holder in a dead breaker's hands, of nobody known.
     let (alive, other) = (std::process::id(), dead_pid());
     make(&name("new", alive), &record_of(dead).to_bytes());
@@ -550,6 +620,13 @@ fn what_dead_contenders_left_is_swept() {
     make(&name("new", other), b"");
     leave_dead_marker(&path);
     drop(take(&path));
+    // Whoever keeps a file there itself does so as well.
+    make(&name("new", dead), &record_of(dead).to_bytes());
+    let mut lock = SoftLock::at(&Arc::new(Real), &path).unwrap();
+    for _ in 0..2 {
+        assert!(matches!(lock.try_acquire().unwrap(), Attempt::Taken(_)));
+    }
+    drop(lock);
     let mut kept = vec![name("new", alive), name("break", other), name("new", other)];
     kept.sort();
     assert_eq!(names_beside(&path), kept);
@@ -562,7 +639,9 @@ fn sixteen_mixed_breakers_of_a_dead_marker_leave_one_holder_and_no_names() -> Re
     for _ in 0..25 {
         leave_dead_marker(&path);
         let question = json!({"do": "acquire", "path": path, "timeout": 0.02});
-        peers.iter_mut().for_each(|peer| peer.ask(&question));
+        for peer in &mut peers {
+            peer.ask(&question);
+        }
         let ours: Vec<_> = (0..8)
             .map(|_| {
                 let path = path.clone();
@@ -573,9 +652,13 @@ fn sixteen_mixed_breakers_of_a_dead_marker_leave_one_holder_and_no_names() -> Re
         let theirs: Vec<_> = peers.iter().map(|peer| peer.answer() == "taken").collect();
         let holders = ours.len() + theirs.iter().filter(|&&taken| taken).count();
         assert_eq!(holders, 1, "{} of ours and {theirs:?}", ours.len());
-        ours.iter().for_each(|guard| expect_held(guard, "the one holder"));
+        for guard in &ours {
+            expect_held(guard, "the one holder");
+        }
         drop(ours);
-        peers.iter_mut().zip(&theirs).filter(|(_, taken)| **taken).for_each(|(peer, _)| peer.release(&path));
+        for (peer, _) in peers.iter_mut().zip(&theirs).filter(|(_, taken)| **taken) {
+            peer.release(&path);
+        }
         wait_until_true(Duration::from_secs(5), "no name is left", || names_beside(&path).is_empty());
         assert_eq!(inode(&path), None);
     }

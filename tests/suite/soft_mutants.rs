@@ -228,7 +228,7 @@ fn a_record_that_is_being_written_is_left_alone() {
         fs::write(&path, fs::read_to_string(&path).unwrap() + grown).unwrap();
         assert!(matches!(contender.try_acquire().unwrap(), Attempt::Busy(_)), "{since} {grown:?}");
     }
-    patient.pass(Duration::from_millis(2000));
+    patient.pass(Duration::from_secs(2));
     assert!(matches!(contender.try_acquire().unwrap(), Attempt::Taken(_)));
 }
 

@@ -23,6 +23,18 @@ pub struct Own<W: World> {
     pub node: W::Node,
     /// Which file it is.
     pub facts: Facts,
+    /// The private name that it has kept, if it has.
+    pub private: Option<OsString>,
+}
+
+impl<W: World> Own<W> {
+    /// Whether it has a name besides its private one.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn has_a_public_name(&self, world: &W) -> io::Result<bool> {
+        Ok(world.facts(&self.node)?.links > u64::from(self.private.is_some()))
+    }
 }
 
 /// A complete record of ours under a private name.
@@ -44,7 +56,7 @@ impl<'a, W: World> Prepared<'a, W> {
         let node = world.open(&spot.directory, &name, Open::CreateNew)?;
         let written = fill(world, &node, record).and_then(|()| world.facts(&node));
         match written {
-            Ok(facts) => Ok(Self { spot, name, own: Own { node, facts } }),
+            Ok(facts) => Ok(Self { spot, name, own: Own { node, facts, private: None } }),
             Err(error) => {
                 // What is left cannot be told from what a killed process leaves, and is as harmless.
                 let _left_behind = world.unlink(&spot.directory, &name);
@@ -53,11 +65,16 @@ impl<'a, W: World> Prepared<'a, W> {
         }
     }
 
-    /// Gives it the lock's name, if nothing has that name. `None`: something has.
+    /// The file and its private name.
+    pub fn into_parts(self) -> (Own<W>, OsString) {
+        (self.own, self.name)
+    }
+
+    /// Gives it the lock's name in place of its private one, if nothing has that name. `None`: something has.
     ///
     /// # Errors
     /// Those of the system; then it has not got the name.
-    pub fn publish(self) -> io::Result<Option<Own<W>>> {
+    pub fn publish_and_forget(self) -> io::Result<Option<Own<W>>> {
         let Spot { world, directory, name: lock, .. } = self.spot;
         let linked = world.reach("soft.prepared").and_then(|()| world.link(directory, &self.name, lock));
         // Also when it was linked: the private name has done its work. If it stays, that does no harm.
@@ -98,7 +115,7 @@ pub fn create_then_fill<W: World>(spot: &Spot<W>, record: &Record) -> io::Result
     };
     fill(world, &node, record)?;
     let facts = world.facts(&node)?;
-    Ok(Some(Own { node, facts }))
+    Ok(Some(Own { node, facts, private: None }))
 }
 
 fn fill<W: World>(world: &W, node: &W::Node, record: &Record) -> io::Result<()> {

@@ -197,7 +197,7 @@ impl Drop for AtWork {
     }
 }
 
-/// How many names of dead contenders one takeover looks at: it has the lock by then, and others wait.
+/// How many names of dead contenders are looked at in one go: after a takeover, others wait meanwhile.
 const SWEPT_AT_ONCE: usize = 4;
 
 /// Removes what killed contenders left beside the lock, as far as it is of no use to anybody: complete records of owners

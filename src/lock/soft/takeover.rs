@@ -18,7 +18,6 @@ use std::time::Duration;
 use super::marker::{self, Marker};
 use super::prepared::{Own, Prepared};
 use super::record::{self, Content, Record};
-use super::witness;
 use crate::lock::spot::Spot;
 use crate::world::{Exchange, Facts, World};
 
@@ -33,17 +32,16 @@ pub enum Takeover<W: World> {
     Impossible(String),
 }
 
-/// Takes the place of a marker that was judged and is pinned. `recorded` is the pid that the new record tells.
+/// Takes the place of a marker that was judged and is pinned. `record` is what is to be there.
 ///
 /// # Errors
 /// Those of preparing a record. Nothing at the lock's name has changed then.
-pub fn take_over<W: World>(spot: &Spot<W>, judged: &Marker, recorded: u32) -> io::Result<Takeover<W>> {
-    let record = witness::record_of(&*spot.world, recorded);
+pub fn take_over<W: World>(spot: &Spot<W>, judged: &Marker, record: &Record) -> io::Result<Takeover<W>> {
     if !spot.world.is_protected("soft.break-by-exchange") {
-        return break_by_unlink(spot, &record);
+        return break_by_unlink(spot, record);
     }
-    let (aside, own) = Prepared::write(spot, &record)?.stand_aside(recorded)?;
-    let breaker = Breaker { spot, aside: &aside, own: &own, recorded };
+    let (aside, own) = Prepared::write(spot, record)?.stand_aside(record.pid)?;
+    let breaker = Breaker { spot, aside: &aside, own: &own, recorded: record.pid };
     match breaker.swap(judged) {
         Ok(Swap::Done) => {}
         other => {
@@ -73,7 +71,7 @@ fn break_by_unlink<W: World>(spot: &Spot<W>, record: &Record) -> io::Result<Take
     spot.world.reach("soft.rechecked")?;
     spot.world.unlink(&spot.directory, &spot.name)?;
     spot.world.reach("soft.exchanged")?;
-    Ok(Prepared::write(spot, record)?.publish()?.map_or(Takeover::Overtaken, Takeover::Done))
+    Ok(Prepared::write(spot, record)?.publish_and_forget()?.map_or(Takeover::Overtaken, Takeover::Done))
 }
 
 /// A takeover in progress: our record stands aside, or at the lock's name, and something else where it is not.
@@ -169,9 +167,10 @@ impl<W: World> Breaker<'_, W> {
                 // Somebody who takes us for dead puts it back in our stead.
                 None => return Ok(Back::Done),
                 Some(facts) if facts.is_same_inode(&self.own.facts) => return Ok(Back::Done),
+                Some(_) if !self.own.has_a_public_name(world)? => return self.drop_what_was_taken(),
                 Some(_) => {}
             }
-            let Some(there) = self.spot.facts()? else { return self.give_back_to_an_empty_place() };
+            let Some(there) = self.spot.facts()? else { return self.drop_what_was_taken() };
             let is_ours = there.is_same_inode(&self.own.facts);
             let now = now();
             if !is_ours && now >= deadline {
@@ -188,13 +187,10 @@ impl<W: World> Breaker<'_, W> {
         }
     }
 
-    /// Old releases of the peer break by rename, which leaves the place empty.
-    fn give_back_to_an_empty_place(&self) -> io::Result<Back> {
-        let Spot { world, directory, name, .. } = self.spot;
-        match world.link(directory, self.aside, name) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            _ => world.unlink(directory, self.aside).map(|()| Back::Done),
-        }
+    /// Somebody has removed our record from the lock's name. That is what a holder does that lets go between our exchange
+    /// and its own look and unlink, so what we took is what it wanted to be rid of.
+    fn drop_what_was_taken(&self) -> io::Result<Back> {
+        self.spot.world.unlink(&self.spot.directory, self.aside).map(|()| Back::Done)
     }
 
     fn remove_own(&self, name: &OsStr) {

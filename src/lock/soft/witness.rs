@@ -22,8 +22,16 @@ pub fn here<W: World>(world: &W) -> Here {
 
 /// The record of a process that lives now.
 pub fn record_of<W: World>(world: &W, pid: u32) -> Record {
+    record_with(world, pid, || world.start_ticks(pid))
+}
+
+/// The same, with another way to get at its start.
+pub fn record_with<W: World>(world: &W, pid: u32, ticks: impl FnOnce() -> Option<u64>) -> Record {
     let here = here(world);
-    let start = start_of(world, &here, pid);
+    let start = match here.clocks {
+        Clocks::Common => ticks().map(|ticks| Start::new(here.boot, ticks)),
+        Clocks::Shifted => None,
+    };
     Record { pid, host: here.host, start }
 }
 
