@@ -263,12 +263,18 @@ impl<'a> Storm<'a> {
         }
     }
 
+    fn has_begun(&self, index: usize) -> bool {
+        let worker = self.slots[index].worker.as_ref();
+        worker.is_some_and(|worker| worker.course.has_begun())
+    }
+
     fn is_holding(&self, index: usize) -> bool {
         let worker = self.slots[index].worker.as_ref();
         worker.is_some_and(|worker| matches!(worker.course.doing(), Doing::Holding(_)))
     }
 
-    /// Every second kill is for a holder: the present one, or whoever holds next. The others are for anybody.
+    /// Every second kill is for a holder: the present one, or whoever holds next. The others are for anybody who has begun
+    /// to contend.
     fn strike_when_due(&mut self) {
         let Some(due) = self.next_kill.filter(|&due| due <= now()) else { return };
         if self.waits.len() as u64 >= self.plan.holds_before_calm() {
@@ -276,13 +282,17 @@ impl<'a> Storm<'a> {
             return;
         }
         self.next_kill = interval(self.plan.kills).map(|interval| due.max(now().saturating_sub(interval)) + interval);
-        let living: Vec<_> = (0..self.slots.len()).filter(|&index| self.slots[index].worker.is_some()).collect();
+        let begun: Vec<_> = (0..self.slots.len()).filter(|&index| self.has_begun(index)).collect();
+        // Kills that come faster than contenders start would leave nobody to contend.
+        if begun.len() * 2 < self.slots.iter().filter(|slot| slot.worker.is_some()).count() {
+            return;
+        }
         if self.aim == Aim::None && self.dice.roll().is_multiple_of(2) {
-            match living.iter().find(|&&index| self.is_holding(index)) {
+            match begun.iter().find(|&&index| self.is_holding(index)) {
                 Some(&holder) => self.strike(holder),
                 None => self.aim = Aim::NextHolder,
             }
-        } else if let Some(&anybody) = living.get(self.dice.index(living.len())) {
+        } else if let Some(&anybody) = begun.get(self.dice.index(begun.len())) {
             self.strike(anybody);
         }
     }

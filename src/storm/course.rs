@@ -57,6 +57,11 @@ impl Course {
         self.doing
     }
 
+    /// Whether it has tried at all.
+    pub fn has_begun(&self) -> bool {
+        self.last > 0
+    }
+
     /// What it said it waits for, since it began to try.
     pub fn waits_for(&self) -> Option<&str> {
         self.waits_for.as_deref()

@@ -44,6 +44,7 @@ suite! {
     identity,
     lock_command,
     lock_storm,
+    mixed_storm,
     oracle,
     owner_link,
     panes,

@@ -80,6 +80,14 @@ impl Filelock {
         Ok(command)
     }
 
+    /// The contender of storms with this release, as a command line for a shell.
+    pub fn contender(self) -> Result<String, Skip> {
+        let (place, program) = (self.installed()?, Path::new(PROGRAMS).join("filelock_contender.py"));
+        let [place, python, program] = [&place, python()?, &program]
+            .map(|path| format!("'{}'", path.display().to_string().replace('\'', r"'\''")));
+        Ok(format!("env PYTHONPATH={place} PYTHONDONTWRITEBYTECODE=1 {python} {program}"))
+    }
+
     /// A process that does with this release what it is asked for.
     pub fn peer(self, home: &TestHome) -> Result<Peer, Skip> {
         Ok(Peer::start(self.program(home, "filelock_peer.py")?))
