@@ -31,6 +31,8 @@ cases! {
     without_the_second_look_a_live_marker_is_moved,
     what_a_dead_breaker_took_goes_back_first,
     without_recovery_a_dead_breaker_makes_two_holders,
+    what_another_is_about_to_put_back_counts_as_held,
+    passing_over_what_vanished_makes_two_holders,
     a_process_that_dies_before_its_record_is_whole_blocks_nobody,
     a_marker_that_is_created_and_then_filled_blocks_for_ever,
     a_release_leaves_a_successor_alone,
@@ -151,6 +153,40 @@ fn without_recovery_a_dead_breaker_makes_two_holders() {
     let holder = a_breaker_dies_with_a_live_marker(&path);
     let second = attempt(&Scripted::new().without("soft.recovery").shared(), &path);
     assert!(second.is_some(), "the dead breaker's record is taken");
+    assert!(holder.check().unwrap().is_err(), "while the holder was sure to hold");
+}
+
+/// A dead breaker has left a live marker; two search for it, and one has just taken it into its hands when the other looks
+/// at what it has found. Says what the other one gets; the first one rests meanwhile.
+fn looks_at_what_is_in_anothers_hands(path: &Path, looker: Scripted) -> Option<Held> {
+    let resting = Mortal::new();
+    let lock = path.to_owned();
+    let pid = resting.pid();
+    let looker = looker.at("soft.searched", move || {
+        // It renames what it found, and does nothing more.
+        let restorer = Scripted::with_pid(pid).dying_before(1).shared();
+        assert!(attempt_of_mortal(&restorer, &lock).is_none());
+        assert!(restorer.is_dead());
+    });
+    attempt(&looker.shared(), path)
+}
+
+fn what_another_is_about_to_put_back_counts_as_held() {
+    let home = TestHome::new();
+    let path = lock_path(&home);
+    let holder = a_breaker_dies_with_a_live_marker(&path);
+    assert!(looks_at_what_is_in_anothers_hands(&path, Scripted::new()).is_none());
+    // The one that rested has died by now, so the next who looks finishes its work.
+    assert!(try_take(&path).is_err());
+    expect_held(&holder, "it has put the live marker back");
+}
+
+fn passing_over_what_vanished_makes_two_holders() {
+    let home = TestHome::new();
+    let path = lock_path(&home);
+    let holder = a_breaker_dies_with_a_live_marker(&path);
+    let second = looks_at_what_is_in_anothers_hands(&path, Scripted::new().without("soft.vanished-is-held"));
+    assert!(second.is_some(), "what was found and is gone was taken for nothing");
     assert!(holder.check().unwrap().is_err(), "while the holder was sure to hold");
 }
 

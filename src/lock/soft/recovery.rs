@@ -65,34 +65,36 @@ enum Stranded {
 fn search<W: World>(spot: &Spot<W>, breaker: &Decimal) -> io::Result<Search> {
     let Spot { world, directory, name: lock, .. } = spot;
     let mut names = world.names(directory)?;
+    // What is renamed while a directory is read can be missed under both of its names, but not twice.
+    names.extend(world.names(directory)?);
     names.sort();
+    names.dedup();
+    world.reach("soft.searched")?;
     let mut found = Vec::new();
     for name in names {
-        let stranded = match names::trace(lock, &name) {
-            Some(Trace::Aside(pid)) if pid == breaker.as_str() => Stranded::Unclaimed(name),
-            Some(Trace::Claim(pid)) if pid == world.own_pid() => Stranded::Ours(name),
-            Some(Trace::Claim(_)) if !is_file(spot, &name)? => continue,
-            Some(Trace::Claim(pid)) if witness::is_gone(&**world, pid) => Stranded::Unclaimed(name),
-            Some(Trace::Claim(_)) => return Ok(Search::SomebodyElseIs),
-            _ => continue,
+        let Some(trace) = names::trace(lock, &name) else { continue };
+        let is_of_interest = match &trace {
+            Trace::Aside(pid) => *pid == breaker.as_str(),
+            Trace::Claim(_) => true,
+            Trace::Private(_) => false,
         };
-        if is_file(spot, stranded.name())? {
-            found.push(stranded);
+        if !is_of_interest {
+            continue;
         }
+        match spot.facts_of(&name)? {
+            // It was listed a moment ago, so somebody is at work on it, and what it stood for may be live.
+            None if world.is_protected("soft.vanished-is-held") => return Ok(Search::SomebodyElseIs),
+            Some(facts) if facts.kind == Kind::File => {}
+            // Nobody's work: breakers leave regular files only.
+            _ => continue,
+        }
+        found.push(match trace {
+            Trace::Claim(pid) if pid == world.own_pid() => Stranded::Ours(name),
+            Trace::Claim(pid) if !witness::is_gone(&**world, pid) => return Ok(Search::SomebodyElseIs),
+            _ => Stranded::Unclaimed(name),
+        });
     }
     Ok(Search::Found(found))
-}
-
-fn is_file<W: World>(spot: &Spot<W>, name: &OsStr) -> io::Result<bool> {
-    Ok(spot.facts_of(name)?.is_some_and(|facts| facts.kind == Kind::File))
-}
-
-impl Stranded {
-    fn name(&self) -> &OsStr {
-        match self {
-            Self::Unclaimed(name) | Self::Ours(name) => name,
-        }
-    }
 }
 
 fn restore<W: World>(spot: &Spot<W>, stranded: Stranded, breaker: &Decimal, judged: &Marker) -> io::Result<Recovery> {
