@@ -31,6 +31,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
+use crate::platform;
 use crate::wait_until;
 pub use holder::Holder;
 
@@ -89,14 +90,16 @@ pub trait Lock {
     fn acquire(&mut self, at_most: Duration) -> Result<Attempt<Self::Guard>> {
         let (began, mut pace) = (Instant::now(), Pace::default());
         loop {
+            let looked = Instant::now();
             if let Attempt::Taken(guard) = self.attempt()? {
                 return Ok(Attempt::Taken(guard));
             }
+            let look = looked.elapsed();
             let left = at_most.saturating_sub(began.elapsed());
             if left.is_zero() {
                 return Ok(Attempt::Busy(self.holder()));
             }
-            wait_until::pause(pace.next_pause().min(left));
+            wait_until::pause(pace.next_pause(look).min(left));
         }
     }
 }
@@ -140,6 +143,10 @@ impl fmt::Display for Loss {
 
 /// How long a contender lets others go on before it looks again: little at first, then ever longer, and never in step
 /// with others.
+///
+/// What a look costs counts as well. Some protocols make and remove files in a look, and many contenders that do so all
+/// the time keep the holder from its own work; so one that has waited for a while takes about a hundredth of a processor
+/// at most. On a busy machine looks take longer, and contenders hold back by themselves.
 #[derive(Debug)]
 pub struct Pace {
     next: Duration,
@@ -153,14 +160,60 @@ impl Default for Pace {
 
 impl Pace {
     const FIRST: Duration = Duration::from_micros(500);
+    /// The longest pause where a look costs little.
     const LONGEST: Duration = Duration::from_millis(20);
+    /// The longest one at all.
+    const LONGEST_OF_DEAR: Duration = Duration::from_millis(100);
+    /// How many times longer than the look before it a pause is at least while they grow, and when they have grown.
+    const LOOKS: (u32, u32) = (20, 100);
 
-    /// The length of the next pause.
-    pub fn next_pause(&mut self) -> Duration {
-        let pause = self.next;
-        self.next = (pause * 2).min(Self::LONGEST);
+    /// The length of the next pause, after a look that took so long.
+    pub fn next_pause(&mut self, look: Duration) -> Duration {
+        let clock = platform::monotonic().subsec_nanos();
+        self.pause(look, clock ^ std::process::id())
+    }
+
+    fn pause(&mut self, look: Duration, chance: u32) -> Duration {
+        let looks = if self.next < Self::LONGEST { Self::LOOKS.0 } else { Self::LOOKS.1 };
+        let pause = look.saturating_mul(looks).clamp(self.next, Self::LONGEST_OF_DEAR);
+        self.next = (self.next * 2).min(Self::LONGEST);
         // Between half and all of it. Contenders that started together would otherwise look together for ever.
-        let dice = u32::from(std::process::id().to_le_bytes()[0]) + pause.subsec_micros();
-        pause / 2 + pause / 512 * (dice % 256)
+        let dice = chance.wrapping_mul(0x9E37_79B9) >> 24;
+        pause / 2 + pause / 512 * dice
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHEAP: Duration = Duration::from_micros(10);
+
+    #[test]
+    fn pauses_grow_to_a_bound_and_differ_by_chance() {
+        let pauses = |chance| {
+            let mut pace = Pace::default();
+            (0..10).map(|_| pace.pause(CHEAP, chance)).collect::<Vec<_>>()
+        };
+        let (one, other) = (pauses(1), pauses(2));
+        assert!(one.iter().zip(&other).all(|(one, other)| one != other), "{one:?} {other:?}");
+        for pauses in [one, other] {
+            assert!(pauses[0] <= Pace::FIRST && pauses[0] >= Pace::FIRST / 2, "{pauses:?}");
+            assert!(pauses.is_sorted() && pauses[9] <= Pace::LONGEST && pauses[9] >= Pace::LONGEST / 2, "{pauses:?}");
+        }
+    }
+
+    #[test]
+    fn a_dear_look_lengthens_pauses_and_most_those_of_who_has_waited_for_a_while() {
+        let after = |look: Duration| {
+            let mut pace = Pace::default();
+            let first = pace.pause(look, 0);
+            let later = (0..10).map(|_| pace.pause(look, 0)).last();
+            (first, later.unwrap())
+        };
+        let halves = |first: Duration, later: Duration| (first / 2, later / 2);
+        assert_eq!(after(CHEAP), halves(Pace::FIRST, Pace::LONGEST));
+        assert_eq!(after(Duration::from_micros(600)), halves(Duration::from_millis(12), Duration::from_millis(60)));
+        assert_eq!(after(Duration::from_secs(1)), halves(Pace::LONGEST_OF_DEAR, Pace::LONGEST_OF_DEAR));
     }
 }

@@ -44,7 +44,7 @@ impl Protocol {
 
     /// Whether it is worth no more than the kernel's locks on this file system are.
     pub fn stands_on_kernel_locks(self) -> bool {
-        matches!(self, Self::Family(Kind::Kernel))
+        matches!(self, Self::Family(Kind::Kernel | Kind::Pidfile | Kind::Socket))
     }
 }
 

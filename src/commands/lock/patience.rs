@@ -54,14 +54,16 @@ impl Patience {
     ) -> Result<Acquired> {
         let (began, mut pace) = (Instant::now(), Pace::default());
         loop {
+            let tried = Instant::now();
             if let Attempt::Taken(guard) = lock.attempt()? {
                 return Ok(Acquired::Held(Box::new(guard)));
             }
+            let cost = tried.elapsed();
             let left = self.left_after(began.elapsed());
             if left.is_zero() {
                 return Ok(Acquired::Refused(Obstacle::Busy(lock.holder())));
             }
-            let pause = pace.next_pause().min(left);
+            let pause = pace.next_pause(cost).min(left);
             match wait_for_happening(command, signals, pause).doing("wait for", lock.path())? {
                 Happening::Nothing => {}
                 Happening::Caught(caught) => return Ok(Acquired::Refused(Obstacle::Asked(caught.number))),
