@@ -149,8 +149,12 @@ impl Original {
 }
 
 /// Whether this process leads its session: the kernel tells the leader alone that the terminal is gone.
+///
+/// A leader outside of this process's pid namespace has no number in it: the kernel then answers 0, which is nobody's
+/// pid, so the answer is compared as it is.
 pub fn leads_session() -> bool {
-    rustix::process::getsid(None).is_ok_and(|session| session == rustix::process::getpid())
+    // SAFETY: both calls only read kernel state of this process.
+    unsafe { libc::getsid(0) == libc::getpid() }
 }
 
 fn is_ignored(signal: i32) -> bool {
