@@ -32,6 +32,9 @@ pub fn blow(plan: &Plan, protocol: Protocol, path: &Path, watch: &mut dyn FnMut(
     storm.finish(end)
 }
 
+/// When nobody has got the lock for so long, in nanoseconds, kills pause until somebody has.
+const DROUGHT: u64 = 500_000_000;
+
 /// The place of one worker, which a killed one leaves to the next.
 struct Slot {
     is_peer: bool,
@@ -282,6 +285,10 @@ impl<'a> Storm<'a> {
             return;
         }
         self.next_kill = interval(self.plan.kills).map(|interval| due.max(now().saturating_sub(interval)) + interval);
+        // Some records may be taken only after they have been still for a while, which nobody would live to see.
+        if now().saturating_sub(self.last_hold) > DROUGHT {
+            return;
+        }
         let begun: Vec<_> = (0..self.slots.len()).filter(|&index| self.has_begun(index)).collect();
         // Kills that come faster than contenders start would leave nobody to contend.
         if begun.len() * 2 < self.slots.iter().filter(|slot| slot.worker.is_some()).count() {

@@ -590,7 +590,9 @@ fn killed_it_leaves_the_lock_to_the_command() -> Result<(), Skip> {
     assert!(processes::is_alive(command));
     assert_eq!(real_flock(&home, &path), 1);
     let answer = lock(&home, &["--try"], &path, &["true"]).expect_code(75);
-    assert!(answer.stderr.contains("a process it started holds the lock"), "{answer:?}");
+    // Outside of the first pid namespace, the kernel's table does not show a lock whose taker has ended.
+    let said = ["a process it started holds the lock", "the kernel's table of locks does not show it"];
+    assert!(said.iter().any(|said| answer.stderr.contains(said)), "{answer:?}");
     word.give();
     wait_for_end(command, "the command");
     assert_eq!(real_flock(&home, &path), 0);

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use fm_watch::lock::soft::host::NAMESPACE_MARK;
 use fm_watch::lock::soft::record::{Content, Record};
 use fm_watch::lock::soft::start::Start;
 use fm_watch::lock::soft::{SoftLock, witness};
@@ -327,6 +328,9 @@ fn an_unmarked_holder_elsewhere_is_taken(process: Scripted) -> Result<bool, Skip
         })
     });
     let here = witness::here(&Real);
+    if here.host.contains(NAMESPACE_MARK) {
+        return Err(Skip("needs the first pid namespace: from any other, an unmarked record is another machine's".into()));
+    }
     let start = Start::new(here.boot, Real.start_ticks(child).unwrap());
     let path = lock_path(&home);
     fs::write(&path, Record { pid: 1, host: here.host, start: Some(start) }.to_bytes()).unwrap();
