@@ -31,8 +31,7 @@ use crate::error::{Context, Error, Result};
 use crate::home::{Home, names};
 use crate::platform;
 use crate::storage;
-use crate::sync_point::{is_protected, reach};
-use crate::wait_until::wait_until;
+use crate::wait_until::wait_in;
 use crate::world::{Claim, Facts, Kind, LockTaker, Open, World};
 
 /// Cleaners of temporary directories lock a directory for a moment before they look into it; so long a directory that
@@ -136,22 +135,22 @@ impl<W: World> HomeLock<W> {
                  storm --self-test --dir DIR` shows what the locks of a file system do",
             ));
         }
-        reach("lock.directory-opened").doing("lock", &place.directory)?;
-        if is_protected("lock.directory") && lock_directory(world.as_ref(), &directory, place)? == Claim::Busy {
+        world.reach("lock.directory-opened").doing("lock", &place.directory)?;
+        if world.is_protected("lock.directory") && lock_directory(world.as_ref(), &directory, place)? == Claim::Busy {
             return Ok(Once::Busy);
         }
         world.raise_mark(&directory, Kind::Directory).doing("mark the lock of", &place.directory)?;
         let file = open_lock_file(world.as_ref(), &directory, place)?;
         let file_facts = world.facts(&file).doing("examine", place.file())?;
         check_lock_file(&place.file(), &file_facts)?;
-        reach("lock.file-opened").doing("lock", place.file())?;
+        world.reach("lock.file-opened").doing("lock", place.file())?;
         if world.try_lock(&file).doing("lock", place.file())? == Claim::Busy {
             return Ok(Once::Busy);
         }
-        reach("lock.taken").doing("lock", place.file())?;
+        world.reach("lock.taken").doing("lock", place.file())?;
         let lock =
             Self { world: Arc::clone(world), place: place.clone(), directory, directory_facts, file, file_facts };
-        if is_protected("lock.recheck") && lock.check().doing("examine", lock.place.file())?.is_err() {
+        if world.is_protected("lock.recheck") && lock.check().doing("examine", lock.place.file())?.is_err() {
             return Ok(Once::Replaced);
         }
         lock.world.raise_mark(&lock.file, Kind::File).doing("mark the lock of", lock.place.file())?;
@@ -220,7 +219,7 @@ fn lock_directory<W: World>(world: &W, directory: &W::Node, place: &Place) -> Re
         Ok(Claim::Busy) if !world.is_marked(directory).unwrap_or(true) => None,
         answer => Some(answer),
     };
-    let answer = wait_until(PASSERS_BY, Duration::from_millis(2), &mut attempt);
+    let answer = wait_in(world, PASSERS_BY, Duration::from_millis(2), &mut attempt);
     answer.unwrap_or(Ok(Claim::Busy)).doing("lock the directory", &place.directory)
 }
 
