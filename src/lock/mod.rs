@@ -15,6 +15,8 @@
 //! module says when a record may be taken over, and what its protocol cannot promise.
 
 pub mod any;
+#[cfg(test)]
+mod exploration;
 pub mod holder;
 pub mod home_lock;
 pub mod kernel;

@@ -11,6 +11,8 @@
 //! Limits: the contract says what the callers need and no more; it is not a general file system.
 
 mod real;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod sockets;
 
 use std::ffi::{OsStr, OsString};
