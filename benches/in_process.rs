@@ -2,6 +2,7 @@
 //!
 //! `in_process lock HOME ROUNDS` prints the median of acquiring and releasing a home's kernel lock, in nanoseconds.
 //! `in_process file HOME ROUNDS` prints the same for the kernel lock of one file there, from its path on.
+//! `in_process soft HOME ROUNDS` prints the same for the soft lock, with one contender that takes it again and again.
 //! `in_process append HOME ROUNDS` prints two medians, of a durable append of one wake and of a bare write and fdatasync
 //! of as many bytes beside it, taken in turns. `in_process fill HOME COUNT` puts so many wakes into a home's journal.
 //!
@@ -20,7 +21,8 @@ use fm_watch::home::{Home, names};
 use fm_watch::liveness::holding;
 use fm_watch::lock::home_lock::{HomeLock, Place};
 use fm_watch::lock::kernel::KernelLock;
-use fm_watch::lock::{Attempt, Lock};
+use fm_watch::lock::soft::SoftLock;
+use fm_watch::lock::{Attempt, Guard, Lock};
 use fm_watch::wakes::journal::{Journal, Limits};
 use fm_watch::wakes::record::{Delivery, Draft, Kind};
 use fm_watch::world::{Real, World};
@@ -29,7 +31,7 @@ fn main() {
     // Cargo adds a flag of its own.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let [what, home, count] = arguments.as_slice() else {
-        println!("usage: in_process lock|file|append|fill HOME COUNT (scripts/bench does this)");
+        println!("usage: in_process lock|file|soft|append|fill HOME COUNT (scripts/bench does this)");
         return;
     };
     let world = Arc::new(Real);
@@ -40,6 +42,7 @@ fn main() {
     match what.as_str() {
         "lock" => println!("{}", median(&measure_lock(&world, &place, count))),
         "file" => println!("{}", median(&measure_file(&world, &home.root().join("file"), count))),
+        "soft" => println!("{}", median(&measure_soft(&world, &home.root().join("soft"), count))),
         "append" => measure_append(&world, &home, count),
         "fill" => fill(&world, &home, count),
         other => println!("nothing is called {other}"),
@@ -63,6 +66,18 @@ fn measure_file(world: &Arc<Real>, path: &Path, rounds: usize) -> Vec<u128> {
         let attempt = KernelLock::at(world, path).and_then(|mut lock| lock.try_acquire()).expect("it can be locked");
         assert!(matches!(attempt, Attempt::Taken(_)), "the lock is free");
         drop(attempt);
+        began.elapsed().as_nanos()
+    };
+    (0..rounds).map(|_| acquire_and_release()).collect()
+}
+
+fn measure_soft(world: &Arc<Real>, path: &Path, rounds: usize) -> Vec<u128> {
+    let mut lock = SoftLock::at(world, path).expect("its directory can be opened");
+    let mut acquire_and_release = || {
+        let began = Instant::now();
+        let attempt = lock.try_acquire().expect("it can be locked");
+        let Attempt::Taken(guard) = attempt else { panic!("the lock is free") };
+        guard.release().expect("it can be released");
         began.elapsed().as_nanos()
     };
     (0..rounds).map(|_| acquire_and_release()).collect()
