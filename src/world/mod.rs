@@ -10,6 +10,7 @@
 //!
 //! Limits: the contract says what the callers need and no more; it is not a general file system.
 
+pub mod altered;
 mod real;
 #[cfg(test)]
 pub(crate) mod simulated;

@@ -1,21 +1,19 @@
 //! The real world with a stage manager: at a chosen step somebody else plays, or this contender dies.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fm_watch::liveness::identity::{Observation, Pid, Standpoint};
-use fm_watch::platform::Pinned;
-use fm_watch::world::{Claim, Exchange, Facts, Kind, Listing, LockTaker, Now, Open, Real, Signal, World};
+use fm_watch::world::altered::{Altered, Call, Nature};
+use fm_watch::world::{Exchange, Now, Real, World};
 
 type Scene = Box<dyn FnOnce() + Send>;
 
-/// Delegates to [`Real`], except for what a test has arranged.
+/// What a test has arranged.
 pub struct Staged {
     without: Vec<&'static str>,
     scenes: Mutex<Vec<(&'static str, Scene)>>,
@@ -108,9 +106,13 @@ impl Staged {
     }
 }
 
-impl World for Staged {
-    type Node = File;
-    type Process = Pinned;
+impl Altered for Staged {
+    fn before(&self, call: Call) -> io::Result<()> {
+        match call.nature {
+            Nature::Change => self.change(),
+            Nature::Look | Nature::Act => self.alive(),
+        }
+    }
 
     fn reach(&self, step: &str) -> io::Result<()> {
         self.alive()?;
@@ -124,34 +126,16 @@ impl World for Staged {
         }
         Real.reach(step)
     }
+
     fn is_protected(&self, protection: &str) -> bool {
         !self.without.contains(&protection) && Real.is_protected(protection)
     }
+
     fn now(&self) -> Now {
         let now = Real.now();
         Now { wall_ms: now.wall_ms + self.wall_offset_ms.load(Ordering::SeqCst), ..now }
     }
 
-    fn make_directory(&self, directory: &File, name: &OsStr) -> io::Result<()> {
-        self.change()?;
-        Real.make_directory(directory, name)
-    }
-    fn open(&self, directory: &File, name: &OsStr, how: Open) -> io::Result<File> {
-        if how == Open::CreateNew { self.change()? } else { self.alive()? }
-        Real.open(directory, name, how)
-    }
-    fn append(&self, node: &File, bytes: &[u8]) -> io::Result<usize> {
-        self.change()?;
-        Real.append(node, bytes)
-    }
-    fn rename(&self, directory: &File, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        self.change()?;
-        Real.rename(directory, from, to)
-    }
-    fn link(&self, directory: &File, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        self.change()?;
-        Real.link(directory, from, to)
-    }
     fn exchange(&self, directory: &File, one: &OsStr, other: &OsStr) -> io::Result<Exchange> {
         if self.cannot_exchange.load(Ordering::SeqCst) {
             return Ok(Exchange::Unsupported);
@@ -159,139 +143,11 @@ impl World for Staged {
         self.change()?;
         Real.exchange(directory, one, other)
     }
-    fn symlink(&self, directory: &File, target: &OsStr, name: &OsStr) -> io::Result<()> {
-        self.change()?;
-        Real.symlink(directory, target, name)
-    }
-    fn overwrite(&self, node: &File, bytes: &[u8]) -> io::Result<()> {
-        self.change()?;
-        Real.overwrite(node, bytes)
-    }
-    fn set_mode(&self, node: &File, mode: u32) -> io::Result<()> {
-        self.change()?;
-        Real.set_mode(node, mode)
-    }
-    fn remove_directory(&self, directory: &File, name: &OsStr) -> io::Result<()> {
-        self.change()?;
-        Real.remove_directory(directory, name)
-    }
-    fn may_write(&self, directory: &File, name: &OsStr) -> io::Result<bool> {
-        Real.may_write(directory, name)
-    }
-    fn unlink(&self, directory: &File, name: &OsStr) -> io::Result<()> {
-        self.change()?;
-        Real.unlink(directory, name)
-    }
 
-    fn open_directory(&self, path: &Path) -> io::Result<File> {
-        self.alive()?;
-        Real.open_directory(path)
-    }
-    fn open_directory_at(&self, directory: &File, name: &OsStr) -> io::Result<File> {
-        self.alive()?;
-        Real.open_directory_at(directory, name)
-    }
-    fn facts(&self, node: &File) -> io::Result<Facts> {
-        self.alive()?;
-        Real.facts(node)
-    }
-    fn facts_at(&self, directory: &File, name: &OsStr) -> io::Result<Facts> {
-        self.alive()?;
-        Real.facts_at(directory, name)
-    }
-    fn facts_of_path(&self, path: &Path) -> io::Result<Facts> {
-        self.alive()?;
-        Real.facts_of_path(path)
-    }
-    fn names(&self, directory: &File) -> io::Result<Vec<OsString>> {
-        self.alive()?;
-        Real.names(directory)
-    }
-    fn read_at(&self, node: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        self.alive()?;
-        Real.read_at(node, offset, buffer)
-    }
-    fn read_link(&self, directory: &File, name: &OsStr) -> io::Result<OsString> {
-        self.alive()?;
-        Real.read_link(directory, name)
-    }
-    fn sync_data(&self, node: &File) -> io::Result<()> {
-        Real.sync_data(node)
-    }
-    fn sync_all(&self, node: &File) -> io::Result<()> {
-        Real.sync_all(node)
-    }
-    fn trusted_file_system(&self, node: &File) -> io::Result<Result<&'static str, String>> {
-        Real.trusted_file_system(node)
-    }
-    fn try_lock(&self, node: &File) -> io::Result<Claim> {
-        self.alive()?;
-        Real.try_lock(node)
-    }
-    fn raise_mark(&self, node: &File, kind: Kind) -> io::Result<()> {
-        Real.raise_mark(node, kind)
-    }
-    fn is_marked(&self, node: &File) -> io::Result<bool> {
-        Real.is_marked(node)
-    }
-    fn publish_beat(&self, node: &File, at: Duration) -> io::Result<()> {
-        Real.publish_beat(node, at)
-    }
-    fn published_beat(&self, node: &File) -> io::Result<Option<Duration>> {
-        Real.published_beat(node)
-    }
-    fn lock_taker(&self, node: &File) -> io::Result<LockTaker> {
-        Real.lock_taker(node)
-    }
-    fn boot_id(&self) -> Option<String> {
-        Real.boot_id()
-    }
-    fn nonce(&self) -> io::Result<[u8; 16]> {
-        Real.nonce()
-    }
     fn own_pid(&self) -> u32 {
         match self.pid.load(Ordering::SeqCst) {
             0 => Real.own_pid(),
             played => played,
         }
-    }
-    fn exists(&self, pid: u32) -> io::Result<bool> {
-        Real.exists(pid)
-    }
-    fn start_ticks(&self, pid: u32) -> Option<u64> {
-        Real.start_ticks(pid)
-    }
-    fn processes(&self) -> io::Result<Vec<u32>> {
-        Real.processes()
-    }
-    fn listing(&self, pid: u32) -> Option<Listing> {
-        Real.listing(pid)
-    }
-    fn innermost_pid(&self, pid: u32) -> Option<u32> {
-        Real.innermost_pid(pid)
-    }
-    fn standpoint(&self) -> Standpoint {
-        Real.standpoint()
-    }
-    fn host_name(&self) -> Vec<u8> {
-        Real.host_name()
-    }
-    fn has_common_start_times(&self) -> bool {
-        Real.has_common_start_times()
-    }
-    fn pause(&self, at_most: Duration) {
-        Real.pause(at_most);
-    }
-    fn pin(&self, pid: Pid) -> io::Result<Option<Pinned>> {
-        Real.pin(pid)
-    }
-    fn observe(&self, process: &Pinned) -> Observation {
-        Real.observe(process)
-    }
-    fn signal(&self, process: &Pinned, signal: Signal) -> io::Result<bool> {
-        Real.signal(process, signal)
-    }
-    fn wait_for_exit(&self, process: &Pinned, at_most: Duration) -> io::Result<bool> {
-        Real.wait_for_exit(process, at_most)
     }
 }

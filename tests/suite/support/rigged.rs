@@ -2,25 +2,20 @@
 //! protection, or cannot do what others can. Each value is one process, as far as a protocol can tell.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fm_watch::liveness::identity::{Observation, Pid, Standpoint};
-use fm_watch::platform::Pinned;
-use fm_watch::world::{
-    Binding, Claim, Exchange, Facts, Kind, LockTaker, Now, Open, Peer, Reached, Real, Signal, Sockets, World,
-};
+use fm_watch::world::altered::{Altered, Call};
+use fm_watch::world::{Exchange, Now, Real, World};
 
 type Action = Box<dyn FnOnce() + Send>;
 
-/// Delegates to [`Real`], except for what a test wants otherwise.
+/// What a test wants otherwise.
 #[derive(Default)]
 pub struct Rigged {
     calls: AtomicU64,
@@ -107,55 +102,9 @@ impl Rigged {
     }
 }
 
-/// Methods that count as a call and then do what the real world does.
-macro_rules! calls {
-    ($($name:ident($($argument:ident: $type:ty),*) -> $output:ty;)+) => {
-        $(fn $name(&self, $($argument: $type),*) -> io::Result<$output> {
-            self.call(stringify!($name))?;
-            Real.$name($($argument),*)
-        })+
-    };
-}
-
-impl World for Rigged {
-    type Node = File;
-    type Process = Pinned;
-
-    calls! {
-        open_directory(path: &Path) -> File;
-        open_directory_at(directory: &File, name: &OsStr) -> File;
-        make_directory(directory: &File, name: &OsStr) -> ();
-        open(directory: &File, name: &OsStr, how: Open) -> File;
-        facts(node: &File) -> Facts;
-        facts_at(directory: &File, name: &OsStr) -> Facts;
-        facts_of_path(path: &Path) -> Facts;
-        names(directory: &File) -> Vec<OsString>;
-        may_write(directory: &File, name: &OsStr) -> bool;
-        read_at(node: &File, offset: u64, buffer: &mut [u8]) -> usize;
-        append(node: &File, bytes: &[u8]) -> usize;
-        sync_data(node: &File) -> ();
-        sync_all(node: &File) -> ();
-        rename(directory: &File, from: &OsStr, to: &OsStr) -> ();
-        link(directory: &File, from: &OsStr, to: &OsStr) -> ();
-        symlink(directory: &File, target: &OsStr, name: &OsStr) -> ();
-        read_link(directory: &File, name: &OsStr) -> OsString;
-        overwrite(node: &File, bytes: &[u8]) -> ();
-        set_mode(node: &File, mode: u32) -> ();
-        remove_directory(directory: &File, name: &OsStr) -> ();
-        unlink(directory: &File, name: &OsStr) -> ();
-        trusted_file_system(node: &File) -> Result<&'static str, String>;
-        try_lock(node: &File) -> Claim;
-        raise_mark(node: &File, kind: Kind) -> ();
-        is_marked(node: &File) -> bool;
-        publish_beat(node: &File, at: Duration) -> ();
-        published_beat(node: &File) -> Option<Duration>;
-        lock_taker(node: &File) -> LockTaker;
-        nonce() -> [u8; 16];
-        exists(pid: u32) -> bool;
-        processes() -> Vec<u32>;
-        pin(pid: Pid) -> Option<Pinned>;
-        signal(process: &Pinned, signal: Signal) -> bool;
-        wait_for_exit(process: &Pinned, at_most: Duration) -> bool;
+impl Altered for Rigged {
+    fn before(&self, call: Call) -> io::Result<()> {
+        self.call(call.name)
     }
 
     fn exchange(&self, directory: &File, one: &OsStr, other: &OsStr) -> io::Result<Exchange> {
@@ -171,33 +120,11 @@ impl World for Rigged {
         let now = Real.now();
         Now { monotonic: now.monotonic + Duration::from_millis(self.slept.load(Ordering::SeqCst)), ..now }
     }
-    fn boot_id(&self) -> Option<String> {
-        Real.boot_id()
-    }
+
     fn own_pid(&self) -> u32 {
         Real.own_pid() + u32::from(self.is_copy.load(Ordering::SeqCst))
     }
-    fn start_ticks(&self, pid: u32) -> Option<u64> {
-        Real.start_ticks(pid)
-    }
-    fn innermost_pid(&self, pid: u32) -> Option<u32> {
-        Real.innermost_pid(pid)
-    }
-    fn standpoint(&self) -> Standpoint {
-        Real.standpoint()
-    }
-    fn host_name(&self) -> Vec<u8> {
-        Real.host_name()
-    }
-    fn has_common_start_times(&self) -> bool {
-        Real.has_common_start_times()
-    }
-    fn observe(&self, process: &Pinned) -> Observation {
-        Real.observe(process)
-    }
-    fn pause(&self, at_most: Duration) {
-        Real.pause(at_most);
-    }
+
     fn reach(&self, step: &str) -> io::Result<()> {
         self.call("reach")?;
         let action = self.steps.lock().unwrap().remove(step);
@@ -207,22 +134,8 @@ impl World for Rigged {
         self.is_dead.fetch_or(self.dies_at == Some(step), Ordering::SeqCst);
         self.call("reach")
     }
+
     fn is_protected(&self, protection: &str) -> bool {
         !self.without.contains(&protection)
-    }
-}
-
-impl Sockets for Rigged {
-    type Listener = UnixListener;
-    type Connection = UnixStream;
-
-    calls! {
-        bind(directory: &File, name: &OsStr) -> UnixListener;
-        listen(socket: &UnixListener) -> ();
-        binding(pinned: &File) -> Binding;
-        connect(pinned: &File, at_most: Duration) -> Reached<UnixStream>;
-        peer(connection: &UnixStream) -> Peer<Pinned>;
-        send(connection: &UnixStream, bytes: &[u8], at_most: Duration) -> usize;
-        receive(connection: &UnixStream, buffer: &mut [u8], at_most: Duration) -> usize;
     }
 }

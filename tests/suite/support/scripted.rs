@@ -5,17 +5,16 @@
 //! `kill -9` leaves, without the time that a process takes to start.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fm_watch::liveness::identity::{Observation, Pid, Standpoint};
-use fm_watch::world::{Claim, Exchange, Facts, Kind, LockTaker, Now, Open, Real, Signal, World};
+use fm_watch::world::altered::{Altered, Call, Nature};
+use fm_watch::world::{Exchange, Now, Open, Real, World};
 
 type Step = Box<dyn FnOnce() + Send>;
 
@@ -139,76 +138,19 @@ impl Scripted {
     }
 }
 
-/// Calls that only look.
-macro_rules! looks {
-    ($($name:ident($($argument:ident: $type:ty),*) -> $result:ty;)+) => {
-        $(fn $name(&self, $($argument: $type),*) -> io::Result<$result> {
-            self.alive()?;
-            Real.$name($($argument),*)
-        })+
-    };
-}
-
-/// Calls that change something.
-macro_rules! effects {
-    ($($name:ident($($argument:ident: $type:ty),*) -> $result:ty;)+) => {
-        $(fn $name(&self, $($argument: $type),*) -> io::Result<$result> {
-            self.effect()?;
-            Real.$name($($argument),*)
-        })+
-    };
-}
-
-impl World for Scripted {
-    type Node = File;
-    type Process = <Real as World>::Process;
-
-    looks! {
-        open_directory(path: &Path) -> File;
-        open_directory_at(directory: &File, name: &OsStr) -> File;
-        facts(node: &File) -> Facts;
-        facts_at(directory: &File, name: &OsStr) -> Facts;
-        facts_of_path(path: &Path) -> Facts;
-        names(directory: &File) -> Vec<OsString>;
-        read_at(node: &File, offset: u64, buffer: &mut [u8]) -> usize;
-        read_link(directory: &File, name: &OsStr) -> OsString;
-        trusted_file_system(node: &File) -> Result<&'static str, String>;
-        is_marked(node: &File) -> bool;
-        published_beat(node: &File) -> Option<Duration>;
-        lock_taker(node: &File) -> LockTaker;
-        nonce() -> [u8; 16];
-        exists(pid: u32) -> bool;
-        processes() -> Vec<u32>;
-        pin(pid: Pid) -> Option<Self::Process>;
-        wait_for_exit(process: &Self::Process, at_most: Duration) -> bool;
-    }
-
-    effects! {
-        make_directory(directory: &File, name: &OsStr) -> ();
-        append(node: &File, bytes: &[u8]) -> usize;
-        sync_data(node: &File) -> ();
-        sync_all(node: &File) -> ();
-        rename(directory: &File, from: &OsStr, to: &OsStr) -> ();
-        link(directory: &File, from: &OsStr, to: &OsStr) -> ();
-        symlink(directory: &File, target: &OsStr, name: &OsStr) -> ();
-        overwrite(node: &File, bytes: &[u8]) -> ();
-        set_mode(node: &File, mode: u32) -> ();
-        remove_directory(directory: &File, name: &OsStr) -> ();
-        unlink(directory: &File, name: &OsStr) -> ();
-        try_lock(node: &File) -> Claim;
-        raise_mark(node: &File, kind: Kind) -> ();
-        publish_beat(node: &File, at: Duration) -> ();
-        signal(process: &Self::Process, signal: Signal) -> bool;
+impl Altered for Scripted {
+    fn before(&self, call: Call) -> io::Result<()> {
+        match call.nature {
+            Nature::Look => self.alive(),
+            Nature::Change | Nature::Act => self.effect(),
+        }
     }
 
     fn open(&self, directory: &File, name: &OsStr, how: Open) -> io::Result<File> {
         if how == Open::Read && self.reads_nothing {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
-        match how {
-            Open::Read | Open::Pin => self.alive()?,
-            Open::Lock | Open::Append | Open::CreateNew => self.effect()?,
-        }
+        self.before(Call { name: "open", nature: how.nature() })?;
         Real.open(directory, name, how)
     }
 
@@ -229,40 +171,8 @@ impl World for Scripted {
         Now { monotonic: now.monotonic + ahead, ..now }
     }
 
-    fn boot_id(&self) -> Option<String> {
-        Real.boot_id()
-    }
-
     fn own_pid(&self) -> u32 {
         self.pid
-    }
-
-    fn start_ticks(&self, pid: u32) -> Option<u64> {
-        Real.start_ticks(pid)
-    }
-
-    fn innermost_pid(&self, pid: u32) -> Option<u32> {
-        Real.innermost_pid(pid)
-    }
-
-    fn standpoint(&self) -> Standpoint {
-        Real.standpoint()
-    }
-
-    fn host_name(&self) -> Vec<u8> {
-        Real.host_name()
-    }
-
-    fn has_common_start_times(&self) -> bool {
-        Real.has_common_start_times()
-    }
-
-    fn observe(&self, process: &Self::Process) -> Observation {
-        Real.observe(process)
-    }
-
-    fn pause(&self, at_most: Duration) {
-        Real.pause(at_most);
     }
 
     fn reach(&self, step: &str) -> io::Result<()> {
