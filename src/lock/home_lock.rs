@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::once::{Once, until_answered};
 use super::{Attempt, Somebody};
 use crate::error::{Context, Error, Result};
 use crate::home::{Home, names};
@@ -37,8 +38,6 @@ use crate::world::{Claim, Facts, Kind, LockTaker, Open, World};
 /// Cleaners of temporary directories lock a directory for a moment before they look into it; so long a directory that
 /// shows no watcher's mark is tried again.
 const PASSERS_BY: Duration = Duration::from_secs(1);
-/// How often a replaced path is tried again before that is reported.
-const REPLACED_RETRIES: usize = 100;
 
 /// Where the two locks are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,21 +108,10 @@ impl<W: World> HomeLock<W> {
     /// A directory that is not ours alone, a file system that is not trusted, a lock file of the wrong kind, and
     /// every failure of the system. The directories must exist.
     pub fn try_take(world: &Arc<W>, place: &Place) -> Result<Attempt<Self, Somebody>> {
-        for _ in 0..REPLACED_RETRIES {
-            match Self::take_once(world, place)? {
-                Once::Taken(lock) => return Ok(Attempt::Taken(lock)),
-                Once::Busy => return Ok(Attempt::Busy(Somebody)),
-                Once::Replaced => {}
-            }
-        }
-        Err(Error::refused(
-            place.file(),
-            format!("was replaced {REPLACED_RETRIES} times while it was being locked"),
-            "find out which program replaces it, then try again",
-        ))
+        until_answered(place.file(), "locked", || Self::take_once(world, place))
     }
 
-    fn take_once(world: &Arc<W>, place: &Place) -> Result<Once<Self>> {
+    fn take_once(world: &Arc<W>, place: &Place) -> Result<Once<Self, Somebody>> {
         let directory = world.open_directory(&place.directory).doing("open the directory", &place.directory)?;
         let directory_facts = world.facts(&directory).doing("examine", &place.directory)?;
         check_private(&place.directory, &directory_facts)?;
@@ -137,7 +125,7 @@ impl<W: World> HomeLock<W> {
         }
         world.reach("lock.directory-opened").doing("lock", &place.directory)?;
         if world.is_protected("lock.directory") && lock_directory(world.as_ref(), &directory, place)? == Claim::Busy {
-            return Ok(Once::Busy);
+            return Ok(Once::Busy(Somebody));
         }
         world.raise_mark(&directory, Kind::Directory).doing("mark the lock of", &place.directory)?;
         let file = open_lock_file(world.as_ref(), &directory, place)?;
@@ -145,13 +133,13 @@ impl<W: World> HomeLock<W> {
         check_lock_file(&place.file(), &file_facts)?;
         world.reach("lock.file-opened").doing("lock", place.file())?;
         if world.try_lock(&file).doing("lock", place.file())? == Claim::Busy {
-            return Ok(Once::Busy);
+            return Ok(Once::Busy(Somebody));
         }
         world.reach("lock.taken").doing("lock", place.file())?;
         let lock =
             Self { world: Arc::clone(world), place: place.clone(), directory, directory_facts, file, file_facts };
         if world.is_protected("lock.recheck") && lock.check().doing("examine", lock.place.file())?.is_err() {
-            return Ok(Once::Replaced);
+            return Ok(Once::Again);
         }
         lock.world.raise_mark(&lock.file, Kind::File).doing("mark the lock of", lock.place.file())?;
         Ok(Once::Taken(lock))
@@ -185,13 +173,6 @@ impl<W: World> HomeLock<W> {
     pub fn place(&self) -> &Place {
         &self.place
     }
-}
-
-enum Once<L> {
-    Taken(L),
-    Busy,
-    /// The path names another file by now; nothing is held any more.
-    Replaced,
 }
 
 /// Refuses a directory in which others could replace our files.

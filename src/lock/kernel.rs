@@ -37,14 +37,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::holder::Holder;
+use super::once::{Once, until_answered};
 use super::spot::{Spot, description, found};
 use super::{Attempt, Guard, Lock, Loss, Somebody};
 use crate::error::{Context, Error, Result};
 use crate::liveness::identity::{Proof, Sameness};
 use crate::world::{Claim, Facts, Kind, LockTaker, Open, Real, World};
-
-/// How often a file that is replaced under us is opened again before that is reported.
-const REPLACED_RETRIES: usize = 100;
 
 /// A contender for the kernel's lock on a file or directory.
 #[derive(Debug)]
@@ -87,7 +85,7 @@ impl<W: World> KernelLock<W> {
         if can_be_locked(facts.kind) { Ok((node, facts)) } else { Err(refused(path, facts.kind)) }
     }
 
-    fn attempt_once(&self) -> Result<Once<W>> {
+    fn attempt_once(&self) -> Result<Once<KernelGuard<W>, Somebody>> {
         let Spot { world, path, .. } = &self.spot;
         let (node, facts) = self.open()?;
         if let Err(found) = world.trusted_file_system(&node).doing("examine", path)? {
@@ -100,21 +98,14 @@ impl<W: World> KernelLock<W> {
         }
         world.reach("kernel.opened").doing("lock", path)?;
         if world.try_lock(&node).doing("lock", path)? == Claim::Busy {
-            return Ok(Once::Busy);
+            return Ok(Once::Busy(Somebody));
         }
         let guard = KernelGuard { spot: self.spot.clone(), node, facts };
         if world.is_protected("kernel.recheck") && guard.check()?.is_err() {
-            return Ok(Once::Replaced);
+            return Ok(Once::Again);
         }
         Ok(Once::Taken(guard))
     }
-}
-
-enum Once<W: World> {
-    Taken(KernelGuard<W>),
-    Busy,
-    /// The path names something else by now; nothing is held any more.
-    Replaced,
 }
 
 fn can_be_locked(kind: Kind) -> bool {
@@ -133,18 +124,7 @@ impl<W: World> Lock for KernelLock<W> {
     }
 
     fn attempt(&mut self) -> Result<Attempt<KernelGuard<W>, Somebody>> {
-        for _ in 0..REPLACED_RETRIES {
-            match self.attempt_once()? {
-                Once::Taken(guard) => return Ok(Attempt::Taken(guard)),
-                Once::Busy => return Ok(Attempt::Busy(Somebody)),
-                Once::Replaced => {}
-            }
-        }
-        Err(Error::refused(
-            &self.spot.path,
-            format!("was replaced {REPLACED_RETRIES} times while it was being locked"),
-            "find out which program replaces it, then try again",
-        ))
+        until_answered(&self.spot.path, "locked", || self.attempt_once())
     }
 
     fn holder(&self) -> Holder {

@@ -20,6 +20,7 @@ mod exploration;
 pub mod holder;
 pub mod home_lock;
 pub mod kernel;
+mod once;
 pub mod owner_link;
 pub mod pidfile;
 mod private_name;
@@ -52,6 +53,14 @@ impl<L, H> Attempt<L, H> {
         match self {
             Self::Taken(lock) => Attempt::Taken(wrap(lock)),
             Self::Busy(holder) => Attempt::Busy(holder),
+        }
+    }
+
+    /// The same answer with another word about who holds it.
+    pub fn map_busy<M>(self, word: impl FnOnce(H) -> M) -> Attempt<L, M> {
+        match self {
+            Self::Taken(lock) => Attempt::Taken(lock),
+            Self::Busy(holder) => Attempt::Busy(word(holder)),
         }
     }
 }

@@ -69,6 +69,7 @@ use self::sight::Sight;
 use self::subject::Subject;
 use self::takeover::Takeover;
 use super::holder::Holder;
+use super::once::{self, until_answered};
 use super::private_name::{PrivateName, Publication};
 use super::spot::Spot;
 use super::{Attempt, Lock, Somebody};
@@ -76,8 +77,6 @@ use crate::error::{Context, Error, Result};
 use crate::liveness::identity::Sameness;
 use crate::world::{Facts, LockTaker, Open, World};
 
-/// How often a file that is replaced under us is judged again before that is reported.
-const REPLACED_RETRIES: usize = 100;
 /// How the private names of this kind end.
 const KIND: &str = "pidfile";
 
@@ -103,12 +102,7 @@ enum Obstacle {
 }
 
 /// What one attempt came to.
-enum Once<W: World> {
-    Taken(PidfileGuard<W>),
-    Busy(Option<Obstacle>),
-    /// Something changed meanwhile.
-    Again,
-}
+type Once<W> = once::Once<PidfileGuard<W>, Option<Obstacle>>;
 
 impl<W: World> PidfileLock<W> {
     /// A contender for the pid file at this path, on behalf of this process. The directory must exist.
@@ -246,21 +240,11 @@ impl<W: World> Lock for PidfileLock<W> {
     }
 
     fn attempt(&mut self) -> Result<Attempt<PidfileGuard<W>, Somebody>> {
-        for _ in 0..REPLACED_RETRIES {
-            match self.attempt_once()? {
-                Once::Taken(guard) => return Ok(Attempt::Taken(guard)),
-                Once::Busy(obstacle) => {
-                    self.obstacle = obstacle;
-                    return Ok(Attempt::Busy(Somebody));
-                }
-                Once::Again => {}
-            }
-        }
-        Err(Error::refused(
-            &self.spot.path,
-            format!("was replaced {REPLACED_RETRIES} times while it was being judged"),
-            "find out which program replaces it, then try again",
-        ))
+        let answer = until_answered(self.spot.path.clone(), "judged", || self.attempt_once())?;
+        Ok(answer.map_busy(|obstacle| {
+            self.obstacle = obstacle;
+            Somebody
+        }))
     }
 
     fn holder(&self) -> Holder {

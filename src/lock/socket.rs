@@ -64,6 +64,7 @@ use self::guard::{Claimed, Sidecar};
 use self::probe::{Readiness, Stall, Stranger};
 use super::holder::Holder;
 use super::kernel::KernelLock;
+use super::once::{self, until_answered};
 use super::private_name::{self, Judged, PrivateName, Publication, Swap};
 use super::spot::{Spot, description, found};
 use super::{Attempt, Lock, Somebody};
@@ -72,8 +73,6 @@ use crate::platform;
 use crate::storage;
 use crate::world::{Binding, Facts, Kind, Open, Sockets};
 
-/// How often a socket that is replaced under us is judged again before that is reported.
-const REPLACED_RETRIES: usize = 100;
 /// How long a holder is given to accept a connection, when it is asked who it is.
 const INTRODUCTION: Duration = Duration::from_millis(100);
 /// How the private names of this kind end.
@@ -117,12 +116,7 @@ enum Naming {
 }
 
 /// What one attempt came to.
-enum Once<W: Sockets> {
-    Taken(Box<SocketGuard<W>>),
-    Busy(Option<Obstacle>),
-    /// Something changed meanwhile.
-    Again,
-}
+type Once<W> = once::Once<SocketGuard<W>, Option<Obstacle>>;
 
 impl<W: Sockets> SocketLock<W> {
     /// A contender for the socket at this path, of whatever length. The directory must exist.
@@ -202,7 +196,7 @@ impl<W: Sockets> SocketLock<W> {
         if !world.is_protected("socket.publish-after-listen") {
             world.listen(&guard.listener).doing("listen on", path)?;
         }
-        Ok(Once::Taken(Box::new(guard)))
+        Ok(Once::Taken(guard))
     }
 
     /// Gives a socket of ours the lock's name.
@@ -285,21 +279,11 @@ impl<W: Sockets> Lock for SocketLock<W> {
     }
 
     fn attempt(&mut self) -> Result<Attempt<SocketGuard<W>, Somebody>> {
-        for _ in 0..REPLACED_RETRIES {
-            match self.attempt_once()? {
-                Once::Taken(guard) => return Ok(Attempt::Taken(*guard)),
-                Once::Busy(obstacle) => {
-                    self.obstacle = obstacle;
-                    return Ok(Attempt::Busy(Somebody));
-                }
-                Once::Again => {}
-            }
-        }
-        Err(Error::refused(
-            &self.spot.path,
-            format!("was replaced {REPLACED_RETRIES} times while it was being judged"),
-            "find out which program replaces it, then try again",
-        ))
+        let answer = until_answered(self.spot.path.clone(), "judged", || self.attempt_once())?;
+        Ok(answer.map_busy(|obstacle| {
+            self.obstacle = obstacle;
+            Somebody
+        }))
     }
 
     fn holder(&self) -> Holder {

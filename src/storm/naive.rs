@@ -9,15 +9,15 @@
 //! long life would.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::believed::{Believed, holder_in, recorded_pid};
 use crate::error::{Context, Result};
 use crate::lock::holder::Holder;
 use crate::lock::spot::Spot;
-use crate::lock::{Attempt, Guard, Lock, Loss, Somebody};
-use crate::storage;
+use crate::lock::{Attempt, Lock, Somebody};
 use crate::world::{Open, World};
 
 /// From one look to the next.
@@ -27,13 +27,6 @@ const STEP: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub struct NaiveLock<W: World> {
     spot: Spot<W>,
-}
-
-/// What it believes to hold.
-#[derive(Debug)]
-pub struct NaiveGuard<W: World> {
-    held: Option<Spot<W>>,
-    path: PathBuf,
 }
 
 impl<W: World> NaiveLock<W> {
@@ -52,14 +45,8 @@ impl<W: World> NaiveLock<W> {
     }
 }
 
-/// The pid in a file, if there is one that can be read.
-pub(super) fn recorded_pid<W: World>(spot: &Spot<W>) -> io::Result<Option<u32>> {
-    let bytes = storage::read(spot.world.as_ref(), &spot.directory, &spot.name, 64)?;
-    Ok(bytes.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.trim().parse().ok()))
-}
-
 /// The living process that a file names.
-pub(super) fn recorded_holder<W: World>(spot: &Spot<W>) -> io::Result<Option<u32>> {
+fn recorded_holder<W: World>(spot: &Spot<W>) -> io::Result<Option<u32>> {
     match recorded_pid(spot)? {
         Some(pid) => Ok(spot.world.exists(pid)?.then_some(pid)),
         None => Ok(None),
@@ -91,67 +78,28 @@ fn until_next(now: Duration) -> Duration {
     STEP.saturating_sub(Duration::from_nanos(into))
 }
 
-/// A holder whose pid is all that is known.
-pub(super) fn holder_in<W: World>(spot: &Spot<W>) -> Holder {
-    match recorded_pid(spot) {
-        Ok(pid) => Holder { pid, ..Holder::unknown("as the file says, and nobody can tell more") },
-        Err(error) => Holder::unknown(error.to_string()),
-    }
-}
-
 impl<W: World> Lock for NaiveLock<W> {
-    type Guard = NaiveGuard<W>;
+    type Guard = Believed<W>;
 
     fn path(&self) -> &Path {
         &self.spot.path
     }
 
-    fn attempt(&mut self) -> Result<Attempt<NaiveGuard<W>, Somebody>> {
+    fn attempt(&mut self) -> Result<Attempt<Believed<W>, Somebody>> {
         if recorded_holder(&self.spot).doing("read", &self.spot.path)?.is_some() {
             return Ok(Attempt::Busy(Somebody));
         }
         self.write_pid().doing("write", &self.spot.path)?;
-        Ok(Attempt::Taken(NaiveGuard { held: Some(self.spot.clone()), path: self.spot.path.clone() }))
+        Ok(Attempt::Taken(Believed::at(&self.spot)))
     }
 
     fn holder(&self) -> Holder {
         holder_in(&self.spot)
     }
 
-    fn acquire(&mut self, at_most: Duration) -> Result<Attempt<NaiveGuard<W>>> {
+    fn acquire(&mut self, at_most: Duration) -> Result<Attempt<Believed<W>>> {
         let world = Arc::clone(&self.spot.world);
         acquire_in_step(self, world.as_ref(), at_most)
-    }
-}
-
-impl<W: World> Guard for NaiveGuard<W> {
-    fn path(&self) -> &Path {
-        &self.path
-    }
-
-    fn check(&self) -> Result<Result<(), Loss>> {
-        let Some(spot) = &self.held else { return Ok(Err(Loss::Removed)) };
-        Ok(match recorded_pid(spot).doing("read", &self.path)? {
-            Some(pid) if pid == spot.world.own_pid() => Ok(()),
-            Some(_) => Err(Loss::Replaced),
-            None => Err(Loss::Removed),
-        })
-    }
-
-    fn release(mut self) -> Result<()> {
-        remove(&mut self.held).doing("remove", &self.path)
-    }
-}
-
-/// Removes the name of what was held, once.
-pub(super) fn remove<W: World>(held: &mut Option<Spot<W>>) -> io::Result<()> {
-    held.take().map_or(Ok(()), |spot| storage::remove(spot.world.as_ref(), &spot.directory, &spot.name))
-}
-
-impl<W: World> Drop for NaiveGuard<W> {
-    fn drop(&mut self) {
-        // Whoever takes it next finds the pid of a process that no longer means it.
-        drop(remove(&mut self.held));
     }
 }
 
@@ -159,6 +107,7 @@ impl<W: World> Drop for NaiveGuard<W> {
 #[allow(clippy::disallowed_methods)]
 mod tests {
     use super::*;
+    use crate::lock::Guard;
     use crate::world::Real;
 
     #[test]

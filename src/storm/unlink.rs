@@ -11,15 +11,16 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::naive::{acquire_in_step, holder_in, recorded_pid, remove};
+use super::believed::{Believed, holder_in, recorded_pid};
+use super::naive::acquire_in_step;
 use crate::error::{Context, Result};
 use crate::lock::holder::Holder;
 use crate::lock::spot::Spot;
-use crate::lock::{Attempt, Guard, Lock, Loss, Somebody};
+use crate::lock::{Attempt, Lock, Somebody};
 use crate::storage;
 use crate::world::{Open, World};
 
@@ -28,13 +29,6 @@ use crate::world::{Open, World};
 pub struct UnlinkLock<W: World> {
     spot: Spot<W>,
     private: OsString,
-}
-
-/// What it believes to hold.
-#[derive(Debug)]
-pub struct UnlinkGuard<W: World> {
-    held: Option<Spot<W>>,
-    path: PathBuf,
 }
 
 impl<W: World> UnlinkLock<W> {
@@ -79,27 +73,27 @@ fn write_pid<W: World>(spot: &Spot<W>, name: &OsStr) -> io::Result<()> {
 }
 
 impl<W: World> Lock for UnlinkLock<W> {
-    type Guard = UnlinkGuard<W>;
+    type Guard = Believed<W>;
 
     fn path(&self) -> &Path {
         &self.spot.path
     }
 
-    fn attempt(&mut self) -> Result<Attempt<UnlinkGuard<W>, Somebody>> {
+    fn attempt(&mut self) -> Result<Attempt<Believed<W>, Somebody>> {
         let path = &self.spot.path;
         let is_ours = self.claim().doing("claim", path)?
             || (self.break_dead().doing("break", path)? && self.claim().doing("claim", path)?);
         if !is_ours {
             return Ok(Attempt::Busy(Somebody));
         }
-        Ok(Attempt::Taken(UnlinkGuard { held: Some(self.spot.clone()), path: path.clone() }))
+        Ok(Attempt::Taken(Believed::at(&self.spot)))
     }
 
     fn holder(&self) -> Holder {
         holder_in(&self.spot)
     }
 
-    fn acquire(&mut self, at_most: Duration) -> Result<Attempt<UnlinkGuard<W>>> {
+    fn acquire(&mut self, at_most: Duration) -> Result<Attempt<Believed<W>>> {
         let world = Arc::clone(&self.spot.world);
         acquire_in_step(self, world.as_ref(), at_most)
     }
@@ -112,36 +106,11 @@ impl<W: World> Drop for UnlinkLock<W> {
     }
 }
 
-impl<W: World> Guard for UnlinkGuard<W> {
-    fn path(&self) -> &Path {
-        &self.path
-    }
-
-    fn check(&self) -> Result<Result<(), Loss>> {
-        let Some(spot) = &self.held else { return Ok(Err(Loss::Removed)) };
-        Ok(match recorded_pid(spot).doing("read", &self.path)? {
-            Some(pid) if pid == spot.world.own_pid() => Ok(()),
-            Some(_) => Err(Loss::Replaced),
-            None => Err(Loss::Removed),
-        })
-    }
-
-    fn release(mut self) -> Result<()> {
-        remove(&mut self.held).doing("remove", &self.path)
-    }
-}
-
-impl<W: World> Drop for UnlinkGuard<W> {
-    fn drop(&mut self) {
-        // What is left is stale as soon as this process has ended.
-        drop(remove(&mut self.held));
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::disallowed_methods)]
 mod tests {
     use super::*;
+    use crate::lock::Guard;
     use crate::world::Real;
 
     #[test]
