@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 
+use crate::support::contest::names_in;
 use crate::support::fuse::{Exchanges, Locks, Manners, Mounted};
 use crate::support::home::finish;
 use crate::support::{Answer, Background, SOON, Skip, TestHome, processes, wait_until_true};
@@ -37,12 +38,6 @@ fn self_test(home: &TestHome, directory: &std::path::Path) -> Command {
 #[track_caller]
 fn verdict(answer: &Answer) -> String {
     answer.json()["verdict"].as_str().unwrap().to_owned()
-}
-
-/// What is left in a directory.
-fn names_in(directory: &std::path::Path) -> Vec<String> {
-    let entries = std::fs::read_dir(directory).unwrap();
-    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
 fn locks_hold_where_the_tests_run() {

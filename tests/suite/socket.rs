@@ -9,7 +9,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use fm_watch::error::Result;
@@ -22,6 +22,7 @@ use fm_watch::world::{Binding, Real, Sockets};
 use rustix::process::Signal;
 
 use crate::support::background::wait_for_state;
+use crate::support::contest::{self, attempt_together, busy, contend, fresh_directory, names_in, taken};
 use crate::support::rigged::Rigged;
 use crate::support::{Background, SOON, Skip, TestHome, requires, requires_root, role};
 
@@ -72,26 +73,8 @@ fn lock_at<W: Sockets>(world: &Arc<W>, path: &Path) -> SocketLock<W> {
 }
 
 #[track_caller]
-fn taken<W: Sockets>(attempt: Result<Attempt<SocketGuard<W>>>) -> SocketGuard<W> {
-    match attempt.unwrap() {
-        Attempt::Taken(guard) => guard,
-        Attempt::Busy(holder) => panic!("it is held {holder}"),
-    }
-}
-
-#[track_caller]
-fn busy<W: Sockets>(attempt: Result<Attempt<SocketGuard<W>>>) -> Holder {
-    match attempt.unwrap() {
-        Attempt::Busy(holder) => holder,
-        Attempt::Taken(guard) => panic!("it was taken: {guard:?}"),
-    }
-}
-
-/// Takes what is free. A child that another test is just starting may have a copy of a dead holder's descriptor until
-/// it executes its program.
-#[track_caller]
 fn take(path: &Path) -> SocketGuard<Real> {
-    taken(lock_at(&Arc::new(Real), path).acquire(SOON))
+    contest::take(lock_at(&Arc::new(Real), path))
 }
 
 #[track_caller]
@@ -115,17 +98,8 @@ fn inode(path: &Path) -> u64 {
     fs::symlink_metadata(path).unwrap().ino()
 }
 
-fn names_in(directory: &Path) -> Vec<String> {
-    let mut names: Vec<_> =
-        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
-}
-
 fn fresh(home: &TestHome, name: &str) -> PathBuf {
-    let directory = home.scratch().join(name);
-    fs::create_dir(&directory).unwrap();
-    directory.join("sock")
+    fresh_directory(home, name).join("sock")
 }
 
 /// A program that is not ours. It prints a line after each step and goes on when it is given one.
@@ -143,33 +117,10 @@ fn python_command(mut command: Command, script: &str, path: &Path) -> Command {
 /// Lets others wait for this server for ever.
 const SERVE_NOBODY: &str = "s.bind(path); s.listen(8); print('ready', flush=True); sys.stdin.read()";
 
-fn contend(path: &Path, threads: u32, rounds: u32) {
-    let (holders, barrier) = (Arc::new(AtomicU32::new(0)), Arc::new(Barrier::new(threads as usize)));
-    let contenders: Vec<_> = (0..threads)
-        .map(|_| {
-            let (holders, barrier, path) = (Arc::clone(&holders), Arc::clone(&barrier), path.to_owned());
-            std::thread::spawn(move || {
-                barrier.wait();
-                for _ in 0..rounds {
-                    let guard = taken(lock_at(&Arc::new(Real), &path).acquire(SOON));
-                    assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0, "two hold");
-                    assert_eq!(guard.check().unwrap(), Ok(()));
-                    std::thread::yield_now();
-                    assert_eq!(holders.fetch_sub(1, Ordering::SeqCst), 1, "two hold");
-                    guard.release().unwrap();
-                }
-            })
-        })
-        .collect();
-    for contender in contenders {
-        contender.join().unwrap();
-    }
-}
-
 fn of_many_contenders_one_holds_at_a_time() {
     let home = TestHome::plain();
     let path = fresh(&home, "many");
-    contend(&path, 8, 25);
+    contend(8, 25, || lock_at(&Arc::new(Real), &path));
     take(&path).release().unwrap();
     assert_eq!(names_in(path.parent().unwrap()), ["sock.lock"]);
 }
@@ -187,18 +138,7 @@ fn a_stale_socket_is_taken_over_by_exactly_one_of_many() {
     for round in 0..20 {
         let path = fresh(&home, &format!("stale-{round}"));
         leave_stale_socket(&path);
-        let barrier = Arc::new(Barrier::new(8));
-        let takers: Vec<_> = (0..8)
-            .map(|_| {
-                let (path, barrier) = (path.clone(), Arc::clone(&barrier));
-                std::thread::spawn(move || {
-                    let mut lock = lock_at(&Arc::new(Real), &path);
-                    barrier.wait();
-                    lock.try_acquire().unwrap()
-                })
-            })
-            .collect();
-        let answers: Vec<_> = takers.into_iter().map(|taker| taker.join().unwrap()).collect();
+        let answers = attempt_together(8, || lock_at(&Arc::new(Real), &path));
         let guards = answers.iter().filter(|answer| matches!(answer, Attempt::Taken(_))).count();
         assert_eq!(guards, 1);
         let _client = UnixStream::connect(&path).unwrap();
@@ -635,27 +575,7 @@ fn two_takers(protections: &'static [&'static str]) -> (bool, bool, bool) {
     let home = TestHome::plain();
     let path = fresh(&home, "two");
     leave_stale_socket(&path);
-    let second: Arc<Mutex<Option<SocketGuard<Rigged>>>> = Arc::default();
-    let was_replaced: Arc<Mutex<bool>> = Arc::default();
-    let (at, into) = (path.clone(), Arc::clone(&second));
-    let (watched, lost) = (Arc::clone(&second), Arc::clone(&was_replaced));
-    let world = Rigged::new()
-        .without(protections)
-        .at("socket.judged", move || {
-            let world = Rigged::new().without(protections).ready();
-            if let Attempt::Taken(guard) = lock_at(&world, &at).try_acquire().unwrap() {
-                *into.lock().unwrap() = Some(guard);
-            }
-        })
-        .at("takeover.exchanged", move || {
-            let watched = watched.lock().unwrap();
-            *lost.lock().unwrap() = watched.as_ref().is_some_and(|guard| guard.check().unwrap() == Err(Loss::Replaced));
-        })
-        .ready();
-    let first = lock_at(&world, &path).try_acquire().unwrap();
-    let is_second = second.lock().unwrap().is_some();
-    let is_lost = *was_replaced.lock().unwrap();
-    (matches!(first, Attempt::Taken(_)), is_second, is_lost)
+    contest::two_takers(&path, "socket.judged", protections, lock_at)
 }
 
 fn of_two_takers_of_one_stale_socket_the_second_waits() {
@@ -696,11 +616,7 @@ fn without_the_own_inode_at_release_the_socket_of_another_is_removed() {
 fn drop_in_a_forked_copy(protections: &[&'static str]) -> bool {
     let home = TestHome::plain();
     let path = fresh(&home, "forked");
-    let world = Rigged::new().without(protections).ready();
-    let guard = taken(lock_at(&world, &path).try_acquire());
-    world.become_a_forked_copy();
-    drop(guard);
-    path.exists()
+    contest::drop_in_a_forked_copy(&path, protections, lock_at)
 }
 
 fn a_forked_copy_of_a_guard_releases_nothing() {

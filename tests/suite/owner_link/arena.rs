@@ -11,6 +11,7 @@ use fm_watch::lock::{Attempt, Lock};
 use fm_watch::world::World;
 
 use super::staged::Staged;
+use crate::support::contest::names_in;
 use crate::support::{Background, TestHome};
 
 /// The directory.
@@ -38,10 +39,7 @@ impl Arena {
 
     /// The names in the directory, sorted.
     pub fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.lock.parent().unwrap()).unwrap().flatten();
-        let mut names: Vec<_> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
+        names_in(self.lock.parent().unwrap())
     }
 
     /// A contender of ours in the name of this test.

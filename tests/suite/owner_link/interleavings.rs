@@ -82,74 +82,82 @@ fn going_on(actor: &Actor, step: &'static str, answer: &Arc<Mutex<Option<bool>>>
 /// Who holds in the end: one of ours, the shell peer.
 type Holders = (bool, bool);
 
-/// A free lock is claimed by ours; in between an owner comes and dies, a peer judges it and is about to remove it by
-/// path, the dead one's link vanishes, ours makes its link, and the peer removes that.
-fn claim_that_is_removed(world: &Arc<Staged>) -> Result<Holders, Skip> {
-    let arena = Arena::new();
-    let (peer, answer) = (actor(), Arc::default());
-    let lock = arena.lock.clone();
-    let dead = dead_pid().to_string();
-    let lay_it = move || drop(lay(&lock, "dead00", &dead));
-    let lock = arena.lock.clone();
-    let enter = enter(&arena, &peer, &["removing"], "removing", move || fs::remove_file(lock).unwrap())?;
-    let world = world.at("owner-link.prepared", move || {
-        lay_it();
-        enter();
-    });
-    let world = world.at("owner-link.linked", going_on(&peer, "removing", &answer));
-    let ours = arena.try_in(&world);
-    assert!(world.is_over());
-    let holders = (ours.is_some(), answer.lock().unwrap().unwrap());
-    assert!(holders.1, "the peer believes to hold");
+/// One attempt of ours on a stage that is set, and then what the peer makes of it. Both have let go in the end.
+fn play(arena: &Arena, world: &Arc<Staged>, peer: &Actor, has_taken: impl FnOnce() -> bool) -> Holders {
+    let ours = arena.try_in(world);
+    let holders = (ours.is_some(), has_taken());
     drop(ours);
-    end(&peer);
-    Ok(holders)
+    end(peer);
+    holders
 }
 
 fn end(actor: &Actor) {
     actor.lock().unwrap().take().unwrap().finish();
 }
 
-fn a_claim_whose_link_was_removed_before_its_last_look_does_not_hold() -> Result<(), Skip> {
-    assert_eq!(claim_that_is_removed(&Staged::new())?, (false, true));
+type Interleaving = fn(&Arc<Staged>) -> Result<Holders, Skip>;
+
+#[track_caller]
+fn only_the_peer_holds_after(interleaving: Interleaving) -> Result<(), Skip> {
+    assert_eq!(interleaving(&Staged::new())?, (false, true));
     Ok(())
 }
 
-fn without_the_last_look_a_claim_holds_beside_the_peer_that_removed_it() -> Result<(), Skip> {
-    assert_eq!(claim_that_is_removed(&Staged::without(&["owner-link.claim-recheck"]))?, (true, true));
+/// The twin.
+#[track_caller]
+fn both_hold_after(interleaving: Interleaving, without: &'static str) -> Result<(), Skip> {
+    assert_eq!(interleaving(&Staged::without(&[without]))?, (true, true));
     Ok(())
+}
+
+/// A scene: an owner comes and dies, a peer judges it and is about to remove it by path, and the dead one's link
+/// vanishes.
+fn owner_that_comes_and_goes(arena: &Arena, peer: &Actor) -> Result<Scene, Skip> {
+    let (lock, vanishing) = (arena.lock.clone(), arena.lock.clone());
+    let dead = dead_pid().to_string();
+    let enter = enter(arena, peer, &["removing"], "removing", move || fs::remove_file(vanishing).unwrap())?;
+    Ok(Box::new(move || {
+        drop(lay(&lock, "dead00", &dead));
+        enter();
+    }))
+}
+
+/// A free lock is claimed by ours; in between an owner comes and goes, ours makes its link, and the peer removes that.
+fn claim_that_is_removed(world: &Arc<Staged>) -> Result<Holders, Skip> {
+    let arena = Arena::new();
+    let (peer, answer) = (actor(), Arc::default());
+    let world = world.at("owner-link.prepared", owner_that_comes_and_goes(&arena, &peer)?);
+    let world = world.at("owner-link.linked", going_on(&peer, "removing", &answer));
+    let holders = play(&arena, &world, &peer, || answer.lock().unwrap().unwrap());
+    assert!(world.is_over());
+    assert!(holders.1, "the peer believes to hold");
+    Ok(holders)
+}
+
+fn a_claim_whose_link_was_removed_before_its_last_look_does_not_hold() -> Result<(), Skip> {
+    only_the_peer_holds_after(claim_that_is_removed)
+}
+
+fn without_the_last_look_a_claim_holds_beside_the_peer_that_removed_it() -> Result<(), Skip> {
+    both_hold_after(claim_that_is_removed, "owner-link.claim-recheck")
 }
 
 /// As above, but the peer removes only after ours has ended its claim.
 fn claim_beside_a_living_mutex(world: &Arc<Staged>) -> Result<Holders, Skip> {
     let arena = Arena::new();
     let peer = actor();
-    let lock = arena.lock.clone();
-    let dead = dead_pid().to_string();
-    let lay_it = move || drop(lay(&lock, "dead00", &dead));
-    let lock = arena.lock.clone();
-    let enter = enter(&arena, &peer, &["removing"], "removing", move || fs::remove_file(lock).unwrap())?;
-    let world = world.at("owner-link.prepared", move || {
-        lay_it();
-        enter();
-    });
-    let ours = arena.try_in(&world);
+    let world = world.at("owner-link.prepared", owner_that_comes_and_goes(&arena, &peer)?);
+    let holders = play(&arena, &world, &peer, || go_on(&peer, "removing"));
     assert!(world.is_over());
-    let has_taken = go_on(&peer, "removing");
-    let holders = (ours.is_some(), has_taken);
-    drop(ours);
-    end(&peer);
     Ok(holders)
 }
 
 fn a_claim_beside_a_living_mutex_withdraws() -> Result<(), Skip> {
-    assert_eq!(claim_beside_a_living_mutex(&Staged::new())?, (false, true));
-    Ok(())
+    only_the_peer_holds_after(claim_beside_a_living_mutex)
 }
 
 fn without_the_withdrawal_a_claim_holds_beside_the_peer_that_removes_it() -> Result<(), Skip> {
-    assert_eq!(claim_beside_a_living_mutex(&Staged::without(&["owner-link.refuse-while-steal"]))?, (true, true));
-    Ok(())
+    both_hold_after(claim_beside_a_living_mutex, "owner-link.refuse-while-steal")
 }
 
 /// Ours judges a dead lock; before it has the mutex, a peer has reclaimed the lock and holds it.
@@ -163,21 +171,15 @@ fn record_that_was_reclaimed(world: &Arc<Staged>) -> Result<Holders, Skip> {
         enter();
         hold();
     });
-    let ours = arena.try_in(&world);
-    let holders = (ours.is_some(), answer.lock().unwrap().unwrap());
-    drop(ours);
-    end(&peer);
-    Ok(holders)
+    Ok(play(&arena, &world, &peer, || answer.lock().unwrap().unwrap()))
 }
 
 fn a_record_that_was_reclaimed_since_it_was_judged_is_left_alone() -> Result<(), Skip> {
-    assert_eq!(record_that_was_reclaimed(&Staged::new())?, (false, true));
-    Ok(())
+    only_the_peer_holds_after(record_that_was_reclaimed)
 }
 
 fn without_the_second_judgement_a_successor_is_swapped_out() -> Result<(), Skip> {
-    assert_eq!(record_that_was_reclaimed(&Staged::without(&["owner-link.steal-revalidation"]))?, (true, true));
-    Ok(())
+    both_hold_after(record_that_was_reclaimed, "owner-link.steal-revalidation")
 }
 
 /// Ours judges a dead lock; a peer takes the mutex, looks, and is about to remove the dead lock by its path.
@@ -186,21 +188,15 @@ fn lock_under_the_mutex_of_a_peer(world: &Arc<Staged>) -> Result<Holders, Skip> 
     lay_dead(&arena.lock);
     let peer = actor();
     let world = world.at("owner-link.judged", enter(&arena, &peer, &["removing"], "removing", || ())?);
-    let ours = arena.try_in(&world);
-    let holders = (ours.is_some(), go_on(&peer, "removing"));
-    drop(ours);
-    end(&peer);
-    Ok(holders)
+    Ok(play(&arena, &world, &peer, || go_on(&peer, "removing")))
 }
 
 fn a_dead_lock_is_left_to_the_peer_that_has_the_mutex() -> Result<(), Skip> {
-    assert_eq!(lock_under_the_mutex_of_a_peer(&Staged::new())?, (false, true));
-    Ok(())
+    only_the_peer_holds_after(lock_under_the_mutex_of_a_peer)
 }
 
 fn without_the_mutex_a_takeover_is_removed_by_the_peer_that_has_it() -> Result<(), Skip> {
-    assert_eq!(lock_under_the_mutex_of_a_peer(&Staged::without(&["owner-link.steal-mutex"]))?, (true, true));
-    Ok(())
+    both_hold_after(lock_under_the_mutex_of_a_peer, "owner-link.steal-mutex")
 }
 
 fn a_dead_mutex_that_a_peer_is_reclaiming_is_left_to_it() -> Result<(), Skip> {
@@ -238,15 +234,12 @@ fn both_are_dead_and_a_peer_reclaims_meanwhile(
         peer.go("steal-removing");
         peer.wait_until_at("removing");
     });
-    let ours = arena.try_in(&world);
-    let lost_the_mutex = world.is_over();
-    {
-        let peer = peer.lock().unwrap();
-        peer.as_ref().unwrap().go("steal-removing");
-    }
-    let holders = (ours.is_some(), go_on(&peer, "removing"));
-    drop(ours);
-    end(&peer);
+    let mut lost_the_mutex = false;
+    let holders = play(&arena, &world, &peer, || {
+        lost_the_mutex = world.is_over();
+        peer.lock().unwrap().as_ref().unwrap().go("steal-removing");
+        go_on(&peer, "removing")
+    });
     Ok((holders, lost_the_mutex))
 }
 
@@ -293,21 +286,15 @@ fn mutex_that_is_removed_by_hand(world: &Arc<Staged>) -> Result<Holders, Skip> {
         fs::remove_file(steal).unwrap();
         enter();
     });
-    let ours = arena.try_in(&world);
-    let holders = (ours.is_some(), go_on(&peer, "removing"));
-    drop(ours);
-    end(&peer);
-    Ok(holders)
+    Ok(play(&arena, &world, &peer, || go_on(&peer, "removing")))
 }
 
 fn a_mutex_that_was_removed_by_hand_ends_the_takeover() -> Result<(), Skip> {
-    assert_eq!(mutex_that_is_removed_by_hand(&Staged::new())?, (false, true));
-    Ok(())
+    only_the_peer_holds_after(mutex_that_is_removed_by_hand)
 }
 
 fn without_the_look_at_the_mutex_a_takeover_is_removed() -> Result<(), Skip> {
-    assert_eq!(mutex_that_is_removed_by_hand(&Staged::without(&["owner-link.steal-recheck"]))?, (true, true));
-    Ok(())
+    both_hold_after(mutex_that_is_removed_by_hand, "owner-link.steal-recheck")
 }
 
 /// Whoever reclaims has looked for the last time; then the judged owner withdraws by itself and a shell peer claims and

@@ -1,6 +1,7 @@
 //! What the tests share: hermetic homes, processes that never outlive their test, and honest skipping.
 
 pub mod background;
+pub mod contest;
 pub mod fuse;
 pub mod gate;
 pub mod home;
