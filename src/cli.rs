@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::daemons::definition::Name;
 use crate::lock::any::Kind;
 use crate::settings::parse_duration;
 use crate::storm::protocol::Protocol;
@@ -95,9 +96,11 @@ pub enum Command {
     Wait(Wait),
     /// Ask this home's watcher to leave
     ///
-    /// Only the process that is proven to be this home's watcher is signalled. Prints `watcher: stopped pid=<N>`.
+    /// Only the process that is proven to be this home's watcher is signalled. Prints `watcher: stopped pid=<N>`. Then
+    /// the daemons that it kept are stopped, last one first, each with `daemon: stopped NAME pid=<N>`; the next watcher
+    /// starts them again. A watcher that leaves in any other way leaves its daemons running.
     ///
-    /// Exit codes: 0 stopped, or none ran; 1 it could not be proven or did not leave; 2 usage or settings.
+    /// Exit codes: 0 stopped, or none ran; 1 one could not be proven or did not leave; 2 usage or settings.
     Stop,
     /// Say whether a watcher watches, with the evidence
     ///
@@ -144,6 +147,14 @@ pub enum Command {
     /// Exit codes: the command's own, or 128+n if signal n ended it; 75 busy, 76 the lock was lost, 126 the command
     /// cannot be executed, 127 it is not found, 128+n signal n came while waiting for the lock, 1 failed, 2 usage.
     Lock(Lock),
+    /// Keep daemons: programs of which this home has exactly one each
+    ///
+    /// They are named in the settings ([daemon.NAME]), or on the command line of `ensure` and `kick`. Each gets a session
+    /// of its own, its output goes into a log of bounded size, and it lives on when its caller ends.
+    ///
+    /// Exit codes: with each command.
+    #[command(subcommand)]
+    Daemon(Daemon),
     /// Prove or break exclusion here: many processes contend for one lock, and no two may hold it at once
     ///
     /// Real processes take and release locks in a fresh directory, are killed at random, and the intervals in which they
@@ -160,6 +171,9 @@ pub enum Command {
     /// Be a process of a self-test
     #[command(hide = true)]
     StormProbe(StormProbe),
+    /// Be the monitor of a daemon
+    #[command(hide = true)]
+    DaemonMonitor(DaemonMonitor),
     /// Check or show the settings
     #[command(subcommand)]
     Config(Config),
@@ -256,6 +270,165 @@ pub struct Lock {
     pub command: Vec<OsString>,
 }
 
+/// `daemon`.
+#[derive(Debug, Subcommand)]
+pub enum Daemon {
+    /// Make sure that a daemon is ready: use the one that runs, or start it
+    ///
+    /// Prints one line: `daemon: attached NAME pid=<N>`, `daemon: started NAME pid=<N> (ready in <T>)` or
+    /// `daemon: FAILED NAME - <reason>`; the last lines that a failed daemon printed go to stderr. A daemon that lives is
+    /// never started a second time, also if it does not answer.
+    ///
+    /// Exit codes: 0 it is ready, 1 it cannot be had, 2 usage or settings.
+    Ensure(Obtain),
+    /// Start a daemon if it does not run, and do not wait for it
+    ///
+    /// Prints `daemon: kicked NAME`, or of one that is there `daemon: attached NAME pid=<N>` or
+    /// `daemon: starting NAME pid=<N>`, or `daemon: FAILED NAME - <reason>`. The caller may end at once.
+    ///
+    /// Exit codes: 0 it runs or is being started, 1 it cannot be had, 2 usage or settings.
+    Kick(Obtain),
+    /// Ask a daemon to leave, with all that it started
+    ///
+    /// Only the process that is proven to be the daemon is signalled, and what is left of its session: first with its stop
+    /// signal, after its time of grace with KILL. The watcher does not start it again. Prints `daemon: stopped NAME pid=<N>`.
+    ///
+    /// Exit codes: 0 stopped, or it did not run; 1 it could not be proven or did not leave; 2 usage or settings.
+    Stop {
+        /// The daemon
+        #[arg(value_parser = name)]
+        name: Name,
+    },
+    /// Stop a daemon if it runs, then start it, also one whose restarts were given up
+    ///
+    /// Prints the lines of `stop` and `ensure`. One that is not in the settings is started as it was the last time.
+    ///
+    /// Exit codes: 0 it is ready, 1 it could not be stopped or cannot be had, 2 usage or settings.
+    Restart {
+        /// The daemon
+        #[arg(value_parser = name)]
+        name: Name,
+    },
+    /// Show how daemons are: state, pid, uptime, restarts, cpu, memory, and why
+    ///
+    /// The states are STARTING, READY, STALLED (it lives and does not answer), BACKOFF (the watcher will start it again),
+    /// FATAL (the watcher has given up), STOPPED, FOREIGN (somebody else is where it should be) and UNKNOWN.
+    ///
+    /// Exit codes: 0 ready or starting; 3 stopped, backing off or given up; 4 stalled, foreign or unknown; of several
+    /// daemons the greatest; 1 failed, 2 usage or settings.
+    Status {
+        /// The daemon; without it, all of the settings and all that were ever started
+        #[arg(value_parser = name)]
+        name: Option<Name>,
+    },
+    /// Print the last lines that a daemon printed
+    ///
+    /// Its output is kept in two files of at most `log_max` bytes each. It is printed as it is; on a terminal, control
+    /// characters are made visible. With --json, each line is an object.
+    ///
+    /// Exit codes: 0 printed, also if there is nothing, and if the reader goes away; with --follow, also on a signal;
+    /// 1 failed, 2 usage or settings.
+    Logs {
+        /// The daemon
+        #[arg(value_parser = name)]
+        name: Name,
+        /// How many lines
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+        lines: usize,
+        /// Go on printing what comes
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// Look for a second instance: the same program with the same arguments, outside of the daemon's recorded life
+    ///
+    /// Nothing is ever signalled. Prints `daemon: alone NAME pid=<N>`, and `daemon: second NAME pid=<N> - <command>` for
+    /// each other one. Of a daemon that does not run, the arguments are compared with its command.
+    ///
+    /// Exit codes: 0 only the recorded one runs, 1 another one was found, 3 none runs, 4 nobody can tell, 2 usage or
+    /// settings.
+    Verify {
+        /// The daemon
+        #[arg(value_parser = name)]
+        name: Name,
+    },
+}
+
+/// `daemon ensure` and `daemon kick`.
+#[derive(Debug, Args)]
+pub struct Obtain {
+    /// A daemon of the settings
+    #[arg(value_parser = name, required_unless_present = "own_name")]
+    #[arg(conflicts_with_all = ["own_name", "command", "ready", "ready_timeout", "cwd", "env"])]
+    pub name: Option<Name>,
+    /// A name for a daemon that is said here
+    #[arg(long = "name", value_name = "NAME", value_parser = name, requires = "command")]
+    pub own_name: Option<Name>,
+    /// It is ready when it accepts a connection on this Unix socket
+    #[arg(long, value_name = "PATH", group = "ready", requires = "own_name")]
+    pub ready_socket: Option<PathBuf>,
+    /// What to send to that socket; \r, \n, \t, \0 and \\ are understood
+    #[arg(long, value_name = "TEXT", requires = "ready_socket", requires = "ready_answer", value_parser = unescaped)]
+    pub ready_request: Option<String>,
+    /// What the answer must begin with
+    #[arg(long, value_name = "TEXT", requires = "ready_socket", value_parser = unescaped)]
+    pub ready_answer: Option<String>,
+    /// It is ready when its pid stands in this file
+    #[arg(long, value_name = "PATH", group = "ready", requires = "own_name")]
+    pub ready_pidfile: Option<PathBuf>,
+    /// It is ready when it writes a byte to the descriptor whose number is in $FM_WATCH_READY_FD
+    #[arg(long, group = "ready", requires = "own_name")]
+    pub ready_fd: bool,
+    /// It is ready when it says so to $NOTIFY_SOCKET, as sd_notify(3) does
+    #[arg(long, group = "ready", requires = "own_name")]
+    pub ready_notify: bool,
+    /// It is ready when it prints a line that matches this regular expression
+    #[arg(long, value_name = "REGEX", group = "ready", requires = "own_name")]
+    pub ready_log: Option<String>,
+    /// It is ready when it has not ended after so long [default, if nothing else is said: daemons.ready_delay]
+    #[arg(long, value_name = "D", group = "ready", requires = "own_name", value_parser = parse_duration)]
+    pub ready_delay: Option<Duration>,
+    /// How long it may take to be ready [default: daemons.ready_timeout]
+    #[arg(long, value_name = "D", requires = "own_name", value_parser = parse_duration)]
+    pub ready_timeout: Option<Duration>,
+    /// Its working directory [default: the home]
+    #[arg(long, value_name = "DIR", requires = "own_name")]
+    pub cwd: Option<PathBuf>,
+    /// A variable that it gets besides the usual ones (repeatable)
+    #[arg(long, value_name = "NAME=VALUE", requires = "own_name", value_parser = variable)]
+    pub env: Vec<(String, String)>,
+    /// The command and its arguments
+    #[arg(last = true, requires = "own_name", value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
+
+fn name(text: &str) -> Result<Name, String> {
+    Name::new(text)
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("give NAME=VALUE".to_owned()),
+    }
+}
+
+/// A text in which the escapes stand for what no shell passes easily.
+fn unescaped(text: &str) -> Result<String, String> {
+    let (mut out, mut characters) = (String::with_capacity(text.len()), text.chars());
+    while let Some(character) = characters.next() {
+        out.push(match (character, if character == '\\' { characters.next() } else { None }) {
+            ('\\', Some('r')) => '\r',
+            ('\\', Some('n')) => '\n',
+            ('\\', Some('t')) => '\t',
+            ('\\', Some('0')) => '\0',
+            ('\\', Some('\\')) => '\\',
+            ('\\', _) => return Err("a backslash stands before r, n, t, 0 or another backslash".to_owned()),
+            (plain, _) => plain,
+        });
+    }
+    Ok(out)
+}
+
 /// `storm`.
 #[derive(Debug, Args)]
 pub struct Storm {
@@ -319,6 +492,19 @@ pub struct StormProbe {
     pub name: String,
 }
 
+/// `daemon-monitor`.
+#[derive(Debug, Args)]
+pub struct DaemonMonitor {
+    /// The daemon's name
+    pub name: String,
+    /// The descriptor on which to say what became of the start
+    #[arg(long, value_name = "FD")]
+    pub word_fd: Option<i32>,
+    /// The descriptor of a file that says what to start; without it, only what lives is watched over
+    #[arg(long, value_name = "FD")]
+    pub definition_fd: Option<i32>,
+}
+
 /// `config`.
 #[derive(Debug, Subcommand)]
 pub enum Config {
@@ -334,4 +520,36 @@ pub enum Config {
         #[arg(long)]
         origin: bool,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_stand_for_what_shells_do_not_pass() {
+        assert_eq!(unescaped(r"PING\r\n").as_deref(), Ok("PING\r\n"));
+        assert_eq!(unescaped(r"a\\n\t\0").as_deref(), Ok("a\\n\t\0"));
+        assert!(unescaped(r"a\").is_err() && unescaped(r"\x").is_err());
+    }
+
+    #[test]
+    fn a_daemon_is_named_in_one_way_only() {
+        let parse = |words: &[&str]| Cli::try_parse_from(["fm-watch", "daemon", "ensure"].iter().chain(words));
+        assert!(parse(&["a"]).is_ok());
+        assert!(parse(&["--name", "a", "--", "sleep", "1"]).is_ok());
+        assert!(parse(&["--name", "a", "--ready-fd", "--env", "A=b", "--", "sleep", "--name"]).is_ok());
+        for wrong in [
+            &[][..],
+            &["-a"],
+            &["a", "--", "sleep"],
+            &["--name", "a"],
+            &["a", "--ready-fd"],
+            &["--name", "a", "--ready-fd", "--ready-notify", "--", "sleep"],
+            &["--name", "a", "--ready-socket", "s", "--ready-request", "x", "--", "sleep"],
+            &["--name", "a", "--env", "A", "--", "sleep"],
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
 }

@@ -33,6 +33,8 @@ pub mod names {
     pub const WAITERS: &str = "waiters";
     /// One line per life.
     pub const HISTORY: &str = "history.jsonl";
+    /// The directory of the daemons, one directory each.
+    pub const DAEMONS: &str = "daemons";
     /// The directory of the log.
     pub const LOG_DIRECTORY: &str = "log";
     /// The watcher's log.

@@ -31,6 +31,7 @@
 
 pub mod cli;
 pub mod commands;
+pub mod daemons;
 pub mod environment;
 pub mod error;
 pub mod escape;

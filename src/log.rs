@@ -94,6 +94,22 @@ impl FormatTime for UtcTime {
 /// # Errors
 /// It has one already.
 pub fn install<W: World>(log: Log<W>, level: tracing::Level) -> Result<(), String> {
+    install_writer(log, level)
+}
+
+/// Makes this process write its log to stderr from now on, which whoever started it has led to a log that others write as
+/// well: nobody but the watcher may change that from one file to the next.
+///
+/// # Errors
+/// It has one already.
+pub fn install_on_stderr(level: tracing::Level) -> Result<(), String> {
+    install_writer(io::stderr, level)
+}
+
+fn install_writer(
+    writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static,
+    level: tracing::Level,
+) -> Result<(), String> {
     tracing_subscriber::fmt()
         .with_max_level(level)
         .with_timer(UtcTime)
@@ -101,7 +117,7 @@ pub fn install<W: World>(log: Log<W>, level: tracing::Level) -> Result<(), Strin
         .with_ansi(false)
         // A disk that is full would otherwise put a line on stderr for each line of the log.
         .log_internal_errors(false)
-        .with_writer(log)
+        .with_writer(writer)
         .try_init()
         .map_err(|error| error.to_string())
 }

@@ -9,7 +9,9 @@ use fm_watch::commands::config::{Format, Origins};
 use fm_watch::commands::console::Console;
 use fm_watch::commands::context::{self, Session};
 use fm_watch::commands::guard::Mark;
-use fm_watch::commands::{ack, arm, config, drain, guard, lock, reference, run, status, stop, storm, wait, wake};
+use fm_watch::commands::{
+    ack, arm, config, daemon, daemon_monitor, drain, guard, lock, reference, run, status, stop, storm, wait, wake,
+};
 use fm_watch::environment::Environment;
 use fm_watch::error::Result;
 use fm_watch::platform;
@@ -61,9 +63,11 @@ fn dispatch(cli: &Cli) -> Result<u8> {
         Command::Ack { seq } => ack::ack(&session()?, *seq),
         Command::Wake(options) => wake::wake(&prepared()?, options),
         Command::Lock(options) => lock::lock(Console::new(&cli.global), options),
+        Command::Daemon(command) => daemon::daemon(&session()?, command),
         Command::Storm(options) => storm::storm(Console::new(&cli.global), options),
         Command::StormWorker(options) => storm::worker(options),
         Command::StormProbe(options) => storm::probe(options),
+        Command::DaemonMonitor(options) => daemon_monitor::daemon_monitor(&cli.global, options),
         Command::Config(command) => configure(&cli.global, command),
         Command::Completions { shell } => reference::completions(*shell),
         Command::Man => reference::man(),

@@ -14,9 +14,10 @@
 //! Loading is on the path of every command and compiles no regular expression; [`Loaded::compile`] does that for
 //! the watcher and for `config check`.
 //!
-//! Limits: tables (`[[rule]]`, `[[notify]]`) come from the home's file only. A file is read once and whole; the
+//! Limits: tables (`[[rule]]`, `[[notify]]`, `[daemon.<name>]`) come from the home's file only. A file is read once and whole; the
 //! watcher reads it again when it is told to.
 
+mod daemons;
 mod defaults;
 mod file;
 mod key;
@@ -33,6 +34,7 @@ use std::time::Duration;
 
 use tracing::Level;
 
+pub use self::daemons::{Daemon, DaemonDefaults};
 pub use self::defaults::TEXT as DEFAULTS;
 pub use self::origin::Origin;
 pub use self::overrides::Overrides;
@@ -102,6 +104,10 @@ pub struct Settings {
     pub rules: Vec<Rule>,
     /// Programs that are told about wakes.
     pub notify: Vec<Notify>,
+    /// What every daemon has that does not say otherwise.
+    pub daemon_defaults: DaemonDefaults,
+    /// The daemons, in the order of the file, which is the order in which they are started.
+    pub daemons: Vec<Daemon>,
 }
 
 /// A duration in a flag: plain seconds, or with a unit.
@@ -170,6 +176,8 @@ impl Settings {
             pass: Vec::new(),
             rules: Vec::new(),
             notify: Vec::new(),
+            daemon_defaults: DaemonDefaults::blank(),
+            daemons: Vec::new(),
         }
     }
 }

@@ -152,11 +152,13 @@ pub fn read<W: World>(world: &W, directory: &W::Node, name: &OsStr, limit: usize
 
 /// Reads from an offset to the end, but at most `limit` bytes.
 pub fn read_from<W: World>(world: &W, node: &W::Node, offset: u64, limit: usize) -> io::Result<Vec<u8>> {
-    const STEP: usize = 64 * 1024;
+    // Most files are small, and clearing room that is not needed costs more than reading them.
+    const FIRST: usize = 4 * 1024;
+    const LONGEST: usize = 64 * 1024;
     let mut bytes = Vec::new();
     while bytes.len() < limit {
         let known = bytes.len();
-        bytes.resize(limit.min(known + STEP), 0);
+        bytes.resize(limit.min(known + known.clamp(FIRST, LONGEST)), 0);
         let taken = world.read_at(node, offset + known as u64, &mut bytes[known..])?;
         bytes.truncate(known + taken);
         if taken == 0 {

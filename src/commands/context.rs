@@ -118,9 +118,14 @@ impl Session {
 
     /// How a person calls this program for this home.
     pub fn command_line(&self, command: &str) -> String {
-        let flags: Vec<_> = self.home.flags().iter().map(|flag| shell_word(&flag.to_string_lossy())).collect();
-        format!("fm-watch {} {command}", flags.join(" "))
+        command_line(&self.home, command)
     }
+}
+
+/// How a person calls this program for a home.
+pub fn command_line(home: &Home, command: &str) -> String {
+    let flags: Vec<_> = home.flags().iter().map(|flag| shell_word(&flag.to_string_lossy())).collect();
+    format!("fm-watch {} {command}", flags.join(" "))
 }
 
 /// Where the lock of a home is, under these settings. In a runtime directory it is named after the state directory, which

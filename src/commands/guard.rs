@@ -6,6 +6,7 @@
 //! it cannot find out it says, and exits 0.
 
 use std::ffi::OsStr;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,7 @@ use super::console::Console;
 use super::context::{self, Session};
 use super::look;
 use crate::cli::Global;
+use crate::daemons::definition::Restart;
 use crate::environment::Environment;
 use crate::escape;
 use crate::exit;
@@ -41,12 +43,11 @@ pub fn guard(global: &Global, mark: Mark) -> u8 {
 
 fn warn(session: &Session, mark: Mark) {
     let world = session.world.as_ref();
-    let tasks = look::tasks(world, &session.home);
-    if tasks.as_ref().ok() != Some(&0) {
+    let charge = Charge::of(session);
+    if !charge.is_nothing() {
         let (evidence, verdict) = session.verdict();
         if !verdict.is_watching() {
-            let tasks = tasks.as_ref().map_or_else(|_| "an unknown number of".to_owned(), ToString::to_string);
-            let text = text(&tasks, &verdict, &mending(session, &verdict));
+            let text = text(&charge, &verdict, &mending(session, &verdict));
             match episode(session, &Episode::of(&evidence, &verdict), mark) {
                 Shown::First => session.console.banner(&text.banner),
                 Shown::Again => session.console.banner(&text.reminder),
@@ -85,15 +86,47 @@ fn mending(session: &Session, verdict: &Verdict) -> String {
     })
 }
 
+/// What is without a watcher when there is none.
+struct Charge {
+    /// How many tasks are in flight; `None` when nobody can tell.
+    tasks: Option<usize>,
+    /// How many daemons the watcher is to keep.
+    daemons: usize,
+}
+
+impl Charge {
+    fn of(session: &Session) -> Self {
+        Self {
+            tasks: look::tasks(session.world.as_ref(), &session.home).ok(),
+            daemons: session.settings().daemons.iter().filter(|daemon| daemon.restart != Restart::No).count(),
+        }
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.tasks == Some(0) && self.daemons == 0
+    }
+}
+
+/// `2 task(s) in flight`, as firstmate's readers know it, and the daemons if there are any.
+impl fmt::Display for Charge {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.tasks {
+            Some(count) => write!(formatter, "{count} task(s) in flight")?,
+            None => formatter.write_str("an unknown number of task(s) in flight")?,
+        }
+        if self.daemons > 0 { write!(formatter, " and {} daemon(s) to keep", self.daemons) } else { Ok(()) }
+    }
+}
+
 struct Text {
     banner: String,
     reminder: String,
 }
 
-fn text(tasks: &str, verdict: &Verdict, mending: &str) -> Text {
+fn text(charge: &Charge, verdict: &Verdict, mending: &str) -> Text {
     const TITLE: &str = "WATCHER DOWN - SUPERVISION IS OFF";
     let rule = format!("●{}", "━".repeat(78));
-    let cause = escape::line(&format!("{tasks} task(s) in flight, but {verdict}."));
+    let cause = escape::line(&format!("{charge}, but {verdict}."));
     let mending = escape::line(mending);
     Text {
         banner: format!("{rule}\n●  {TITLE}\n●  {cause}\n●  Mend it: {mending}\n{rule}"),

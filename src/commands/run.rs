@@ -55,7 +55,7 @@ struct Ready {
     events: std::result::Result<Events, String>,
 }
 
-fn watch(global: &Global, options: &cli::Run, speaker: &mut Speaker) -> Result<u8> {
+fn watch(global: &Global, options: &cli::Run, speaker: &mut Speaker<Word>) -> Result<u8> {
     let mut session = Session::open(global)?;
     session.prepare()?;
     let ready = get_ready(&session)?;
@@ -172,7 +172,7 @@ fn recorded_generation(session: &Session) -> Option<u64> {
     holding::read_owner(session.world.as_ref(), &watch).map(|owner| owner.generation)
 }
 
-fn lost(session: &Session, speaker: &mut Speaker) -> Result<u8> {
+fn lost(session: &Session, speaker: &mut Speaker<Word>) -> Result<u8> {
     let (_, verdict) = session.verdict();
     if !verdict.is_watching() && !matches!(verdict, Verdict::Stuck { .. }) {
         let next = format!("nothing was changed; look with: {}", session.command_line("status"));

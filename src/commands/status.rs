@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::console::{Console, Format};
 use super::context::Session;
 use super::look::{self, Told};
+use super::usage::{Usage, usage_of};
 use crate::cli::Global;
 use crate::error::{Error, Result};
 use crate::exit;
@@ -62,23 +63,6 @@ fn exit_code(verdict: &Verdict) -> u8 {
         Verdict::Dead { .. } | Verdict::Stopped { .. } => exit::NOT_RUNNING,
         Verdict::Stuck { .. } | Verdict::Foreign { .. } | Verdict::Unknown { .. } => exit::UNCERTAIN,
     }
-}
-
-/// What a process costs.
-#[derive(Debug, Clone, Copy)]
-struct Usage {
-    memory: u64,
-    cpu: Duration,
-}
-
-fn usage_of(pid: Pid) -> Option<Usage> {
-    use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
-    let pid = sysinfo::Pid::from_u32(pid.get());
-    let mut system = System::new();
-    let kind = ProcessRefreshKind::nothing().with_memory().with_cpu();
-    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), true, kind);
-    let process = system.process(pid)?;
-    Some(Usage { memory: process.memory(), cpu: Duration::from_millis(process.accumulated_cpu_time()) })
 }
 
 fn owner_of(evidence: &Evidence) -> Option<&Owner> {

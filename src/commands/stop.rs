@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::console::Format;
 use super::context::Session;
+use super::daemon;
 use crate::error::{Context, Error, Result};
 use crate::exit;
 use crate::home::names;
@@ -15,11 +16,18 @@ use crate::liveness::verdict::{OwnerEvidence, Verdict};
 use crate::storage::{self, Durability};
 use crate::world::World;
 
-/// Stops the watcher, if one runs.
+/// Stops the watcher, if one runs, and then the daemons that it kept.
 ///
 /// # Errors
-/// It cannot be proven to be this home's watcher, or it is still there after everything.
+/// It cannot be proven to be this home's watcher, or it is still there after everything; nothing is done to the daemons
+/// then. Or that is so of a daemon.
 pub fn stop(session: &Session) -> Result<u8> {
+    let code = stop_watcher(session)?;
+    daemon::stop_kept(session)?;
+    Ok(code)
+}
+
+fn stop_watcher(session: &Session) -> Result<u8> {
     let (evidence, verdict) = session.settled_verdict(session.settings().arm_timeout);
     if matches!(verdict, Verdict::Stopped { .. } | Verdict::Dead { .. }) {
         return report(session, None);

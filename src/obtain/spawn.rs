@@ -5,6 +5,7 @@
 //! shows which home it serves and no inherited variable can point it at another one.
 
 use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -12,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use super::word::{Listener, Silence, Word};
 use crate::commands::context::Session;
-use crate::home::names;
+use crate::home::{Home, names};
 use crate::platform;
 use crate::storage;
-use crate::world::World;
+use crate::world::{Real, World};
 
 /// When the new watcher takes the home.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub enum Mode {
 /// A start under way.
 #[derive(Debug)]
 pub struct Start {
-    listener: Listener,
+    listener: Listener<Word>,
     log: PathBuf,
 }
 
@@ -40,10 +41,10 @@ impl Start {
     /// The reason why no process could be started.
     pub fn spawn(session: &Session, mode: &Mode) -> Result<Self, String> {
         let (listener, writer) = Listener::new().map_err(|error| format!("cannot make a pipe: {error}"))?;
-        let number = std::os::fd::AsRawFd::as_raw_fd(&writer);
+        let number = writer.as_raw_fd();
         let command = command(session, mode, number)?;
         let program = command.get_program().to_owned();
-        platform::spawn_detached(command, &writer)
+        platform::spawn_detached(command, &[writer.as_fd()])
             .map_err(|error| format!("cannot start {}: {error}", program.display()))?;
         Ok(Self { listener, log: session.home.ours(names::LOG_DIRECTORY).join(names::LOG) })
     }
@@ -92,12 +93,15 @@ fn command(session: &Session, mode: &Mode, word_descriptor: i32) -> Result<Comma
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(log(session).map_or_else(Stdio::null, Stdio::from));
+        .stderr(log(&session.home).map_or_else(Stdio::null, Stdio::from));
     Ok(command)
 }
 
 /// This program; if it was replaced on disk, the one that took its place.
-fn program() -> Result<PathBuf, String> {
+///
+/// # Errors
+/// It cannot be found.
+pub fn program() -> Result<PathBuf, String> {
     const SELF: &str = "/proc/self/exe";
     let path = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
     if path.exists() {
@@ -107,7 +111,8 @@ fn program() -> Result<PathBuf, String> {
     Ok(successor.filter(|path| path.exists()).unwrap_or_else(|| OsString::from(SELF).into()))
 }
 
-fn log(session: &Session) -> Option<std::fs::File> {
-    let directory = session.world.open_directory(&session.home.ours(names::LOG_DIRECTORY)).ok()?;
-    storage::open_to_append(session.world.as_ref(), &directory, OsStr::new(names::LOG)).ok().map(|(log, _)| log)
+/// The watcher's log, for what a process of ours says that nobody listens to.
+pub(crate) fn log(home: &Home) -> Option<std::fs::File> {
+    let directory = Real.open_directory(&home.ours(names::LOG_DIRECTORY)).ok()?;
+    storage::open_to_append(&Real, &directory, OsStr::new(names::LOG)).ok().map(|(log, _)| log)
 }

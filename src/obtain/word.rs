@@ -1,16 +1,24 @@
-//! The child's own word: what a starting watcher says about itself on the pipe it was given.
+//! The child's own word: what a starting watcher, or the monitor of a daemon, says about itself on the pipe it was given.
 //!
-//! One JSON object per line. The pipe is closed as soon as the last word is said, so a running watcher has no
+//! One JSON object per line. The pipe is closed as soon as the last word is said, so a process that runs has no
 //! descriptor of its caller's.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::platform;
+
+/// A set of words that one kind of child may say.
+pub trait Spoken: Serialize + DeserializeOwned {
+    /// Whether nothing more is said.
+    fn is_last(&self) -> bool;
+}
 
 /// What a starting watcher may say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,23 +48,37 @@ pub enum Word {
     },
 }
 
-/// The speaking end, in the child.
-#[derive(Debug, Default)]
-pub struct Speaker {
-    pipe: Option<File>,
+impl Spoken for Word {
+    fn is_last(&self) -> bool {
+        !matches!(self, Self::Standby { .. })
+    }
 }
 
-impl Speaker {
+/// The speaking end, in the child.
+#[derive(Debug)]
+pub struct Speaker<T> {
+    pipe: Option<File>,
+    words: PhantomData<fn(T)>,
+}
+
+/// The end for a child that nobody listens to.
+impl<T> Default for Speaker<T> {
+    fn default() -> Self {
+        Self { pipe: None, words: PhantomData }
+    }
+}
+
+impl<T: Spoken> Speaker<T> {
     /// Takes over the descriptor named on the command line.
     ///
     /// # Errors
     /// A number that is not an open pipe.
     pub fn adopt(number: i32) -> io::Result<Self> {
-        Ok(Self { pipe: Some(platform::adopt_pipe(number)?) })
+        Ok(Self { pipe: Some(platform::adopt_pipe(number)?), words: PhantomData })
     }
 
     /// Says a word. The last one closes the pipe; a caller that is gone hears nothing, which is its own affair.
-    pub fn say(&mut self, word: &Word) {
+    pub fn say(&mut self, word: &T) {
         let Some(pipe) = &self.pipe else { return };
         if let Ok(mut line) = serde_json::to_vec(word) {
             line.push(b'\n');
@@ -64,7 +86,7 @@ impl Speaker {
                 tracing::debug!("the caller no longer listens: {error}");
             }
         }
-        if !matches!(word, Word::Standby { .. }) {
+        if word.is_last() {
             self.pipe = None;
         }
     }
@@ -72,9 +94,10 @@ impl Speaker {
 
 /// The listening end, in the caller.
 #[derive(Debug)]
-pub struct Listener {
+pub struct Listener<T> {
     pipe: File,
     heard: std::cell::RefCell<Vec<u8>>,
+    words: PhantomData<fn() -> T>,
 }
 
 /// What came instead of a word.
@@ -88,21 +111,21 @@ pub enum Silence {
     Broken(io::Error),
 }
 
-impl Listener {
+impl<T: Spoken> Listener<T> {
     /// A pipe whose other end is for the child.
     ///
     /// # Errors
     /// Those of the system.
     pub fn new() -> io::Result<(Self, OwnedFd)> {
         let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        Ok((Self { pipe: reader.into(), heard: std::cell::RefCell::default() }, writer))
+        Ok((Self { pipe: reader.into(), heard: std::cell::RefCell::default(), words: PhantomData }, writer))
     }
 
     /// Waits for the next word.
     ///
     /// # Errors
     /// What came instead.
-    pub fn next(&self, deadline: Instant) -> Result<Word, Silence> {
+    pub fn next(&self, deadline: Instant) -> Result<T, Silence> {
         loop {
             if let Some(line) = self.take_line() {
                 return serde_json::from_slice(&line).map_err(|error| Silence::Broken(error.into()));
@@ -117,6 +140,11 @@ impl Listener {
                 taken => self.heard.borrow_mut().extend_from_slice(&buffer[..taken]),
             }
         }
+    }
+
+    /// The descriptor that can be read when a word comes, or when none will come.
+    pub fn ear(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
     }
 
     fn take_line(&self) -> Option<Vec<u8>> {

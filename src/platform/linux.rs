@@ -24,7 +24,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -35,7 +35,7 @@ use rustix::io::Errno;
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 
 use crate::liveness::identity::{Executable, Identity, Observation, Pid, Standpoint};
-use crate::world::{Kind, LockTaker, Signal};
+use crate::world::{Activity, Kind, LockTaker, Signal, TableEntry};
 
 /// A process held by its pidfd.
 #[derive(Debug)]
@@ -53,6 +53,13 @@ impl Pinned {
     /// The pid under which it was pinned.
     pub fn pid(&self) -> Pid {
         self.pid
+    }
+}
+
+/// Can be "read" when the process has ended.
+impl AsFd for Pinned {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
     }
 }
 
@@ -89,6 +96,11 @@ pub fn observe(process: &Pinned) -> Observation {
 pub fn signal(process: &Pinned, signal: Signal) -> io::Result<bool> {
     let signal = match signal {
         Signal::Terminate => rustix::process::Signal::TERM,
+        Signal::Interrupt => rustix::process::Signal::INT,
+        Signal::Quit => rustix::process::Signal::QUIT,
+        Signal::HangUp => rustix::process::Signal::HUP,
+        Signal::User1 => rustix::process::Signal::USR1,
+        Signal::User2 => rustix::process::Signal::USR2,
         Signal::Kill => rustix::process::Signal::KILL,
     };
     match pidfd_send_signal(&process.descriptor, signal) {
@@ -116,6 +128,25 @@ pub fn is_readable_within(descriptor: impl AsFd, at_most: Duration) -> io::Resul
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+/// Waits until nobody can read any more what is written to a descriptor, at most so long. A file and a terminal that is
+/// there are never abandoned; an interruption ends the waiting.
+///
+/// # Errors
+/// Those of the system.
+pub fn is_abandoned_within(descriptor: impl AsFd, at_most: Duration) -> io::Result<bool> {
+    let timeout = Timespec {
+        tv_sec: i64::try_from(at_most.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: at_most.subsec_nanos().into(),
+    };
+    // Errors and hang-ups are told without being asked for.
+    let mut polled = [PollFd::new(&descriptor, PollFlags::empty())];
+    match rustix::event::poll(&mut polled, Some(&timeout)) {
+        Ok(count) => Ok(count > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -154,6 +185,41 @@ pub fn make_fifo(directory: &File, name: &OsStr) -> io::Result<File> {
     Ok(rustix::fs::openat(directory, name, OFlags::RDWR | FIFO, Mode::empty())?.into())
 }
 
+/// Opens both ends of a FIFO, which is made (mode 0600) if nothing is there. It never waits, neither here nor later, and is
+/// never at its end as long as it is open. Its buffer is made larger if the system lets us.
+///
+/// # Errors
+/// Those of the file system, and a name that stands for anything else.
+pub fn open_reading_fifo(directory: &File, name: &OsStr) -> io::Result<File> {
+    const BUFFER: usize = 1024 * 1024;
+    match rustix::fs::mknodat(directory, name, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let fifo = open_fifo(directory, name, OFlags::NONBLOCK)?;
+    // Best effort: what is beyond the usual limit is for the privileged.
+    let _size = rustix::pipe::fcntl_setpipe_size(&fifo, BUFFER);
+    Ok(fifo)
+}
+
+/// Opens both ends of a FIFO that exists, for a process that writes to it and may wait: it never sees a broken pipe, and
+/// the FIFO keeps what nobody has read yet for as long as that process lives.
+///
+/// # Errors
+/// Those of the file system, and a name that stands for anything else.
+pub fn open_writing_fifo(directory: &File, name: &OsStr) -> io::Result<File> {
+    open_fifo(directory, name, OFlags::empty())
+}
+
+fn open_fifo(directory: &File, name: &OsStr, waiting: OFlags) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY | waiting;
+    let fifo = rustix::fs::openat(directory, name, flags, Mode::empty())?;
+    if FileType::from_raw_mode(rustix::fs::fstat(&fifo)?.st_mode) != FileType::Fifo {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a FIFO"));
+    }
+    Ok(fifo.into())
+}
+
 /// Writes a byte into a FIFO that somebody has open. One that nobody has open, or that is full, is left alone.
 ///
 /// # Errors
@@ -175,13 +241,32 @@ pub fn ring(directory: &File, name: &OsStr) -> io::Result<()> {
 /// How FIFOs are opened: without waiting for anybody, and without following a link.
 const FIFO: OFlags = OFlags::NONBLOCK.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Field 22 of `/proc/PID/stat`. The command in field 2 may hold anything, parentheses too, so counting starts
-/// after the last one.
-fn start_ticks_in(stat: &[u8]) -> Option<u64> {
+/// The fields of `/proc/PID/stat` from the third on. The command in field 2 may hold anything, parentheses too, so
+/// counting starts after the last one.
+fn fields_from_third(stat: &[u8]) -> Option<std::str::SplitAsciiWhitespace<'_>> {
     let after_command = stat.iter().rposition(|&byte| byte == b')')? + 1;
-    let rest = std::str::from_utf8(stat.get(after_command..)?).ok()?;
-    // Field 3 is the first after the command.
-    rest.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
+    Some(std::str::from_utf8(stat.get(after_command..)?).ok()?.split_ascii_whitespace())
+}
+
+/// Field 22 of `/proc/PID/stat`.
+fn start_ticks_in(stat: &[u8]) -> Option<u64> {
+    fields_from_third(stat)?.nth(22 - 3)?.parse().ok()
+}
+
+/// What the process table shows of a process.
+pub fn table_entry(pid: u32) -> Option<TableEntry> {
+    table_entry_in(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn table_entry_in(stat: &[u8]) -> Option<TableEntry> {
+    let mut fields = fields_from_third(stat)?;
+    let activity = match fields.next()? {
+        "T" | "t" => Activity::Stopped,
+        "Z" | "X" | "x" => Activity::Ended,
+        _ => Activity::Alive,
+    };
+    let (parent, _group, session) = (fields.next()?, fields.next()?, fields.next()?);
+    Some(TableEntry { activity, parent: parent.parse().ok()?, session: session.parse().ok()? })
 }
 
 /// The inode of the pidfd, where pidfds live on a file system of their own (Linux 6.9); before that, all
@@ -450,6 +535,17 @@ mod tests {
         assert_eq!(start_ticks_in(stat), Some(987_654));
         assert_eq!(start_ticks_in(b"42 (half"), None);
         assert_eq!(start_ticks_in(b""), None);
+    }
+
+    #[test]
+    fn an_entry_of_the_process_table_is_read() {
+        let entry = |stat: &str| table_entry_in(stat.as_bytes());
+        let seen = |activity| Some(TableEntry { activity, parent: 7, session: 9 });
+        assert_eq!(entry("42 (a) T b) S 7 8 9 0 -1"), seen(Activity::Alive));
+        assert_eq!(entry("42 (a) T 7 8 9 0 -1"), seen(Activity::Stopped));
+        assert_eq!(entry("42 (a) Z 7 8 9 0 -1"), seen(Activity::Ended));
+        assert_eq!(entry("42 (a) S 7 8"), None);
+        assert_eq!(table_entry(std::process::id()).map(|entry| entry.activity), Some(Activity::Alive));
     }
 
     #[test]

@@ -12,13 +12,16 @@
 // It is also the one door to new processes.
 #![allow(clippy::disallowed_methods)]
 
-use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::fs::File;
+use std::io::{self, Seek, Write};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::OnceLock;
 use std::time::Duration;
+
+use rustix::fs::FileType;
 
 use super::linux::{Pinned, pin_reported, wait_for_exit};
 
@@ -27,17 +30,18 @@ use super::linux::{Pinned, pin_reported, wait_for_exit};
 pub struct Detached;
 
 /// Starts a command that is nobody's descendant: own session, orphaned at once, and of all open descriptors only
-/// the standard streams as set in `command` and `inherit` under its own number.
+/// the standard streams as set in `command`, and each of `inherit` under its own number.
 ///
 /// # Errors
 /// The reason why the program could not be executed, as of the last fork.
-pub fn spawn_detached(mut command: Command, inherit: &OwnedFd) -> io::Result<Detached> {
-    let kept = inherit.as_raw_fd();
+pub fn spawn_detached(mut command: Command, inherit: &[BorrowedFd<'_>]) -> io::Result<Detached> {
+    let kept: Vec<RawFd> = inherit.iter().map(AsRawFd::as_raw_fd).collect();
     // SAFETY: between fork and exec only async-signal-safe calls are made: signal, close_range, fcntl, setsid, fork, _exit.
     unsafe {
         command.pre_exec(move || {
             become_child()?;
-            if libc::fcntl(kept, libc::F_SETFD, 0) == -1 || libc::setsid() == -1 {
+            let is_handed_down = |&number: &RawFd| libc::fcntl(number, libc::F_SETFD, 0) != -1;
+            if !kept.iter().all(is_handed_down) || libc::setsid() == -1 {
                 return Err(io::Error::last_os_error());
             }
             match libc::fork() {
@@ -57,21 +61,43 @@ pub fn spawn_detached(mut command: Command, inherit: &OwnedFd) -> io::Result<Det
 ///
 /// # Errors
 /// A number that is not an open pipe. It must be called at most once per number, before the process opens anything.
-pub fn adopt_pipe(number: i32) -> io::Result<std::fs::File> {
-    use rustix::fs::FileType;
-    use std::os::fd::{BorrowedFd, FromRawFd};
+pub fn adopt_pipe(number: RawFd) -> io::Result<File> {
+    adopt(number, FileType::Fifo)
+}
+
+/// Takes over a regular file or a [`memory_file`] in the same way.
+///
+/// # Errors
+/// As [`adopt_pipe`].
+pub fn adopt_file(number: RawFd) -> io::Result<File> {
+    adopt(number, FileType::RegularFile)
+}
+
+fn adopt(number: RawFd, kind: FileType) -> io::Result<File> {
     if number <= 2 {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     }
     // SAFETY: the number is only looked at; if it is not open, fstat says so.
     let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
     let facts = rustix::fs::fstat(borrowed)?;
-    if FileType::from_raw_mode(facts.st_mode) != FileType::Fifo {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a pipe"));
+    if FileType::from_raw_mode(facts.st_mode) != kind {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("not a {kind:?}")));
     }
     rustix::io::fcntl_setfd(borrowed, rustix::io::FdFlags::CLOEXEC)?;
     // SAFETY: the descriptor is open, came to this process with its start, and nothing else in it knows the number.
-    Ok(unsafe { std::fs::File::from_raw_fd(number) })
+    Ok(unsafe { File::from_raw_fd(number) })
+}
+
+/// A file without a name that holds these bytes and is read from its beginning: for a child that is to be told more than
+/// a command line should show.
+///
+/// # Errors
+/// Those of the system.
+pub fn memory_file(name: &str, content: &[u8]) -> io::Result<OwnedFd> {
+    let mut file = File::from(rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC)?);
+    file.write_all(content)?;
+    file.rewind()?;
+    Ok(file.into())
 }
 
 /// A running child that leads a process group of its own.

@@ -12,7 +12,7 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use super::key::{self, SECTIONS};
 use super::value::Raw;
-use super::{Loaded, Origin, tables};
+use super::{Loaded, Origin, daemons, tables};
 use crate::error::{Context, Error, Result};
 use crate::escape;
 
@@ -101,6 +101,7 @@ fn apply_table(document: &Document<'_>, prefix: &str, table: &DeTable<'_>, loade
             }
             (_, "rule") => loaded.settings.rules = tables::rules(document, value)?,
             (_, "notify") => loaded.settings.notify = tables::notifiers(document, value)?,
+            (_, "daemon") => loaded.settings.daemons = daemons::daemons(document, value)?,
             (inner, name) => apply_value(document, name, key.span(), inner, loaded)?,
         }
     }

@@ -51,6 +51,8 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// The bounds of `notify_timeout` and of the `timeout` of a `[[notify]]` table.
 pub(super) const NOTIFY_TIMEOUT: (Duration, Duration) = (INSTANT, DAY);
+/// The bounds of every time of a daemon.
+pub(super) const DAEMON_TIMES: (Duration, Duration) = (INSTANT, DAY);
 const KIB: u64 = 1 << 10;
 const GIB: u64 = 1 << 30;
 
@@ -64,12 +66,16 @@ const fn duration(
     Key { name, variable, slot: Slot::Duration { field, least, most } }
 }
 
+const fn daemon_time(name: &'static str, field: Field<Duration>) -> Key {
+    duration(name, None, DAEMON_TIMES.0, DAEMON_TIMES.1, field)
+}
+
 const fn bytes(name: &'static str, least: u64, most: u64, field: Field<u64>) -> Key {
     Key { name, variable: None, slot: Slot::Bytes { field, least, most } }
 }
 
 /// Every key, in the order of `config/fm-watch.toml`.
-pub(super) static KEYS: [Key; 21] = [
+pub(super) static KEYS: [Key; 29] = [
     duration("poll", Some("FM_POLL"), INSTANT, DAY, |settings| &mut settings.poll),
     duration("signal_grace", Some("FM_SIGNAL_GRACE"), Duration::ZERO, DAY, |settings| &mut settings.signal_grace),
     duration("check_interval", Some("FM_CHECK_INTERVAL"), INSTANT, YEAR, |settings| &mut settings.check_interval),
@@ -107,12 +113,24 @@ pub(super) static KEYS: [Key; 21] = [
     duration("notify_timeout", None, NOTIFY_TIMEOUT.0, NOTIFY_TIMEOUT.1, |settings| &mut settings.notify_timeout),
     Key { name: "runtime_dir", variable: None, slot: Slot::Directory { field: |settings| &mut settings.runtime_dir } },
     Key { name: "environment.pass", variable: None, slot: Slot::Names { field: |settings| &mut settings.pass } },
+    daemon_time("daemons.ready_delay", |settings| &mut settings.daemon_defaults.ready_delay),
+    daemon_time("daemons.ready_timeout", |settings| &mut settings.daemon_defaults.ready_timeout),
+    daemon_time("daemons.backoff", |settings| &mut settings.daemon_defaults.backoff),
+    daemon_time("daemons.backoff_max", |settings| &mut settings.daemon_defaults.backoff_max),
+    Key {
+        name: "daemons.max_restarts",
+        variable: None,
+        slot: Slot::Count { field: |settings| &mut settings.daemon_defaults.max_restarts, least: 1, most: 1000 },
+    },
+    daemon_time("daemons.restart_window", |settings| &mut settings.daemon_defaults.restart_window),
+    daemon_time("daemons.stop_grace", |settings| &mut settings.daemon_defaults.stop_grace),
+    bytes("daemons.log_max", 4 * KIB, GIB, |settings| &mut settings.daemon_defaults.log_max),
 ];
 
 /// The tables that hold single keys: their names are prefixes in [`KEYS`].
-pub(super) const SECTIONS: [&str; 1] = ["environment"];
+pub(super) const SECTIONS: [&str; 2] = ["environment", "daemons"];
 /// The tables of which there may be any number.
-pub(super) const TABLES: [&str; 2] = ["rule", "notify"];
+pub(super) const TABLES: [&str; 3] = ["rule", "notify", "daemon"];
 
 /// The key of that name.
 pub(super) fn find(name: &str) -> Option<&'static Key> {

@@ -65,9 +65,10 @@ fn the_stronger_layer_wins_and_is_named() {
 #[test]
 fn every_key_is_in_the_default_file_in_this_order() {
     let place = |key: &Key| {
-        let name = key.name.rsplit('.').next().unwrap();
+        let (section, name) = key.name.rsplit_once('.').unwrap_or(("", key.name));
+        let from = if section.is_empty() { 0 } else { defaults::TEXT.find(&format!("\n[{section}]\n")).unwrap() };
         let assignment = if key.slot.is_optional() { format!("\n# {name} = ") } else { format!("\n{name} = ") };
-        defaults::TEXT.find(&assignment).unwrap_or_else(|| panic!("{name} is missing"))
+        from + defaults::TEXT[from..].find(&assignment).unwrap_or_else(|| panic!("{name} is missing"))
     };
     let places: Vec<usize> = KEYS.iter().map(place).collect();
     assert!(places.is_sorted(), "{places:?}");
@@ -89,10 +90,11 @@ fn the_examples_in_the_default_file_are_valid() {
     let uncommented: String = defaults::TEXT
         .lines()
         .filter_map(|line| line.strip_prefix("# "))
-        .filter(|line| line.starts_with("[[") || line.split_once(" = ").is_some_and(|(name, _)| !name.contains(' ')))
+        .filter(|line| line.starts_with('[') || line.split_once(" = ").is_some_and(|(name, _)| !name.contains(' ')))
         .fold(String::new(), |text, line| text + line + "\n");
     let loaded = load(&uncommented, &[], &[]).unwrap();
     assert_eq!((loaded.settings.rules.len(), loaded.settings.notify.len()), (1, 1), "{uncommented}");
+    assert_eq!(loaded.settings.daemons.len(), 1, "{uncommented}");
     assert_eq!(loaded.settings.notify[0].timeout, Some(loaded.settings.notify_timeout));
     assert_eq!(loaded.settings.stuck_after(), load("", &[], &[]).unwrap().settings.stuck_after());
     loaded.compile().unwrap();

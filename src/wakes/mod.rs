@@ -49,7 +49,7 @@ pub mod summary;
 mod writer;
 
 #[cfg(test)]
-mod faulty;
+pub(crate) mod faulty;
 #[cfg(test)]
 mod workbench;
 

@@ -16,6 +16,7 @@
 mod answers;
 mod beginning;
 mod control;
+mod daemons;
 mod sources;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -44,6 +45,7 @@ use super::seen::Seen;
 use super::signals::Signals;
 use super::tasks::Tasks;
 use crate::commands::context::Session;
+use crate::daemons::keeper::Keeper;
 use crate::error::{Context, Result};
 use crate::home::names;
 use crate::liveness::holding::{Eviction, Holding};
@@ -100,6 +102,8 @@ pub struct Cycle<'a> {
     recorder: Recorder,
     beacon: Beacon,
     notifiers: Notifiers,
+    /// None as long as there was nothing to keep.
+    keeper: Option<Keeper>,
     tasks: Tasks,
     signals: Signals,
     coalescer: Coalescer,
@@ -139,6 +143,8 @@ struct Carried {
     drop_ins: Vec<OsString>,
     /// What to remember of a check then.
     check: Option<(String, CheckMemory)>,
+    /// An announcement of the keeper of daemons, which counts then.
+    daemon: Option<u64>,
 }
 
 /// Whether file events are known to arrive.
@@ -189,7 +195,8 @@ impl<'a> Cycle<'a> {
             .doing("start a thread for", session.home.state())?;
         degradations.set(Part::Events, events.as_ref().map(|_| ()).map_err(Clone::clone));
         let now = world.now().monotonic;
-        Ok(Self {
+        let mut cycle = Self {
+            keeper: None,
             notifiers: notifiers(session, &settings, &sender)?,
             coalescer: Coalescer::new(settings.signal_grace),
             checks: Checks::new(check_rules(session, &settings), sender.clone()),
@@ -226,7 +233,9 @@ impl<'a> Cycle<'a> {
             beacon,
             degradations,
             seen,
-        })
+        };
+        cycle.keep_daemons();
+        Ok(cycle)
     }
 
     /// Goes round until something ends it.
@@ -238,6 +247,9 @@ impl<'a> Cycle<'a> {
                 }
             }
         });
+        if let Some(keeper) = &self.keeper {
+            keeper.leave();
+        }
         self.notifiers.cancel();
         self.checks.stop();
         self.notifiers.stop();
@@ -308,6 +320,7 @@ impl<'a> Cycle<'a> {
             Message::Recorder(report) => return self.recorder_reports(report),
             Message::Beacon(state) => self.degrade(Part::Beacon, state),
             Message::Notified(state) => self.degrade(Part::Notify, state),
+            Message::Daemon(report) => self.keeper_reports(report),
             Message::Signal(signal) => return self.signal(signal),
         }
         None

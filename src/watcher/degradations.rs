@@ -25,6 +25,8 @@ pub enum Part {
     Inbox,
     /// A program of `[[notify]]`.
     Notify,
+    /// The kept daemons.
+    Daemons,
 }
 
 /// The impaired parts. A change is logged once.

@@ -4,6 +4,7 @@ use super::check_result::CheckResult;
 use super::events::Event;
 use super::panes::PaneCapture;
 use super::recorder::Report;
+use crate::daemons::keeper;
 
 /// One thing that happened.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub enum Message {
     Beacon(Result<(), String>),
     /// A program of `[[notify]]` was told, or could not be.
     Notified(Result<(), String>),
+    /// A kept daemon needs to be spoken of.
+    Daemon(keeper::Report),
     /// A signal came, by its number.
     Signal(i32),
 }

@@ -20,7 +20,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{
-    Binding, Claim, Exchange, Facts, Kind, Listing, LockTaker, Now, Open, Peer, Reached, Real, Signal, Sockets, World,
+    Binding, Claim, Exchange, Facts, Kind, Listing, LockTaker, Now, Open, Peer, Reached, Real, Signal, Sockets,
+    TableEntry, World,
 };
 use crate::liveness::identity::{Observation, Pid, Standpoint};
 use crate::platform::Pinned;
@@ -163,6 +164,7 @@ altered! {
     own_pid() -> u32;
     start_ticks(pid: u32) -> Option<u64>;
     listing(pid: u32) -> Option<Listing>;
+    table_entry(pid: u32) -> Option<TableEntry>;
     innermost_pid(pid: u32) -> Option<u32>;
     has_one_number(pid: u32) -> bool;
     standpoint() -> Standpoint;

@@ -115,6 +115,16 @@ pub struct Now {
 pub enum Signal {
     /// Ask to leave.
     Terminate,
+    /// Ask to leave, as a terminal does.
+    Interrupt,
+    /// Ask to leave, as a terminal does that wants a core.
+    Quit,
+    /// Say that the terminal is gone.
+    HangUp,
+    /// Whatever the receiver takes it for.
+    User1,
+    /// Whatever the receiver takes it for.
+    User2,
     /// Insist.
     Kill,
 }
@@ -207,6 +217,10 @@ pub trait World: fmt::Debug + Send + Sync + 'static {
     fn listing(&self, _pid: u32) -> Option<Listing> {
         None
     }
+    /// What the process table shows of a process now; `None` where that cannot be told, which proves nothing.
+    fn table_entry(&self, _pid: u32) -> Option<TableEntry> {
+        None
+    }
     /// The number of a process in its own, innermost pid namespace.
     fn innermost_pid(&self, pid: u32) -> Option<u32>;
     /// Whether a process surely has no other number than this in its innermost pid namespace, because that is ours.
@@ -253,6 +267,28 @@ pub struct Listing {
     pub arguments: Vec<u8>,
     /// Its short name.
     pub name: Vec<u8>,
+}
+
+/// What the process table shows of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableEntry {
+    /// What it does.
+    pub activity: Activity,
+    /// The process whose child it is.
+    pub parent: u32,
+    /// Its session, which is the number of the process that began it.
+    pub session: u32,
+}
+
+/// What a process does, as far as it matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity {
+    /// It runs or waits for something.
+    Alive,
+    /// A signal or a debugger has stopped it, until another one lets it go on.
+    Stopped,
+    /// It has ended and waits to be reaped.
+    Ended,
 }
 
 /// The answer to a request to swap two names.

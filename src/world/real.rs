@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, Stat};
 
-use super::{Claim, Exchange, Facts, Kind, Listing, LockTaker, Now, Open, Signal, World};
+use super::{Claim, Exchange, Facts, Kind, Listing, LockTaker, Now, Open, Signal, TableEntry, World};
 use crate::liveness::identity::{Observation, Pid, Standpoint};
 use crate::platform;
 use crate::wait_until;
@@ -212,6 +212,10 @@ impl World for Real {
 
     fn listing(&self, pid: u32) -> Option<Listing> {
         platform::listing(pid)
+    }
+
+    fn table_entry(&self, pid: u32) -> Option<TableEntry> {
+        platform::table_entry(pid)
     }
 
     fn innermost_pid(&self, pid: u32) -> Option<u32> {

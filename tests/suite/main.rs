@@ -37,6 +37,11 @@ suite! {
     beat,
     checks,
     commands,
+    daemon_client,
+    daemon_keeper,
+    daemon_logs,
+    daemon_monitor,
+    daemons,
     delivery,
     eviction,
     file_system,
@@ -67,6 +72,9 @@ const THREADS: usize = 6;
 
 fn main() -> std::process::ExitCode {
     if let Some(code) = support::role::played() {
+        return code;
+    }
+    if let Some(code) = support::player::played() {
         return code;
     }
     // A test that needs contenders of our own, each with a pid of its own, starts this program again.

@@ -30,6 +30,9 @@ impl Cycle<'_> {
                 let carried = self.carried.pop_front().unwrap_or_default();
                 self.settle_drop_ins(&carried.drop_ins);
                 self.seen.checks.extend(carried.check);
+                if let (Some(keeper), Some(number)) = (&self.keeper, carried.daemon) {
+                    keeper.recorded(number);
+                }
                 return self.recorded(wakes);
             }
             Report::Failed { drafts, why } => {
@@ -105,7 +108,7 @@ impl Cycle<'_> {
                     self.windows_in_flight.remove(window);
                 }
                 Some(Mark::Inbox { .. }) => {}
-                None if draft.kind == Kind::Check && self.kept.len() < KEPT_AT_MOST => {
+                None if matches!(draft.kind, Kind::Check | Kind::Daemon) && self.kept.len() < KEPT_AT_MOST => {
                     self.kept.push((draft, carried.clone()));
                 }
                 // What the inbox holds and is no wake is still there, too.

@@ -48,6 +48,7 @@ impl Cycle<'_> {
         self.patterns = patterns;
         self.settings = settings;
         self.next_poll = Duration::ZERO;
+        self.keep_daemons();
         tracing::info!("settings read again");
     }
 

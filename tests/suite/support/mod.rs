@@ -2,11 +2,13 @@
 
 pub mod background;
 pub mod contest;
+pub mod daemons;
 pub mod fuse;
 pub mod gate;
 pub mod home;
 pub mod namespace;
 pub mod peers;
+pub mod player;
 pub mod processes;
 pub mod rigged;
 pub mod role;

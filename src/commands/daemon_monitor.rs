@@ -1,0 +1,63 @@
+//! `daemon-monitor`: be the monitor of a daemon. It is started by this program and never by hand.
+
+use std::io::Read;
+
+use super::context::Session;
+use crate::cli;
+use crate::cli::Global;
+use crate::daemons::definition::{Definition, Name};
+use crate::daemons::monitor;
+use crate::daemons::monitor::desk::Assignment;
+use crate::daemons::place::DaemonPlace;
+use crate::daemons::word::MonitorWord;
+use crate::error::{Context, Error, Result};
+use crate::exit;
+use crate::log;
+use crate::obtain::word::Speaker;
+use crate::platform;
+
+/// The longest definition that is read, in bytes.
+const LONGEST_DEFINITION: u64 = 256 * 1024;
+
+/// Watches over one daemon for the whole of its life.
+///
+/// # Errors
+/// Why there is no daemon; whoever started this process hears it too.
+pub fn daemon_monitor(global: &Global, options: &cli::DaemonMonitor) -> Result<u8> {
+    let mut speaker = match options.word_fd {
+        Some(number) => Speaker::adopt(number).doing("speak on", format!("descriptor {number}"))?,
+        None => Speaker::default(),
+    };
+    let outcome = watch_over(global, options, &mut speaker);
+    if let Err(error) = &outcome {
+        speaker.say(&MonitorWord::Failed { reason: error.to_string() });
+    }
+    outcome.map(|()| exit::OK)
+}
+
+fn watch_over(global: &Global, options: &cli::DaemonMonitor, speaker: &mut Speaker<MonitorWord>) -> Result<()> {
+    // Taken over first: its number must not become that of something that is opened here.
+    let definition = options.definition_fd.map(definition).transpose()?;
+    let name = Name::new(options.name.as_str()).map_err(Error::Usage)?;
+    let session = Session::open(global)?;
+    log::install_on_stderr(session.settings().log_level).map_err(Error::Failed)?;
+    monitor::run(
+        &Assignment {
+            place: DaemonPlace::new(&session.home, &name),
+            here: session.here.clone(),
+            definition,
+            environment: session.environment.for_child(&session.settings().pass),
+            world: session.world,
+        },
+        speaker,
+    )
+}
+
+fn definition(number: i32) -> Result<Definition> {
+    let place = format!("descriptor {number}");
+    let file = platform::adopt_file(number).doing("read a definition from", &place)?;
+    let mut told = Vec::new();
+    file.take(LONGEST_DEFINITION).read_to_end(&mut told).doing("read a definition from", &place)?;
+    serde_json::from_slice(&told)
+        .map_err(|error| Error::refused(place, format!("holds no definition: {error}"), "try again"))
+}

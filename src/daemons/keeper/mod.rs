@@ -1,0 +1,142 @@
+//! The keeper: the part of the resident watcher that keeps daemons running.
+//!
+//! # Theory
+//!
+//! The daemons of the settings with `restart = "on-failure"` or `"always"` are kept: they are started when the watcher
+//! starts, in the order of the settings, each as soon as the one before it is ready or has failed, and again when they end
+//! ([`decide`], a pure function). The keeper starts monitors and never daemons, so it is nobody's parent, and nothing
+//! ends with it: a watcher that is restarted, taken over or killed, or that gets a TERM from a service manager, leaves its
+//! daemons running. Only a person's `fm-watch stop` stops them too, after the watcher has left. The next keeper
+//! recognises the living ones by their identity, gives those a monitor that lost theirs, and starts only what is absent.
+//!
+//! It runs in a thread of its own and waits in one poll(2): for the ends of monitors (which come after their daemon's, when
+//! that is written down), for the words of monitors that it started, for its bell, for orders of the loop, and for the
+//! times of restarts. Besides it glances at each directory once per poll of the watcher, and reads what is in it only if
+//! it has changed. So an idle daemon costs one system call per poll.
+//!
+//! What happened is announced as a wake before it counts as dealt with on disk (`memory`), so a watcher that is killed at
+//! any instant announces a thing twice rather than never.
+//!
+//! Two watchers never keep one home: before each start and each record the keeper asks whether its watcher still holds the
+//! home. In the instant between that question and the act, the monitor's lock decides, as it does between any two.
+//!
+//! # Limits
+//! A service manager that kills a whole group of processes with the watcher kills the daemons as well; systemd has to be
+//! told `KillMode=process`.
+//!
+//! A daemon that is taken out of the settings is no longer kept, and not stopped. What does not answer any more but
+//! lives is left alone: that it stands still is for a person to judge.
+
+mod bell;
+pub mod decide;
+mod desk;
+mod kept;
+mod memory;
+mod sight;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use self::bell::Nudge;
+use self::desk::{Desk, Order};
+use crate::daemons::definition::{Definition, Name, Restart};
+use crate::daemons::start::Starter;
+use crate::home::Home;
+use crate::liveness::holding::Holding;
+use crate::settings::Settings;
+use crate::wait_until::wait_until;
+use crate::world::Real;
+
+/// What is kept, and how.
+#[derive(Debug)]
+pub struct Plan {
+    /// The kept daemons, in the order in which they are started.
+    pub kept: Vec<(Name, Definition)>,
+    /// How their monitors are started.
+    pub starter: Starter,
+    /// How often everything is glanced at.
+    pub poll: Duration,
+}
+
+/// What the keeper tells the loop.
+#[derive(Debug)]
+pub enum Report {
+    /// Something happened to a daemon that somebody should know of. [`Keeper::recorded`] takes the number back.
+    Happened {
+        /// The number of this announcement.
+        number: u64,
+        /// The daemon.
+        name: Name,
+        /// What happened, as a phrase after the name.
+        what: String,
+        /// What the daemon printed last, if it printed anything.
+        last_words: Option<String>,
+    },
+    /// Whether everything can be kept that is to be.
+    State(Result<(), String>),
+}
+
+/// The loop's end of the keeper.
+#[derive(Debug)]
+pub struct Keeper {
+    orders: Sender<Order>,
+    nudge: Nudge,
+    thread: JoinHandle<()>,
+}
+
+impl Keeper {
+    /// Starts the thread, which begins to keep at once.
+    ///
+    /// # Errors
+    /// The system has no thread or no pipe left.
+    pub fn start(
+        world: Arc<Real>,
+        home: Home,
+        holding: Arc<Holding<Real>>,
+        plan: Plan,
+        report: impl Fn(Report) + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let (orders, inbound) = channel();
+        let (nudge, nudged) = bell::nudge()?;
+        let work = move || Desk::new(world, home, holding, plan, Box::new(report)).work(&inbound, &nudged);
+        let thread = std::thread::Builder::new().name("keeper".to_owned()).spawn(work)?;
+        Ok(Self { orders, nudge, thread })
+    }
+
+    /// Takes back the number of an announcement that is in the journal.
+    pub fn recorded(&self, number: u64) {
+        self.order(Order::Recorded(number));
+    }
+
+    /// Keeps something else from now on.
+    pub fn keep(&self, plan: Plan) {
+        self.order(Order::Keep(Box::new(plan)));
+    }
+
+    /// Stops keeping, and waits a moment for what is being done. The daemons go on.
+    pub fn leave(&self) {
+        const AT_MOST: Duration = Duration::from_millis(500);
+        self.order(Order::Leave);
+        let has_left = wait_until(AT_MOST, Duration::from_millis(1), || self.thread.is_finished().then_some(()));
+        if has_left.is_none() {
+            tracing::warn!("leaving while a daemon is looked after; the next watcher goes on with that");
+        }
+    }
+
+    fn order(&self, order: Order) {
+        // A keeper that has left after an eviction needs no orders.
+        if self.orders.send(order).is_ok() {
+            self.nudge.give();
+        }
+    }
+}
+
+/// The daemons of the settings that are kept.
+pub fn kept(home: &Home, settings: &Settings) -> Vec<(Name, Definition)> {
+    let kept = settings.daemons.iter().filter(|daemon| daemon.restart != Restart::No);
+    kept.map(|daemon| (daemon.name.clone(), daemon.definition(home.root(), settings))).collect()
+}

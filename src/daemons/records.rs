@@ -1,0 +1,181 @@
+//! What is written down about a daemon. A record informs; the locks and the identities decide.
+//!
+//! Unknown fields, which a newer version may have written, are ignored; fields are only ever added.
+
+use std::ffi::OsStr;
+use std::io;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::definition::Definition;
+use super::policy::{End, Past};
+use super::word::milliseconds;
+use crate::liveness::identity::{Identity, Pid};
+use crate::storage::{self, Durability};
+use crate::world::World;
+
+/// The longest record that is read, in bytes.
+const LIMIT: usize = 256 * 1024;
+
+/// The version of these formats.
+pub const SCHEMA: u32 = 1;
+
+/// A life of a daemon, as its monitor wrote it down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Life {
+    /// Version of this format.
+    pub schema: u32,
+    /// The number of this life; it grows with every life.
+    pub generation: u64,
+    /// A random number in hexadecimal that names this one life.
+    pub nonce: String,
+    /// How far it has come.
+    pub phase: Phase,
+    /// The daemon's process.
+    pub process: Identity,
+    /// Its session, which is the number of its first process.
+    pub session: Pid,
+    /// Its monitor.
+    pub monitor: Identity,
+    /// What was started.
+    pub definition: Definition,
+    /// When it was started, in milliseconds since 1970 (for people).
+    pub since: i64,
+    /// When it was started, in milliseconds of the clock that does not count suspend.
+    pub since_monotonic_ms: u64,
+}
+
+/// How far a life has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "lowercase")]
+pub enum Phase {
+    /// It has not said yet that it is ready.
+    Starting,
+    /// It is ready.
+    Ready {
+        /// How long that took, in milliseconds.
+        after_ms: u64,
+    },
+}
+
+impl Life {
+    /// The daemon's pid.
+    pub fn pid(&self) -> Pid {
+        self.process.pid
+    }
+}
+
+/// The end of a life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// Version of this format.
+    pub schema: u32,
+    /// Which life.
+    pub generation: u64,
+    /// The pid it had.
+    pub pid: Pid,
+    /// How it ended.
+    pub end: End,
+    /// When, in milliseconds since 1970 (for people).
+    pub at: i64,
+    /// When, in milliseconds of the clock that does not count suspend.
+    pub at_monotonic_ms: u64,
+    /// How long it lived, in milliseconds of that clock.
+    pub lasted_ms: u64,
+    /// The boot in which it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_id: Option<String>,
+}
+
+/// A person asked this life to end, so nobody should start the next one unasked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopRequest {
+    /// Version of this format.
+    pub schema: u32,
+    /// Which life.
+    pub generation: u64,
+    /// When, in milliseconds since 1970 (for people).
+    pub at: i64,
+}
+
+/// What the keeper remembers of a daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keeping {
+    /// Version of this format.
+    pub schema: u32,
+    /// The last life whose end it has dealt with.
+    pub generation: u64,
+    /// The boot in whose time the times are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_id: Option<String>,
+    /// Its restarts.
+    pub past: Past,
+    /// How many restarts there were in all.
+    #[serde(default)]
+    pub restarts: u64,
+    /// What it does about it now.
+    pub course: Course,
+}
+
+/// What the keeper does about a daemon that does not run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "kebab-case")]
+pub enum Course {
+    /// Nothing is to be done.
+    Content,
+    /// It starts it again at this time of the clock that does not count suspend.
+    BackingOff {
+        /// When, in milliseconds.
+        until_ms: u64,
+    },
+    /// It has given up, and a person has to act.
+    GivenUp {
+        /// After so many restarts ...
+        restarts: u32,
+        /// ... within this time.
+        #[serde(with = "milliseconds")]
+        window: std::time::Duration,
+    },
+}
+
+/// What became of reading a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Read<T> {
+    /// There is none.
+    None,
+    /// It says this.
+    Some(T),
+    /// It cannot be read or understood, for this reason.
+    Damaged(String),
+}
+
+impl<T> Read<T> {
+    /// What it says, if it says anything.
+    pub fn known(&self) -> Option<&T> {
+        match self {
+            Self::Some(record) => Some(record),
+            Self::None | Self::Damaged(_) => None,
+        }
+    }
+}
+
+/// Reads a record of a daemon's directory.
+pub fn read<T: DeserializeOwned, W: World>(world: &W, directory: &W::Node, name: &str) -> Read<T> {
+    match storage::read(world, directory, OsStr::new(name), LIMIT) {
+        Ok(None) => Read::None,
+        Ok(Some(bytes)) => match serde_json::from_slice(&bytes) {
+            Ok(record) => Read::Some(record),
+            Err(error) => Read::Damaged(format!("{name} is damaged: {error}")),
+        },
+        Err(error) => Read::Damaged(format!("{name} cannot be read: {error}")),
+    }
+}
+
+/// Puts a record in place of an older one, in one step.
+///
+/// # Errors
+/// Those of the file system; the older one is still in place then.
+pub fn write<T: Serialize, W: World>(world: &W, directory: &W::Node, name: &str, record: &T) -> io::Result<()> {
+    storage::replace(world, directory, name, &serde_json::to_vec(record)?, Durability::Process)
+}
