@@ -8,7 +8,7 @@ use super::known;
 use crate::commands::console::Format;
 use crate::commands::context::Session;
 use crate::commands::usage::{Usage, usage_of};
-use crate::daemons::definition::Name;
+use crate::daemons::definition::{Name, Restart};
 use crate::daemons::obtain::Daemons;
 use crate::daemons::place;
 use crate::daemons::report::{Report, State};
@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::escape;
 use crate::exit;
 use crate::liveness::verdict::age;
+use crate::settings::Daemon;
 use crate::world::World;
 
 /// Prints how one daemon is, or all are.
@@ -51,7 +52,20 @@ pub(super) fn status(session: &Session, daemons: &Daemons, name: Option<&Name>) 
             }
         }
     }
+    note_unkept(session, &names);
     Ok(reports.iter().map(|(report, _)| exit_code(report.state)).max().unwrap_or(exit::OK))
+}
+
+/// What is to be kept is kept by a watcher. Without one a pause before a restart has no end.
+fn note_unkept(session: &Session, names: &[Name]) {
+    let is_to_be_kept = |daemon: &Daemon| daemon.restart != Restart::No && names.contains(&daemon.name);
+    if session.settings().daemons.iter().any(is_to_be_kept) {
+        let (_, verdict) = session.verdict();
+        if !verdict.is_watching() {
+            let arm = session.command_line("arm");
+            session.console.note(format!("nobody keeps these daemons, because {verdict}; `{arm}` mends it"));
+        }
+    }
 }
 
 /// A daemon whose directory cannot be opened has a state all the same: nobody can tell.
