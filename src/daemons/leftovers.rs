@@ -26,7 +26,7 @@ use super::definition::StopSignal;
 use super::locks::MonitorLock;
 use crate::liveness::identity::Pid;
 use crate::platform::{self, Pinned};
-use crate::world::{Activity, Facts, Real, Signal, World};
+use crate::world::{Activity, Facts, Real, Signal, TableEntry, World};
 
 /// How long the kernel may take to carry out a KILL.
 const KILL_TAKES: Duration = Duration::from_secs(2);
@@ -40,7 +40,7 @@ pub struct Leftovers {
 /// Why a session's number is still that session's.
 #[derive(Debug, Clone, Copy)]
 pub enum Anchor<'a> {
-    /// This process was proven to be of the session and is pinned; it is not counted as a rest itself.
+    /// This process is proven to be of the life and is pinned; it is not counted as a rest itself.
     Living(&'a Pinned),
     /// A process of the session is a child of this one and will not be reaped meanwhile.
     Unreaped,
@@ -58,7 +58,8 @@ pub struct Cleared {
 }
 
 impl Leftovers {
-    /// The living members of a session, other than this process and the anchor.
+    /// The living members of a session, other than this process and the anchor. None, if the anchor is not of the session: a
+    /// number that somebody wrote down says nothing about whose it is.
     ///
     /// # Errors
     /// `/proc` cannot be read.
@@ -67,14 +68,17 @@ impl Leftovers {
             Anchor::Living(process) => process.pid().get(),
             Anchor::Unreaped => std::process::id(),
         };
-        let is_member = |pid| {
-            platform::table_entry(pid)
-                .is_some_and(|entry| entry.session == session.get() && entry.activity != Activity::Ended)
-        };
+        let is_of_it = |entry: &TableEntry| entry.session == session.get();
+        let is_member =
+            |pid| platform::table_entry(pid).is_some_and(|entry| is_of_it(&entry) && entry.activity != Activity::Ended);
         let members = pinned_and_proven(|pid| pid != anchored && is_member(pid), is_member)?;
         // The anchor is looked at last: it was there all the time in which the members were proven.
         let holds = match anchor {
-            Anchor::Living(process) => !platform::wait_for_exit(process, Duration::ZERO)?,
+            Anchor::Living(process) => {
+                let is_of_it = platform::table_entry(anchored).is_some_and(|entry| is_of_it(&entry));
+                (is_of_it || !Real.is_protected("daemon.leftover-session"))
+                    && !platform::wait_for_exit(process, Duration::ZERO)?
+            }
             Anchor::Unreaped => true,
         };
         Ok(if holds { members } else { Self::default() })

@@ -15,6 +15,7 @@
 //! Records are stamped with a generation that grows with every life. A monitor writes a record only while it holds the
 //! monitor's lock and its generation is still the last one, so the late end of an old life never stands in for the new one.
 
+pub mod belonging;
 pub mod definition;
 pub mod glance;
 pub mod keeper;

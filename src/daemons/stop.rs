@@ -3,10 +3,11 @@
 //! # Theory
 //!
 //! The order is what makes it safe. The recorded process is pinned first, read second, proven to live third, and compared
-//! with the record; unless that says *same*, nobody is signalled. While it is proven to live, the members of its session
-//! are pinned as well: a session's number is the daemon's as long as the daemon lives, and says nothing afterwards. From
-//! then on everybody is reached through a pin. The daemon is asked, gets its time of grace and is killed, then the same
-//! is done to the rest of its session.
+//! with the record; unless that says *same*, nobody is signalled. Nor is anybody because of a record alone, which somebody
+//! may have forged: the kernel has to show that the process belongs to this life ([`super::belonging`]). While it is proven
+//! to live, the members of its session are pinned as well: a session's number is the daemon's as long as the daemon lives,
+//! and says nothing afterwards. From then on everybody is reached through a pin. The daemon is asked, gets its time of grace
+//! and is killed, then the same is done to the rest of its session.
 //!
 //! The daemon's monitor sees its end, writes it down and clears up by itself. Only when it has left, or was not there, and
 //! the life lock is still held, the holders of that are made to leave here, under the monitor's lock.
@@ -21,6 +22,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use super::belonging::{Belonging, belonging};
 use super::definition::{Definition, Name, StopSignal};
 use super::glance::Observer;
 use super::leftovers::{Anchor, Cleared, Leftovers};
@@ -158,7 +160,7 @@ impl Daemons {
     }
 
     fn stop_living(&self, place: &DaemonPlace, life: &Life) -> Result<Stopped, Refusal> {
-        let Some(process) = self.prove(life)? else { return Ok(Stopped::NotRunning) };
+        let Some(process) = self.prove(place, life)? else { return Ok(Stopped::NotRunning) };
         let members = Leftovers::of_session(life.session, Anchor::Living(&process)).unwrap_or_default();
         self.request(place, life.generation);
         let left = make_leave(&process, &life.definition).inspect_err(|_| self.withdraw(place))?;
@@ -167,8 +169,8 @@ impl Daemons {
         Ok(Stopped::Left { pid: life.pid(), how: left })
     }
 
-    /// Proves that the recorded process lives. `None`: it has ended.
-    fn prove(&self, life: &Life) -> Result<Option<Pinned>, Refusal> {
+    /// Proves that the recorded process lives and is of this life. `None`: it has ended.
+    fn prove(&self, place: &DaemonPlace, life: &Life) -> Result<Option<Pinned>, Refusal> {
         let world = self.world.as_ref();
         let pid = life.pid();
         let process =
@@ -180,17 +182,22 @@ impl Daemons {
             Sameness::Same(Proof::PidfdInode)
         };
         match sameness {
-            Sameness::Same(_) => {
-                // A test that pauses here sees that the pin holds whatever becomes of the pid.
-                drop(world.reach("daemon-stop.proven"));
-                Ok(process)
-            }
-            Sameness::Different(Difference::Gone) => Ok(None),
+            Sameness::Same(_) => {}
+            Sameness::Different(Difference::Gone) => return Ok(None),
             Sameness::Different(difference) => {
-                Err(Refusal::NotProven(format!("pid {pid} is not the recorded daemon: {difference}")))
+                return Err(Refusal::NotProven(format!("pid {pid} is not the recorded daemon: {difference}")));
             }
-            Sameness::Unknown(why) => Err(Refusal::NotProven(why)),
+            Sameness::Unknown(why) => return Err(Refusal::NotProven(why)),
         }
+        let Some(process) = process else { return Ok(None) };
+        match belonging(world, place, life, &process) {
+            Belonging::Proven(_) => {}
+            Belonging::Ended => return Ok(None),
+            Belonging::NotProven(why) => return Err(Refusal::NotProven(why)),
+        }
+        // A test that pauses here sees that the pin holds whatever becomes of the pid.
+        drop(world.reach("daemon-stop.proven"));
+        Ok(Some(process))
     }
 
     /// A daemon that does not live is to stay so, and what it left behind is to leave.

@@ -1,5 +1,5 @@
-//! The processes below and around a daemon's monitor, on Linux: how one ended, which hold a lock, and
-//! whose ends this process hears of.
+//! The processes below and around a daemon's monitor, on Linux: how one ended, which hold a lock, with which environment one
+//! began, and whose ends this process hears of.
 //!
 //! **Subreaper.** A process that orphans itself, as daemons of the old school do, becomes the child of the nearest living
 //! ancestor that asked for that. So every descendant of a monitor stays one as long as the monitor lives.
@@ -15,7 +15,7 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
@@ -128,6 +128,19 @@ pub fn holds(pid: u32, device: u64, inode: u64) -> bool {
 /// Whether a process has this inode open at all, which proves nothing about locks.
 pub fn has_open(pid: u32, device: u64, inode: u64) -> bool {
     has_descriptor(pid, device, inode, |_| true)
+}
+
+/// The environment that a process was given when it executed its program, or inherited when it was forked, unless it has
+/// overwritten it: each variable with a NUL at its end. Of an exceedingly long one, the beginning.
+///
+/// # Errors
+/// There is no such process, or it may not be examined.
+pub fn initial_environment(pid: u32) -> io::Result<Vec<u8>> {
+    /// More than the kernel lets arguments and environment be together, with any limit of the stack that is usual.
+    const LIMIT: u64 = 8 * 1024 * 1024;
+    let mut environment = Vec::new();
+    fs::File::open(format!("/proc/{pid}/environ"))?.take(LIMIT).read_to_end(&mut environment)?;
+    Ok(environment)
 }
 
 fn has_descriptor(pid: u32, device: u64, inode: u64, is_wanted: impl Fn(&str) -> bool) -> bool {

@@ -35,7 +35,8 @@ pub use linux::{
 };
 #[cfg(target_os = "linux")]
 pub use linux_children::{
-    ChildNews, adopt_orphans, ending_of, has_open, holders, holds, outlive_requests, reap, reap_all_but, wait_for_any,
+    ChildNews, adopt_orphans, ending_of, has_open, holders, holds, initial_environment, outlive_requests, reap,
+    reap_all_but, wait_for_any,
 };
 #[cfg(target_os = "linux")]
 pub use linux_command::{Ending, Happening, HeldCommand, wait_for_happening};

@@ -598,7 +598,7 @@ fn without_the_identity_whoever_has_the_pid_is_stopped() -> Result<(), Skip> {
     Namespace::Pids.required(&home)?;
     let script = format!(
         r#"{STRANGER}
-        FM_WATCH_WITHOUT=daemon-stop.identity fm daemon stop d || :
+        FM_WATCH_WITHOUT=daemon-stop.identity,daemon-stop.second-proof fm daemon stop d || :
         wait $victim && exit 1 || code=$?
         echo "the innocent process ended with $code"
         "#

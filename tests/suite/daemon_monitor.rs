@@ -275,7 +275,7 @@ fn a_daemon_has_what_it_was_given_and_nothing_of_ours() {
         .split_terminator('\0')
         .map(|pair| pair.split_once('=').unwrap().0.to_owned())
         .collect();
-    assert_eq!(names, ["GIVEN", "HOME", "PATH"].map(str::to_owned).into());
+    assert_eq!(names, ["FM_WATCH_LIFE", "GIVEN", "HOME", "PATH"].map(str::to_owned).into());
     assert_eq!(fs::read_link(format!("/proc/{pid}/cwd")).unwrap(), den.home.root());
     let of = |pid: &str, field: &str| {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();

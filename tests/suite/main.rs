@@ -38,6 +38,7 @@ suite! {
     checks,
     commands,
     daemon_client,
+    daemon_forgery,
     daemon_keeper,
     daemon_logs,
     daemon_monitor,

@@ -12,6 +12,7 @@ use super::desk::Desk;
 use super::ears::{Ears, Mouth};
 use super::output::Output;
 use super::stale_socket;
+use crate::daemons::belonging;
 use crate::daemons::definition::{Definition, Ready};
 use crate::daemons::locks::LifeLock;
 use crate::daemons::policy::End;
@@ -59,7 +60,8 @@ pub fn give_birth(
     let mut output = Output::open(desk, definition.log_max)?;
     output.begin();
     let (ears, mouth) = Ears::open(&definition.ready, &nonce).doing("listen to", Path::new(program(definition)))?;
-    let mut held = fork(desk, definition, &lock, &mouth)?;
+    let mark = mark(desk, &nonce)?;
+    let mut held = fork(desk, definition, &lock, &mouth, &mark)?;
     // Only the daemon is to have it, so that its end is seen.
     drop(mouth);
     if !desk.world().is_protected("daemon.record-first") {
@@ -105,12 +107,18 @@ fn nonce(desk: &Desk<'_>) -> Result<String> {
     Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
 }
 
+/// What the daemon is to be known by when nothing else is left to know it by.
+fn mark(desk: &Desk<'_>, nonce: &str) -> Result<String> {
+    let directory = desk.world().facts(&desk.directory).doing("examine", desk.assignment.place.directory())?;
+    Ok(belonging::mark(nonce, &directory))
+}
+
 fn program(definition: &Definition) -> &str {
     definition.command.first().map_or("", String::as_str)
 }
 
-fn fork(desk: &Desk<'_>, definition: &Definition, lock: &LifeLock, mouth: &Mouth) -> Result<Waiting> {
-    let environment = environment(&desk.assignment.environment, definition, mouth);
+fn fork(desk: &Desk<'_>, definition: &Definition, lock: &LifeLock, mouth: &Mouth, mark: &str) -> Result<Waiting> {
+    let environment = environment(&desk.assignment.environment, definition, mouth, mark);
     let path = environment.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value);
     let path = path.and_then(|value| value.to_str()).unwrap_or(USUAL_PATH);
     let programs = programs(program(definition), path, &definition.cwd);
@@ -128,11 +136,18 @@ fn fork(desk: &Desk<'_>, definition: &Definition, lock: &LifeLock, mouth: &Mouth
     HeldDaemon::fork(&birth).map(Waiting::Held).doing("make a process for", program(definition))
 }
 
-/// What it is called with: what every child gets, its own variables, and how it can say that it is ready.
-fn environment(base: &[(String, OsString)], definition: &Definition, mouth: &Mouth) -> Vec<(String, OsString)> {
+/// What it is called with: what every child gets, its own variables, how it can say that it is ready, and the mark of its
+/// life.
+fn environment(
+    base: &[(String, OsString)],
+    definition: &Definition,
+    mouth: &Mouth,
+    mark: &str,
+) -> Vec<(String, OsString)> {
     let mut all: BTreeMap<&str, OsString> = base.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
     all.extend(definition.env.iter().map(|(name, value)| (name.as_str(), value.into())));
     all.extend(mouth.variable.iter().map(|(name, value)| (name.as_str(), value.into())));
+    all.insert(belonging::VARIABLE, mark.into());
     all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
@@ -234,9 +249,11 @@ mod tests {
         let mut definition = definition();
         definition.env.insert("LANG".to_owned(), "own".to_owned());
         definition.env.insert("NOTIFY_SOCKET".to_owned(), "forged".to_owned());
+        definition.env.insert("FM_WATCH_LIFE".to_owned(), "forged".to_owned());
         let mouth = Mouth { pipe: None, variable: Some(("NOTIFY_SOCKET".to_owned(), "@true".to_owned())) };
-        let given = environment(&[pair("PATH", "/bin"), pair("LANG", "C")], &definition, &mouth);
-        assert_eq!(given, [pair("LANG", "own"), pair("NOTIFY_SOCKET", "@true"), pair("PATH", "/bin")]);
+        let given = environment(&[pair("PATH", "/bin"), pair("LANG", "C")], &definition, &mouth, "mark");
+        let expected = [("FM_WATCH_LIFE", "mark"), ("LANG", "own"), ("NOTIFY_SOCKET", "@true"), ("PATH", "/bin")];
+        assert_eq!(given, expected.map(|(name, value)| pair(name, value)));
     }
 
     fn definition() -> Definition {

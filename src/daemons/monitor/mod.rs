@@ -14,7 +14,9 @@
 //!
 //! A monitor that is killed takes nothing with it. The daemon goes on, its output waits in the FIFO, and the next monitor
 //! adopts it by its identity; how such a daemon ends nobody sees, only that it did. A life that was not ready when its
-//! monitor was killed is judged on if its kind of readiness can still be seen, and ended if what it said is lost.
+//! monitor was killed is judged on if its kind of readiness can still be seen, and ended if what it said is lost. Because
+//! such a life may have to be ended, its process is not taken on a record's word alone ([`super::belonging`]). A life that was
+//! ready is only watched and never signalled, so its record is enough: its output is to be read in any case.
 //!
 //! It is deaf to requests to leave. It ends with its daemon, or by a KILL.
 //!
@@ -44,6 +46,7 @@ use self::desk::{Assignment, Desk};
 use self::ending::GRACE_AT_MOST;
 use self::output::Output;
 use self::vigil::{Over, Vigil, Was};
+use super::belonging::{Belonging, belonging};
 use super::definition::{Ready, StopSignal};
 use super::leftovers::Leftovers;
 use super::locks::LifeLock;
@@ -135,9 +138,10 @@ fn task(desk: &Desk<'_>) -> Result<Task> {
     }
 }
 
-/// The recorded process, pinned and proven to be the one that was recorded, unless it waits at its gate. There it still is
-/// this program, and its monitor's death closes the gate: it ends in a moment, or, if it was let through just before,
-/// executes. One that does neither was stopped on the way and never will be a daemon.
+/// The recorded process, pinned and proven to be the one that was recorded, unless it waits at its gate; of one that may
+/// have to be signalled it is proven as well that it belongs to this life. At its gate it still is this program, and its
+/// monitor's death closes the gate: it ends in a moment, or, if it was let through just before, executes. One that does
+/// neither was stopped on the way and never will be a daemon.
 fn beyond_its_gate(desk: &Desk<'_>, life: &Life, began: Duration) -> Result<Option<Pinned>> {
     let directory = desk.assignment.place.directory();
     let Some(process) = desk.world().pin(life.pid()).doing("pin the daemon of", directory)? else { return Ok(None) };
@@ -145,8 +149,16 @@ fn beyond_its_gate(desk: &Desk<'_>, life: &Life, began: Duration) -> Result<Opti
     if !matches!(identity::compare(&life.process, &seen, &desk.assignment.here), Sameness::Same(_)) {
         return Ok(None);
     }
+    if life.phase != Phase::Starting {
+        return Ok(Some(process));
+    }
+    match belonging(desk.world().as_ref(), &desk.assignment.place, life, &process) {
+        Belonging::Proven(_) => {}
+        Belonging::Ended => return Ok(None),
+        Belonging::NotProven(why) => return Err(Error::refused(directory, why, "nobody was signalled or started")),
+    }
     let is_this_program = matches!(&seen, Observation::Seen(seen) if is_same_program(seen, &desk.monitor));
-    if life.phase != Phase::Starting || !is_this_program {
+    if !is_this_program {
         return Ok(Some(process));
     }
     if desk.world().now().monotonic.saturating_sub(began) > NOBODY_FOR {

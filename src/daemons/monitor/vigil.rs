@@ -107,7 +107,8 @@ impl<'a> Vigil<'a> {
         Self::new(desk, news, speaker, (life, process, Tie::Child), output, ears, lock)
     }
 
-    /// Over a life whose monitor has ended.
+    /// Over a life whose monitor has ended. One that is ready is watched; one that is not may be asked to leave and killed,
+    /// so it must be proven to be what its record says.
     pub fn over_adopted(
         desk: &'a Desk<'a>,
         news: &'a ChildNews,
