@@ -502,7 +502,7 @@ pub struct DaemonMonitor {
     pub word_fd: Option<i32>,
     /// The descriptor of a file that says what to start; without it, only what lives is watched over
     #[arg(long, value_name = "FD")]
-    pub definition_fd: Option<i32>,
+    pub order_fd: Option<i32>,
 }
 
 /// `config`.

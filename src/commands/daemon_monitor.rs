@@ -5,9 +5,10 @@ use std::io::Read;
 use super::context::Session;
 use crate::cli;
 use crate::cli::Global;
-use crate::daemons::definition::{Definition, Name};
+use crate::daemons::definition::Name;
 use crate::daemons::monitor;
 use crate::daemons::monitor::desk::Assignment;
+use crate::daemons::order::Order;
 use crate::daemons::place::DaemonPlace;
 use crate::daemons::word::MonitorWord;
 use crate::error::{Context, Error, Result};
@@ -16,8 +17,8 @@ use crate::log;
 use crate::obtain::word::Speaker;
 use crate::platform;
 
-/// The longest definition that is read, in bytes.
-const LONGEST_DEFINITION: u64 = 256 * 1024;
+/// The longest order that is read, in bytes.
+const LONGEST_ORDER: u64 = 256 * 1024;
 
 /// Watches over one daemon for the whole of its life.
 ///
@@ -37,7 +38,7 @@ pub fn daemon_monitor(global: &Global, options: &cli::DaemonMonitor) -> Result<u
 
 fn watch_over(global: &Global, options: &cli::DaemonMonitor, speaker: &mut Speaker<MonitorWord>) -> Result<()> {
     // Taken over first: its number must not become that of something that is opened here.
-    let definition = options.definition_fd.map(definition).transpose()?;
+    let order = options.order_fd.map(order).transpose()?;
     let name = Name::new(options.name.as_str()).map_err(Error::Usage)?;
     let session = Session::open(global)?;
     log::install_on_stderr(session.settings().log_level).map_err(Error::Failed)?;
@@ -45,7 +46,7 @@ fn watch_over(global: &Global, options: &cli::DaemonMonitor, speaker: &mut Speak
         &Assignment {
             place: DaemonPlace::new(&session.home, &name),
             here: session.here.clone(),
-            definition,
+            order,
             environment: session.environment.for_child(&session.settings().pass),
             world: session.world,
         },
@@ -53,11 +54,11 @@ fn watch_over(global: &Global, options: &cli::DaemonMonitor, speaker: &mut Speak
     )
 }
 
-fn definition(number: i32) -> Result<Definition> {
+fn order(number: i32) -> Result<Order> {
     let place = format!("descriptor {number}");
-    let file = platform::adopt_file(number).doing("read a definition from", &place)?;
+    let file = platform::adopt_file(number).doing("read an order from", &place)?;
     let mut told = Vec::new();
-    file.take(LONGEST_DEFINITION).read_to_end(&mut told).doing("read a definition from", &place)?;
+    file.take(LONGEST_ORDER).read_to_end(&mut told).doing("read an order from", &place)?;
     serde_json::from_slice(&told)
-        .map_err(|error| Error::refused(place, format!("holds no definition: {error}"), "try again"))
+        .map_err(|error| Error::refused(place, format!("holds no order: {error}"), "try again"))
 }

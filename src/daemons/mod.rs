@@ -27,6 +27,7 @@ pub mod log_follower;
 pub mod look;
 pub mod monitor;
 pub mod obtain;
+pub mod order;
 pub mod place;
 pub mod policy;
 pub mod records;

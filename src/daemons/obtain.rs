@@ -51,6 +51,7 @@ use super::definition::{Definition, Name};
 use super::glance::{self, Glance, Observer, Seen};
 use super::last_words::{self, Begin};
 use super::look::{self, Ask};
+use super::order::{Order, last_generation};
 use super::place::{self, DaemonPlace};
 use super::policy::End;
 use super::records::{self, Course, Ended, Keeping, Life, Phase, Read};
@@ -225,7 +226,7 @@ impl Daemons {
             (_, false) => self.kick_living(place, &evidence),
             (Chance::Missed, true) => Ok(Kicked::Starting { pid: None }),
             (Chance::Turn(_) | Chance::Untold, true) => {
-                self.starter.start(place.name(), definition).map(|_unheard| Kicked::Kicked).map_err(Failure::because)
+                self.start_monitor(place, definition).map(|_unheard| Kicked::Kicked).map_err(Failure::because)
             }
         }
     }
@@ -331,15 +332,26 @@ impl Daemons {
     /// Gives a daemon that lives without a monitor a new one, so that somebody reads its output and sees its end. Nobody
     /// waits for that.
     fn adopt_if_unmonitored(&self, place: &DaemonPlace, evidence: &Evidence) {
-        let Some(life) = living(evidence).filter(|_| evidence.monitor == LockSight::Free) else { return };
+        if living(evidence).is_none() || evidence.monitor != LockSight::Free {
+            return;
+        }
         let world = self.world.as_ref();
         let turn = Candidate::open(world, place.directory()).and_then(|candidate| candidate.try_take(world));
         if matches!(turn, Ok(Attempt::Busy(_))) {
             return;
         }
-        if let Err(why) = self.starter.start(place.name(), &life.definition) {
+        if let Err(why) = self.starter.adopt(place.name()) {
             self.note(&format!("{} goes on without a monitor: {why}", place.name()));
         }
+    }
+
+    /// Starts a monitor that starts the daemon, if no life of it has begun in between.
+    fn start_monitor(&self, place: &DaemonPlace, definition: &Definition) -> Result<Start, String> {
+        let world = self.world.as_ref();
+        // A directory that nobody can open is told of by the monitor.
+        let directory = world.open_directory(place.directory()).ok();
+        let after = directory.map_or(0, |directory| last_generation(world, &directory));
+        self.starter.start(place.name(), &Order { definition: definition.clone(), after })
     }
 
     /// Says no for a daemon whose restarts the keeper has given up.
@@ -514,7 +526,7 @@ impl<'a> Obtaining<'a> {
             return Ok(Round::Again);
         }
         self.output = last_words::begin(self.daemons.world.as_ref(), self.place);
-        let start = self.daemons.starter.start(self.place.name(), self.definition).map_err(Failure::because)?;
+        let start = self.daemons.start_monitor(self.place, self.definition).map_err(Failure::because)?;
         self.hear(&start, chance.turn())
     }
 

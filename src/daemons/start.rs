@@ -16,7 +16,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use super::definition::{Definition, Name};
+use super::definition::Name;
+use super::order::Order;
 use super::word::MonitorWord;
 use crate::commands::context::Session;
 use crate::home::{Home, names};
@@ -60,25 +61,41 @@ impl Starter {
         Self { program, flags: home.flags(), environment, home: home.clone() }
     }
 
-    /// Starts the monitor of a daemon.
+    /// Starts a monitor that starts the daemon, unless another life of it has begun since the caller looked.
     ///
     /// # Errors
     /// The reason why no process could be started.
-    pub fn start(&self, name: &Name, definition: &Definition) -> Result<Start, String> {
-        let (listener, writer) = Listener::new().map_err(|error| format!("cannot make a pipe: {error}"))?;
-        let told = serde_json::to_vec(definition).map_err(|error| format!("cannot tell the monitor: {error}"))?;
+    pub fn start(&self, name: &Name, order: &Order) -> Result<Start, String> {
+        let told = serde_json::to_vec(order).map_err(|error| format!("cannot tell the monitor: {error}"))?;
         let told = platform::memory_file(name.as_str(), &told)
             .map_err(|error| format!("cannot make a file in memory: {error}"))?;
-        let command = self.command(name, writer.as_raw_fd(), told.as_raw_fd());
-        platform::spawn_detached(command, &[writer.as_fd(), told.as_fd()])
+        self.spawn(name, Some(told.as_fd()))
+    }
+
+    /// Starts a monitor for a daemon that lives without one. It starts nothing, also if the daemon has ended by then.
+    ///
+    /// # Errors
+    /// The reason why no process could be started.
+    pub fn adopt(&self, name: &Name) -> Result<Start, String> {
+        self.spawn(name, None)
+    }
+
+    fn spawn(&self, name: &Name, order: Option<BorrowedFd<'_>>) -> Result<Start, String> {
+        let (listener, writer) = Listener::new().map_err(|error| format!("cannot make a pipe: {error}"))?;
+        let command = self.command(name, writer.as_raw_fd(), order.map(|order| order.as_raw_fd()));
+        let inherited: Vec<_> = std::iter::once(writer.as_fd()).chain(order).collect();
+        platform::spawn_detached(command, &inherited)
             .map_err(|error| format!("cannot start {}: {error}", self.program.display()))?;
         Ok(Start { listener, log: self.home.ours(names::LOG_DIRECTORY).join(names::LOG) })
     }
 
-    fn command(&self, name: &Name, word: RawFd, definition: RawFd) -> Command {
+    fn command(&self, name: &Name, word: RawFd, order: Option<RawFd>) -> Command {
         let mut command = Command::new(&self.program);
         command.arg0("fm-watch").args(&self.flags).args(["daemon-monitor", name.as_str()]);
-        command.arg("--word-fd").arg(word.to_string()).arg("--definition-fd").arg(definition.to_string());
+        command.arg("--word-fd").arg(word.to_string());
+        if let Some(order) = order {
+            command.arg("--order-fd").arg(order.to_string());
+        }
         command
             .env_clear()
             .envs(self.environment.iter().map(|(name, value)| (name, value)))

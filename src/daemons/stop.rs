@@ -160,7 +160,12 @@ impl Daemons {
     }
 
     fn stop_living(&self, place: &DaemonPlace, life: &Life) -> Result<Stopped, Refusal> {
-        let Some(process) = self.prove(place, life)? else { return Ok(Stopped::NotRunning) };
+        let Some(process) = self.prove(place, life)? else {
+            // It has ended between two looks, and is to stay so.
+            self.request(place, life.generation);
+            self.finish(place, life.definition.stop_signal, &Cleared::default())?;
+            return Ok(Stopped::NotRunning);
+        };
         let members = Leftovers::of_session(life.session, Anchor::Living(&process)).unwrap_or_default();
         self.request(place, life.generation);
         let left = make_leave(&process, &life.definition).inspect_err(|_| self.withdraw(place))?;

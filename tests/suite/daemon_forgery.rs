@@ -14,7 +14,7 @@ use fm_watch::world::{Real, World};
 use serde_json::{Value, json};
 
 use crate::support::background::wait_for_end;
-use crate::support::daemons::Daemons;
+use crate::support::daemons::{Daemons, order};
 use crate::support::home::PROGRAM;
 use crate::support::home::finish;
 #[cfg(feature = "sync-points")]
@@ -132,7 +132,7 @@ fn monitored(daemons: &Daemons, variables: &[(&str, &str)]) -> MonitorWord {
     let mut environment = vec![("PATH".to_owned(), std::env::var_os("PATH").unwrap_or_default())];
     environment.extend(variables.iter().map(|&(name, value)| (name.to_owned(), value.into())));
     let starter = Starter::new(PathBuf::from(*PROGRAM), &Home::at(daemons.home.root()), environment);
-    let start = starter.start(&Name::new("d").unwrap(), &definition).unwrap();
+    let start = starter.start(&Name::new("d").unwrap(), &order(&daemons.file("d", ""), &definition)).unwrap();
     start.next_word(Instant::now() + SOON).unwrap_or_else(|silence| panic!("{}", start.in_words(&silence)))
 }
 

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use fm_watch::daemons::order::Order;
 use fm_watch::daemons::definition::{Brake, Definition, Exchange, Name, Ready, Restart, StopSignal};
 use fm_watch::daemons::start::{Start, Starter};
 use fm_watch::daemons::word::MonitorWord;
@@ -14,6 +15,7 @@ use fm_watch::home::Home;
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::support::daemons::order;
 use crate::support::background::wait_for_end;
 use crate::support::home::PROGRAM;
 use crate::support::player::{self, births, noted};
@@ -59,6 +61,9 @@ cases! {
     without_the_check_a_late_end_is_written_over_the_next_life,
     #[cfg(feature = "sync-points")]
     a_late_monitor_leaves_the_next_life_alone,
+    an_order_from_before_the_last_life_starts_nothing,
+    #[cfg(feature = "sync-points")]
+    without_the_fence_an_old_order_starts_the_daemon_again,
     #[cfg(feature = "sync-points")]
     without_its_lock_a_late_monitor_takes_the_next_life_for_a_rest,
 }
@@ -128,11 +133,16 @@ impl Den {
 
     /// Starts a monitor in an environment with more variables than it would have.
     fn start_with(&self, definition: &Definition, variables: &[(&str, &str)]) -> Start {
+        self.give(&order(&self.file(""), definition), variables)
+    }
+
+    /// Starts a monitor with an order.
+    fn give(&self, order: &Order, variables: &[(&str, &str)]) -> Start {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let mut environment = vec![("PATH".to_owned(), path), ("HOME".to_owned(), self.path("user").into())];
         environment.extend(variables.iter().map(|&(name, value)| (name.to_owned(), value.into())));
         let starter = Starter::new(PathBuf::from(*PROGRAM), &Home::at(self.home.root()), environment);
-        starter.start(&Name::new("d").unwrap(), definition).unwrap()
+        starter.start(&Name::new("d").unwrap(), order).unwrap()
     }
 
     /// Starts a daemon and waits until it is ready.
@@ -709,6 +719,31 @@ fn without_the_check_a_late_end_is_written_over_the_next_life() {
 }
 
 #[cfg(feature = "sync-points")]
+/// Gives an order that was meant for the first life after that one has come and gone. The word on it.
+fn word_on_an_old_order(den: &Den, variables: &[(&str, &str)]) -> MonitorWord {
+    let definition = den.definition(&["stay"], soon_ready());
+    let old = order(&den.file(""), &definition);
+    let pid = ready_pid(&den.give(&old, &[]));
+    den.home.kill(pid);
+    den.wait_until_all_is_gone();
+    last_word(&den.give(&old, variables))
+}
+
+fn an_order_from_before_the_last_life_starts_nothing() {
+    let den = Den::new();
+    assert_eq!(word_on_an_old_order(&den, &[]), MonitorWord::Lost);
+    den.wait_until_all_is_gone();
+    den.wait_until_born(1);
+    assert_eq!(den.record("life.json").unwrap()["generation"], 1);
+}
+
+#[cfg(feature = "sync-points")]
+fn without_the_fence_an_old_order_starts_the_daemon_again() {
+    let den = Den::new();
+    let word = word_on_an_old_order(&den, &[("FM_WATCH_WITHOUT", "daemon.order-fence")]);
+    assert!(matches!(word, MonitorWord::Ready { generation: 2, .. }), "{word:?}");
+}
+
 fn a_late_monitor_leaves_the_next_life_alone() {
     assert!(after_a_late_monitor("").is_second_alive);
 }

@@ -118,7 +118,8 @@ fn kill_on(home: &TestHome, is_over: &AtomicBool) -> usize {
     while !is_over.load(Ordering::Relaxed) {
         let watcher: Background = home.spawn(&["run"]);
         wait_until_true(SOON, "the watcher has the home", || home.pid() == Some(watcher.pid()));
-        pace(LIFE);
+        // On a busy machine a life may be too short for anything; later ones are longer.
+        pace(LIFE * u32::try_from(1 + lives / 8).unwrap());
         watcher.signal(Signal::KILL);
         let end = watcher.finish(SOON);
         assert_eq!((end.signal, end.stdout.as_str(), end.stderr.as_str()), (Some(9), "", ""), "{end:?}");

@@ -9,6 +9,7 @@ use super::memory::{Memory, Number};
 use super::sight::{self, View};
 use crate::daemons::definition::{Definition, Name};
 use crate::daemons::log;
+use crate::daemons::order::{Order, last_generation};
 use crate::daemons::place::{self, DaemonPlace};
 use crate::daemons::policy::Rules;
 use crate::daemons::records::{self, Keeping};
@@ -244,15 +245,14 @@ impl Kept {
             Action::Start if turn == Turn::AfterOthers => self.due = Some(now + LOOK_AGAIN),
             Action::Start => {
                 self.due = Some(now + LOOK_AGAIN);
-                let definition = self.definition.clone();
-                return self.begin(&definition, hands);
+                return self.begin(Errand::Start, world, hands);
             }
             Action::Adopt => match (&self.adopted, view.life) {
                 (Some(at), _) if now < *at + ADOPT_AGAIN => self.due = Some(*at + ADOPT_AGAIN),
                 (_, Some(life)) => {
                     tracing::info!("daemon {} lives as pid {} without a monitor", self.name, life.pid());
                     (self.adopted, self.due) = (Some(now), Some(now + LOOK_AGAIN));
-                    return self.begin(&life.definition, hands);
+                    return self.begin(Errand::Adopt, world, hands);
                 }
                 (_, None) => self.due = Some(now + LOOK_AGAIN),
             },
@@ -280,11 +280,15 @@ impl Kept {
         Some(String::from_utf8_lossy(&tail).into_owned()).filter(|text| !text.is_empty())
     }
 
-    fn begin(&mut self, definition: &Definition, hands: &mut impl Hands) -> Next {
+    fn begin(&mut self, errand: Errand, world: &Arc<Real>, hands: &mut impl Hands) -> Next {
         if !hands.may_act() {
             return Next::Wait;
         }
-        match hands.starter().start(&self.name, definition) {
+        let begun = match errand {
+            Errand::Start => hands.starter().start(&self.name, &self.order(world)),
+            Errand::Adopt => hands.starter().adopt(&self.name),
+        };
+        match begun {
             Ok(start) => {
                 self.failed = None;
                 self.start = Some(start);
@@ -295,6 +299,12 @@ impl Kept {
                 Next::LookAgain
             }
         }
+    }
+
+    fn order(&self, world: &Arc<Real>) -> Order {
+        let directory = world.open_directory(self.place.directory()).ok();
+        let after = directory.map_or(0, |directory| last_generation(world.as_ref(), &directory));
+        Order { definition: self.definition.clone(), after }
     }
 
     /// Writes what may be written, if that is still what follows from what is on disk. What was seen before is old then.
@@ -323,6 +333,13 @@ impl Kept {
         let directory = world.open_directory(self.place.directory())?;
         records::write(world.as_ref(), &directory, place::KEEP, keeping)
     }
+}
+
+/// What a monitor is started for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Errand {
+    Start,
+    Adopt,
 }
 
 /// What a step leaves to be done.

@@ -34,11 +34,6 @@ pub fn course(lock: Claim, recorded: &Read<Sameness>) -> Course {
     }
 }
 
-/// The number of the next life, from all numbers that are written down anywhere: a request to stop, too, must be older.
-pub fn next_generation(known: &[Option<u64>]) -> u64 {
-    known.iter().flatten().max().map_or(1, |last| last.saturating_add(1))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,11 +67,5 @@ mod tests {
     fn a_rest_is_cleared() {
         assert_eq!(course(Claim::Busy, &Read::Some(Sameness::Different(Difference::PidReused))), Course::Clear);
         assert_eq!(course(Claim::Busy, &Read::None), Course::Clear);
-    }
-
-    #[test]
-    fn a_life_is_younger_than_all_that_is_written_down() {
-        assert_eq!(next_generation(&[None, None]), 1);
-        assert_eq!(next_generation(&[Some(3), None, Some(9), Some(4)]), 10);
     }
 }

@@ -8,12 +8,10 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::sync::Arc;
 
-use serde::Deserialize;
-
-use super::course;
 use crate::daemons::definition::Definition;
 use crate::daemons::locks::MonitorLock;
 use crate::daemons::look;
+use crate::daemons::order::{Order, last_generation};
 use crate::daemons::place::{self, DaemonPlace};
 use crate::daemons::records::{self, Ended, Life, Read};
 use crate::error::{Context, Error, Result};
@@ -32,7 +30,7 @@ pub struct Assignment {
     /// From where this process sees others.
     pub here: Standpoint,
     /// What to start if nothing lives. `None`: nothing.
-    pub definition: Option<Definition>,
+    pub order: Option<Order>,
     /// The environment that a daemon gets, without its own variables.
     pub environment: Vec<(String, OsString)>,
 }
@@ -47,12 +45,8 @@ pub struct Desk<'a> {
     /// This process.
     pub monitor: Identity,
     lock: MonitorLock,
-}
-
-/// What of a record says which life it is about.
-#[derive(Deserialize)]
-struct Numbered {
-    generation: u64,
+    /// The last life that was written down when the lock was taken.
+    found: u64,
 }
 
 impl<'a> Desk<'a> {
@@ -69,7 +63,8 @@ impl<'a> Desk<'a> {
         let pinned = world.pin(own).doing("pin this process for", place.directory())?;
         let seen = pinned.map_or(Observation::Gone, |process| world.observe(&process));
         let monitor = identity(seen).map_err(Error::Failed)?;
-        Ok(Some(Self { assignment, directory, monitor, lock }))
+        let found = last_generation(world.as_ref(), &directory);
+        Ok(Some(Self { assignment, directory, monitor, lock, found }))
     }
 
     /// The outside.
@@ -82,6 +77,12 @@ impl<'a> Desk<'a> {
         &self.lock
     }
 
+    /// What to start if nothing lives, if the order is still good: no life has begun since it was given.
+    pub fn wanted(&self) -> Option<&Definition> {
+        let is_good = |order: &&Order| order.after == self.found || !self.world().is_protected("daemon.order-fence");
+        self.assignment.order.as_ref().filter(is_good).map(|order| &order.definition)
+    }
+
     /// The recorded life, and whether its process lives.
     pub fn recorded(&self) -> Read<(Box<Life>, Sameness)> {
         look::life(self.world().as_ref(), &self.directory, &self.assignment.here)
@@ -89,11 +90,7 @@ impl<'a> Desk<'a> {
 
     /// The number of the next life.
     pub fn next_generation(&self) -> u64 {
-        let known = [place::LIFE, place::END, place::STOP, place::KEEP].map(|name| {
-            let read = records::read::<Numbered, _>(self.world().as_ref(), &self.directory, name);
-            if let Read::Some(Numbered { generation }) = read { Some(generation) } else { None }
-        });
-        course::next_generation(&known)
+        last_generation(self.world().as_ref(), &self.directory).saturating_add(1)
     }
 
     /// The file of the life lock as it is now.

@@ -195,7 +195,7 @@ fn clear(desk: &Desk<'_>, life: Option<&Life>, began: Duration) -> Result<()> {
 }
 
 fn start(desk: &Desk<'_>, news: &ChildNews, speaker: &mut Speaker<MonitorWord>, lock: LifeLock) -> Result<Next> {
-    let Some(definition) = &desk.assignment.definition else {
+    let Some(definition) = desk.wanted() else {
         speaker.say(&MonitorWord::Lost);
         return Ok(Next::Leave);
     };
@@ -219,7 +219,7 @@ fn adopt(
     let output = Output::open(desk, life.definition.log_max)?;
     let lock = desk.life_lock()?;
     let mut unheard = Speaker::default();
-    if fate == Fate::GoesOn || desk.assignment.definition.is_none() {
+    if fate == Fate::GoesOn || desk.wanted().is_none() {
         // It lives, and whoever asked for it can see that.
         speaker.say(&MonitorWord::Lost);
     }
@@ -231,7 +231,7 @@ fn adopt(
     let was = over.was;
     ending::close(vigil, over)?;
     // Whoever asked for a daemon that never came gets the next one.
-    let is_wanted = was == Was::Starting && desk.assignment.definition.is_some();
+    let is_wanted = was == Was::Starting && desk.wanted().is_some();
     Ok(if is_wanted { Next::Again } else { Next::Leave })
 }
 

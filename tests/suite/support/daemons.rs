@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
+use fm_watch::daemons::definition::Definition;
+use fm_watch::daemons::order::{Order, last_generation};
+use fm_watch::world::{Real, World};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -134,6 +137,12 @@ impl Drop for Daemons {
     fn drop(&mut self) {
         self.kill_all();
     }
+}
+
+/// An order to start the next life in a daemon's directory, given now.
+pub fn order(directory: &Path, definition: &Definition) -> Order {
+    let after = Real.open_directory(directory).map_or(0, |directory| last_generation(&Real, &directory));
+    Order { definition: definition.clone(), after }
 }
 
 /// Who answers at a socket of the test's daemon.
