@@ -718,7 +718,6 @@ fn without_the_check_a_late_end_is_written_over_the_next_life() {
     assert!(after.end.is_some(), "it is the end of the life before");
 }
 
-#[cfg(feature = "sync-points")]
 /// Gives an order that was meant for the first life after that one has come and gone. The word on it.
 fn word_on_an_old_order(den: &Den, variables: &[(&str, &str)]) -> MonitorWord {
     let definition = den.definition(&["stay"], soon_ready());
@@ -744,6 +743,7 @@ fn without_the_fence_an_old_order_starts_the_daemon_again() {
     assert!(matches!(word, MonitorWord::Ready { generation: 2, .. }), "{word:?}");
 }
 
+#[cfg(feature = "sync-points")]
 fn a_late_monitor_leaves_the_next_life_alone() {
     assert!(after_a_late_monitor("").is_second_alive);
 }
