@@ -277,7 +277,8 @@ pub enum Daemon {
     ///
     /// Prints one line: `daemon: attached NAME pid=<N>`, `daemon: started NAME pid=<N> (ready in <T>)` or
     /// `daemon: FAILED NAME - <reason>`; the last lines that a failed daemon printed go to stderr. A daemon that lives is
-    /// never started a second time, also if it does not answer.
+    /// never started a second time, also if it does not answer. A NAME that is not in the settings is started as it was the
+    /// last time.
     ///
     /// Exit codes: 0 it is ready, 1 it cannot be had, 2 usage or settings.
     Ensure(Obtain),

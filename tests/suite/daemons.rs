@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::support::background::wait_for_end;
-use crate::support::daemons::{Daemons, pid_at};
+use crate::support::daemons::{Daemons, pid_at, program};
 use crate::support::home::pid_in;
 use crate::support::{Background, SOON, Skip, processes, requires, wait_until, wait_until_true};
 
@@ -26,6 +26,7 @@ cases! {
     readiness_by_a_byte_and_by_notify,
     a_stopped_daemon_is_never_doubled,
     two_hundred_clients_get_one_daemon,
+    a_daemon_that_was_named_on_the_command_line_is_known_by_its_name,
     two_homes_have_two_daemons,
     the_guard_counts_what_is_to_be_kept,
     the_caller_ends_and_its_pipe_with_it,
@@ -273,6 +274,20 @@ fn two_hundred_clients_get_one_daemon() -> Result<(), Skip> {
         assert_eq!(daemons.instances().len(), 1);
         daemons.ask(&["stop", "server"]).expect_code(0);
     }
+    Ok(())
+}
+
+fn a_daemon_that_was_named_on_the_command_line_is_known_by_its_name() -> Result<(), Skip> {
+    let daemons = Daemons::new();
+    daemons.ask(&["ensure", "own"]).expect_code(2);
+    let (program, starts) = (program()?, daemons.path("starts"));
+    let first = daemons.ask(&["ensure", "--name", "own", "--ready-pidfile", &starts, "--", program, "note", &starts]);
+    let pid = pid_in(&first.expect_code(0).stdout).unwrap();
+    assert_eq!(daemons.ensure("own"), pid);
+    daemons.ask(&["stop", "own"]).expect_code(0);
+    std::fs::remove_file(&starts).unwrap();
+    let next = daemons.ensure("own");
+    assert_eq!(daemons.noted("starts"), [next], "started as it was the last time");
     Ok(())
 }
 

@@ -60,15 +60,6 @@ fn known(session: &Session, name: &Name) -> Result<Option<Definition>> {
     }
 }
 
-/// What a daemon of a name is by the settings.
-///
-/// # Errors
-/// They do not have it.
-fn in_settings(session: &Session, name: &Name) -> Result<Definition> {
-    let daemon = session.settings().daemon(name).map_err(|_| unknown(session, name))?;
-    Ok(daemon.definition(session.home.root(), session.settings()))
-}
-
 fn unknown(session: &Session, name: &Name) -> Error {
     let meant = match session.settings().daemon(name) {
         Err(Some(near)) => format!("is `{near}` meant?"),
@@ -83,7 +74,7 @@ fn unknown(session: &Session, name: &Name) -> Error {
 /// The settings do not have it, or what is said cannot be one.
 fn wanted(session: &Session, options: &cli::Obtain) -> Result<(Name, Definition)> {
     match (&options.name, &options.own_name) {
-        (Some(name), _) => Ok((name.clone(), in_settings(session, name)?)),
+        (Some(name), _) => Ok((name.clone(), known(session, name)?.ok_or_else(|| unknown(session, name))?)),
         (None, Some(name)) => Ok((name.clone(), said(session, name, options)?)),
         (None, None) => Err(Error::Usage("no daemon is named".to_owned())),
     }
