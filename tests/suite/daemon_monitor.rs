@@ -723,6 +723,7 @@ fn word_on_an_old_order(den: &Den, variables: &[(&str, &str)]) -> MonitorWord {
     let definition = den.definition(&["stay"], soon_ready());
     let old = order(&den.file(""), &definition);
     let pid = ready_pid(&den.give(&old, &[]));
+    den.wait_until_born(1);
     den.home.kill(pid);
     den.wait_until_all_is_gone();
     last_word(&den.give(&old, variables))
