@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use super::definition::{Definition, Ready};
 use super::place::{self, DaemonPlace};
-use super::records::{self, Life, Read};
+use super::records::{self, Life, Read, SocketInode};
 use super::standing::{Evidence, LockSight};
 use crate::liveness::identity::{self, Identity, Observation, Sameness, Standpoint};
-use crate::lock::socket::probe::{Question, Readiness, probe};
-use crate::world::{Open, Sockets, World};
+use crate::lock::socket::probe::{self, Probed, Question, Readiness};
+use crate::lock::spot::Spot;
+use crate::world::{Binding, Open, Sockets, World};
 
 /// Whether the ready socket is asked, and how long that may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,8 +100,37 @@ pub fn answer<W: World + Sockets>(
     definition: &Definition,
     ask: Ask,
 ) -> Option<Result<Readiness, String>> {
+    encounter(world, definition, ask).map(|met| met.map(|probed| probed.readiness))
+}
+
+/// Who answers there, with the connection.
+pub fn encounter<W: World + Sockets>(
+    world: &Arc<W>,
+    definition: &Definition,
+    ask: Ask,
+) -> Option<Result<Probed<W>, String>> {
     let (Ready::Socket { path, exchange }, Ask::For(patience)) = (&definition.ready, ask) else { return None };
     let question =
         exchange.as_ref().map(|exchange| Question::expecting(exchange.request.as_bytes(), exchange.answer.as_bytes()));
-    Some(probe(world, path, question.as_ref(), patience).map_err(|error| error.to_string()))
+    Some(probe::probe_and_keep(world, path, question.as_ref(), patience).map_err(|error| error.to_string()))
+}
+
+/// Whether a daemon that was found ready still has the very socket at which it was, without a connection to it. That says
+/// as much as a connection to one that is asked nothing, which the kernel makes in its place.
+///
+/// A program that has a question to answer is to be asked.
+pub fn has_its_socket<W: World + Sockets>(world: &Arc<W>, life: &Life) -> bool {
+    let (Ready::Socket { path, exchange: None }, Some(recorded)) = (&life.definition.ready, life.socket) else {
+        return false;
+    };
+    let looked = || -> crate::error::Result<bool> {
+        let spot = Spot::open(world, path)?;
+        let look = || -> io::Result<bool> {
+            let pinned = world.open(&spot.directory, &spot.name, Open::Pin)?;
+            let is_it = SocketInode::of(&world.facts(&pinned)?) == recorded;
+            Ok(is_it && probe::binding(world.as_ref(), &spot.directory, &spot.name, &pinned)? == Binding::Bound)
+        };
+        Ok(look().unwrap_or(false))
+    };
+    looked().unwrap_or(false)
 }

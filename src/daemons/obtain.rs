@@ -253,7 +253,8 @@ impl Daemons {
     /// Looks, asks the socket of a daemon that lives and has nobody who judges it, and notices one that is stopped.
     pub(super) fn look(&self, place: &DaemonPlace) -> (Evidence, Standing) {
         let mut evidence = self.evidence(place);
-        let asked = living(&evidence).filter(|life| !is_judged(life, &evidence));
+        let is_silent = |life: &&Life| is_judged(life, &evidence) || look::has_its_socket(&self.world, life);
+        let asked = living(&evidence).filter(|life| !is_silent(life));
         evidence.socket = asked.and_then(|life| look::answer(&self.world, &life.definition, Ask::For(QUESTION_TAKES)));
         let standing = self.unless_stopped(judge(&evidence));
         (evidence, standing)

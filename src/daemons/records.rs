@@ -13,7 +13,7 @@ use super::policy::{End, Past};
 use super::word::milliseconds;
 use crate::liveness::identity::{Identity, Pid};
 use crate::storage::{self, Durability};
-use crate::world::World;
+use crate::world::{Facts, World};
 
 /// The longest record that is read, in bytes.
 const LIMIT: usize = 256 * 1024;
@@ -44,6 +44,25 @@ pub struct Life {
     pub since: i64,
     /// When it was started, in milliseconds of the clock that does not count suspend.
     pub since_monotonic_ms: u64,
+    /// The socket at which it was found ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket: Option<SocketInode>,
+}
+
+/// Which socket a name led to. A socket is bound to one inode, which never serves another socket while it is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketInode {
+    device: u64,
+    inode: u64,
+    /// The number of an inode can be given to another one.
+    ctime_ns: i64,
+}
+
+impl SocketInode {
+    /// The one with these facts.
+    pub fn of(facts: &Facts) -> Self {
+        Self { device: facts.device, inode: facts.inode, ctime_ns: facts.ctime_ns }
+    }
 }
 
 /// How far a life has come.

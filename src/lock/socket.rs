@@ -49,6 +49,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod farewell;
 mod guard;
 pub mod probe;
 mod question;
@@ -294,9 +295,9 @@ impl<W: Sockets> Lock for SocketLock<W> {
         if keeper.pid.is_some() {
             return Holder { since: self.age(), ..keeper };
         }
-        match probe::gather(&**world, directory, name, None, INTRODUCTION) {
-            Ok(evidence) => {
-                let holder = self.holder_of(&probe::judge(evidence, platform::effective_uid()));
+        match probe::gather(world, directory, name, None, INTRODUCTION) {
+            Ok(gathered) => {
+                let holder = self.holder_of(&probe::judge(gathered.evidence, platform::effective_uid()));
                 Holder { since: self.age(), ..holder }
             }
             Err(error) => Holder::unknown(format!("the socket cannot be probed: {error}")),

@@ -199,4 +199,5 @@ sockets! {
     Look peer(connection: &UnixStream) -> Peer<Pinned>;
     Act send(connection: &UnixStream, bytes: &[u8], at_most: Duration) -> usize;
     Act receive(connection: &UnixStream, buffer: &mut [u8], at_most: Duration) -> usize;
+    Act finish(connection: &UnixStream) -> ();
 }

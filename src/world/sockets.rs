@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
@@ -85,6 +86,8 @@ pub trait Sockets: World {
     fn send(&self, connection: &Self::Connection, bytes: &[u8], at_most: Duration) -> io::Result<usize>;
     /// Receives bytes, waiting at most so long; 0 is the end. Too late is `WouldBlock`.
     fn receive(&self, connection: &Self::Connection, buffer: &mut [u8], at_most: Duration) -> io::Result<usize>;
+    /// Ends what this side says; the other side may go on.
+    fn finish(&self, connection: &Self::Connection) -> io::Result<()>;
 }
 
 impl Sockets for Real {
@@ -119,6 +122,10 @@ impl Sockets for Real {
     fn receive(&self, mut connection: &UnixStream, buffer: &mut [u8], at_most: Duration) -> io::Result<usize> {
         connection.set_read_timeout(Some(at_most.max(SHORTEST)))?;
         connection.read(buffer)
+    }
+
+    fn finish(&self, connection: &UnixStream) -> io::Result<()> {
+        connection.shutdown(Shutdown::Write)
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::UnixListener;
+use std::io::Read;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -29,6 +30,7 @@ cases! {
     whatever_else_is_at_the_ready_socket_stays_and_nothing_is_started,
     a_stopped_daemon_is_stalled_and_never_doubled,
     a_daemon_that_does_not_answer_is_stalled_and_never_doubled,
+    a_daemon_that_is_asked_nothing_notices_nothing_of_those_who_attach,
     a_file_in_the_place_of_the_directory_is_an_error_at_once,
     a_turn_that_cannot_be_had_is_noted_and_the_daemon_starts,
     many_clients_at_once_get_one_daemon,
@@ -323,6 +325,26 @@ fn a_daemon_that_does_not_answer_is_stalled_and_never_doubled() {
     fs::rename(bench.path("elsewhere"), &socket).unwrap();
     assert_eq!((bench.state().as_str(), bench.ready(&options, &[&serve, "stay"])), ("READY", pid));
     assert_eq!(bench.births(), 1);
+    bench.stop();
+}
+
+fn a_daemon_that_is_asked_nothing_notices_nothing_of_those_who_attach() {
+    let bench = Bench::new();
+    let socket = bench.path("s");
+    let (options, steps) = (["--ready-socket", &socket], [&format!("serve-greeting:{socket}"), "stay"]);
+    let pid = bench.ready(&options, &steps);
+    wait_until(SOON, "its monitor has taken leave", || noted(&bench.stage(), "greeted-0"));
+    assert_eq!((bench.ready(&options, &steps), bench.state().as_str()), (pid, "READY"));
+    // The very next connection is this one.
+    let mut met = String::new();
+    UnixStream::connect(&socket).unwrap().read_to_string(&mut met).unwrap();
+    wait_until(SOON, "it is greeted", || noted(&bench.stage(), "greeted-1"));
+    assert_eq!(met, "hello\n");
+    // Another socket under the same name is looked at closely.
+    fs::rename(&socket, bench.path("elsewhere")).unwrap();
+    let thief = UnixListener::bind(&socket).unwrap();
+    drop(thief);
+    assert_eq!(bench.state(), "STALLED");
     bench.stop();
 }
 

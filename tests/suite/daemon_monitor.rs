@@ -45,6 +45,9 @@ cases! {
     of_many_monitors_at_once_one_starts_the_daemon,
     a_socket_that_somebody_serves_and_what_is_no_socket_stay_and_nothing_starts,
     a_stale_socket_makes_room,
+    a_daemon_that_greets_whoever_asks_for_it_is_heard_out,
+    #[cfg(feature = "sync-points")]
+    without_the_farewell_a_daemon_dies_of_being_asked,
     a_socket_that_another_program_takes_is_not_taken_for_the_daemons,
     output_is_kept_within_its_bounds_and_a_log_that_cannot_be_written_stops_nobody,
     #[cfg(feature = "sync-points")]
@@ -565,6 +568,28 @@ fn a_stale_socket_makes_room() {
     drop(UnixListener::bind(&path).unwrap());
     let serve = format!("serve:{path}");
     den.ready(&den.definition(&[&serve, "stay"], Ready::Socket { path: path.into(), exchange: None }));
+}
+
+fn greeter(den: &Den) -> Definition {
+    let socket = den.path("s");
+    let ready = Ready::Socket { path: socket.clone().into(), exchange: None };
+    den.definition(&[&format!("serve-greeting:{socket}"), "stay"], ready)
+}
+
+fn a_daemon_that_greets_whoever_asks_for_it_is_heard_out() {
+    let den = Den::new();
+    let pid = den.ready(&greeter(&den));
+    den.wait_for_note("greeted-0");
+    assert_eq!(den.recorded_pid(), Some(pid));
+    assert!(den.record("life.json").unwrap()["socket"].is_object());
+}
+
+#[cfg(feature = "sync-points")]
+fn without_the_farewell_a_daemon_dies_of_being_asked() {
+    let den = Den::new();
+    drop(den.start_with(&greeter(&den), &[("FM_WATCH_WITHOUT", "probe.farewell")]));
+    let ended = wait_until(SOON, "its end is recorded", || den.record("end.json"));
+    assert_eq!(ended["end"], serde_json::json!({"how": "exited", "code": 9}), "{ended}");
 }
 
 fn a_socket_that_another_program_takes_is_not_taken_for_the_daemons() {

@@ -176,6 +176,7 @@ fn life(desk: &Desk<'_>, definition: &Definition, nonce: String, process: &Pinne
         definition: definition.clone(),
         since: now.wall_ms,
         since_monotonic_ms: u64::try_from(now.monotonic.as_millis()).unwrap_or(u64::MAX),
+        socket: None,
     })
 }
 

@@ -10,9 +10,10 @@ use super::readiness::{Heard, PidfileSight, Seen};
 use super::vigil::{ANSWERS_WITHIN, Vigil};
 use crate::daemons::definition::Ready;
 use crate::daemons::look::{self, Ask};
+use crate::daemons::records::SocketInode;
 use crate::error::Error;
 use crate::liveness::identity::Sameness;
-use crate::lock::socket::probe::{Readiness, Server, Stall};
+use crate::lock::socket::probe::{Farewell, Probed, Readiness, Server, Stall};
 use crate::lock::spot::Spot;
 use crate::platform;
 use crate::storage;
@@ -21,16 +22,33 @@ use crate::world::{Activity, Real};
 /// The longest pid file that is read, in bytes.
 const LONGEST_PIDFILE: usize = 4096;
 
+/// A server that was met at the ready socket.
+#[derive(Debug)]
+pub(super) struct Met {
+    /// The socket.
+    pub socket: SocketInode,
+    /// The connection to it.
+    pub farewell: Farewell<Real>,
+}
+
 /// What is seen of the kind that the definition asks for. What is listened to has been heard already.
-pub(super) fn of(vigil: &Vigil<'_>, heard: Heard) -> Seen {
+pub(super) fn of(vigil: &Vigil<'_>, heard: Heard) -> (Seen, Option<Met>) {
     let whose = |pid: u32| relation(pid, &vigil.family(), platform::table_entry);
     let definition = &vigil.life.definition;
-    match &definition.ready {
+    let seen = match &definition.ready {
         Ready::Socket { path, .. } => {
-            let answer = look::answer(vigil.desk.world(), definition, Ask::For(ANSWERS_WITHIN));
-            let answer = answer.unwrap_or_else(|| Err(format!("{} was not asked", path.display())));
+            let met = look::encounter(vigil.desk.world(), definition, Ask::For(ANSWERS_WITHIN));
+            let (answer, met) = match met {
+                Some(Ok(Probed { readiness, socket, farewell })) => {
+                    let met = socket.zip(farewell);
+                    let met = met.map(|(facts, farewell)| Met { socket: SocketInode::of(&facts), farewell });
+                    (Ok(readiness), met)
+                }
+                Some(Err(why)) => (Err(why), None),
+                None => (Err(format!("{} was not asked", path.display())), None),
+            };
             let relation = server_in(&answer).map_or(Relation::Unknown, |server| relation_of(server, whose));
-            Seen::Socket(answer, relation)
+            return (Seen::Socket(answer, relation), met);
         }
         Ready::Pidfile(path) => Seen::Pidfile(match pid_in(vigil.desk.world(), path) {
             Ok(Content::Pid(pid)) => PidfileSight::Names(pid, whose(pid)),
@@ -43,7 +61,8 @@ pub(super) fn of(vigil: &Vigil<'_>, heard: Heard) -> Seen {
             Seen::Lived(vigil.now().saturating_sub(since))
         }
         Ready::Descriptor | Ready::Notify | Ready::LogLine(_) => Seen::Heard(heard),
-    }
+    };
+    (seen, None)
 }
 
 /// The process that the daemon's pid file or socket names.

@@ -19,13 +19,14 @@ use super::sight;
 use super::succession::{self, Succession, succession};
 use crate::daemons::definition::Ready;
 use crate::daemons::policy::End;
-use crate::daemons::records::{Life, Phase};
+use crate::daemons::records::{Life, Phase, SocketInode};
 use crate::daemons::word::MonitorWord;
 use crate::error::{Context, Result};
 use crate::liveness::identity::{Identity, Pid};
+use crate::lock::socket::probe::{Farewell, Parting};
 use crate::obtain::word::Speaker;
 use crate::platform::{self, ChildNews, Ending, Pinned};
-use crate::world::{Facts, Signal, World};
+use crate::world::{Facts, Real, Signal, World};
 
 /// How long a ready socket has to answer at a time.
 pub(super) const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
@@ -33,6 +34,8 @@ pub(super) const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 /// The longest one.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+/// How long the daemon has to close the connection by which it was found ready.
+const PARTING_TAKES: Duration = Duration::from_secs(5);
 /// The pause before a record that could not be written is tried again.
 const WRITES_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -75,6 +78,8 @@ pub struct Vigil<'a> {
     succession_at: Option<Duration>,
     /// When to write again what could not be written.
     write_at: Option<Duration>,
+    /// Connections that the daemon has not closed yet, each with the time at which it is not waited for any more.
+    partings: Vec<(Farewell<Real>, Duration)>,
 }
 
 /// How a life was when it was over.
@@ -150,6 +155,7 @@ impl<'a> Vigil<'a> {
             known,
             succession_at: None,
             write_at: None,
+            partings: Vec::new(),
         }
     }
 
@@ -209,6 +215,7 @@ impl<'a> Vigil<'a> {
     fn wait(&self) -> Result<()> {
         let mut waited: Vec<BorrowedFd<'_>> = vec![self.output.as_fd(), self.news.as_fd()];
         waited.extend(self.ears.descriptor());
+        waited.extend(self.partings.iter().map(|(farewell, _)| farewell.as_fd()));
         if self.succession_at.is_none() {
             waited.push(self.process.as_fd());
         }
@@ -223,7 +230,8 @@ impl<'a> Vigil<'a> {
             Stage::Ready { .. } => None,
             Stage::Leaving { kill_at, .. } => *kill_at,
         };
-        [of_stage, self.succession_at, self.write_at].into_iter().flatten().min()
+        let partings = self.partings.iter().map(|(_, until)| *until);
+        [of_stage, self.succession_at, self.write_at].into_iter().flatten().chain(partings).min()
     }
 
     fn pump(&mut self) -> Pumped {
@@ -308,6 +316,7 @@ impl<'a> Vigil<'a> {
     /// Does what is due now.
     fn proceed(&mut self) -> Result<()> {
         let now = self.now();
+        self.part(now);
         if self.write_at.is_some_and(|time| time <= now) {
             self.write_life();
         }
@@ -330,11 +339,13 @@ impl<'a> Vigil<'a> {
         let is_heard = matches!(ready, Ready::Descriptor | Ready::Notify | Ready::LogLine(_));
         let mut following = self.deadline();
         if is_due || is_heard {
-            let seen = sight::of(self, self.ears.heard());
+            let (seen, met) = sight::of(self, self.ears.heard());
+            let socket = met.as_ref().map(|met| met.socket);
+            self.partings.extend(met.map(|met| (met.farewell, self.now() + PARTING_TAKES)));
             match readiness::judge(ready, &seen) {
                 // What has ended meanwhile is not ready; who succeeds it is seen next, if anybody does.
                 Judgement::Ready => match self.desk.observe(&self.process) {
-                    Ok(identity) => return self.become_ready(identity),
+                    Ok(identity) => return self.become_ready(identity, socket),
                     Err(why) => missing = format!("its first process cannot be seen any more: {why}"),
                 },
                 Judgement::Impossible(reason) => {
@@ -360,11 +371,26 @@ impl<'a> Vigil<'a> {
         Ok(())
     }
 
-    fn become_ready(&mut self, identity: Identity) -> Result<()> {
+    /// Lets go of the connections that the daemon has closed, and of those that it does not close.
+    fn part(&mut self, now: Duration) {
+        for (mut farewell, until) in std::mem::take(&mut self.partings) {
+            let is_heard =
+                platform::wait_for_any(&[farewell.as_fd()], Some(Duration::ZERO)).is_ok_and(|heard| heard == [true]);
+            let is_over = is_heard && farewell.listen(Duration::ZERO) == Parting::Over;
+            if is_over || now >= until {
+                farewell.end();
+            } else {
+                self.partings.push((farewell, until));
+            }
+        }
+    }
+
+    fn become_ready(&mut self, identity: Identity, socket: Option<SocketInode>) -> Result<()> {
         let now = self.now();
         let after = now.saturating_sub(self.started());
         let after = Duration::from_millis(u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
         self.life.process = identity;
+        self.life.socket = socket;
         self.life.phase = Phase::Ready { after_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX) };
         self.stage = Stage::Ready { since: now };
         self.write_life();

@@ -11,6 +11,8 @@
 //! The inode at the name is pinned first and asked second, so a name that is re-pointed in between cannot mix two
 //! servers into one answer. What was found is a value, [`Evidence`], and the answer is a pure function of it.
 //!
+//! A server must not notice more of it than a connection that is closed in good order ([`Farewell`]).
+//!
 //! What breaks if this is wrong: a live server loses its name and a second one is started beside it.
 //!
 //! Limits: without a question, `ready` says only that connections are accepted, which the kernel does also for a
@@ -51,8 +53,9 @@ use crate::error::{Context, Error, Result};
 use crate::liveness::identity::{Observation, Proof, Sameness};
 use crate::lock::spot::{Spot, description, found};
 use crate::platform;
-use crate::world::{Binding, Kind, Open, Peer, Reached, Sockets};
+use crate::world::{Binding, Facts, Kind, Open, Peer, Reached, Sockets};
 
+pub use super::farewell::{Farewell, Parting};
 pub use super::question::{Asked, Question, Reply};
 
 /// What a server is good for.
@@ -135,6 +138,28 @@ pub enum Evidence {
     Connected(Server, Asked),
 }
 
+/// What was found, and what is left of the finding.
+#[derive(Debug)]
+pub struct Gathered<W: Sockets> {
+    /// What was found out.
+    pub evidence: Evidence,
+    /// The socket that was asked.
+    pub socket: Option<Facts>,
+    /// The connection, if there was one.
+    pub farewell: Option<Farewell<W>>,
+}
+
+/// The answer to a probe, and what is left of it.
+#[derive(Debug)]
+pub struct Probed<W: Sockets> {
+    /// The answer.
+    pub readiness: Readiness,
+    /// The socket that was asked.
+    pub socket: Option<Facts>,
+    /// The connection, if there was one. It is for whoever cannot wait until the server has closed it.
+    pub farewell: Option<Farewell<W>>,
+}
+
 /// The answer to a probe. `own_uid` is the user who asks.
 pub fn judge(evidence: Evidence, own_uid: u32) -> Readiness {
     match evidence {
@@ -155,7 +180,7 @@ pub fn judge(evidence: Evidence, own_uid: u32) -> Readiness {
     }
 }
 
-/// Probes a path of any length. All of it takes at most about as long as it may.
+/// Probes a path of any length. All of it takes at most about as long as it may, and the short time of a [`Farewell`].
 ///
 /// # Errors
 /// Those of the system, which prove nothing: they permit as little as a server that is ready.
@@ -165,14 +190,29 @@ pub fn probe<W: Sockets>(
     question: Option<&Question<'_>>,
     at_most: Duration,
 ) -> Result<Readiness> {
+    probe_and_keep(world, path, question, at_most).map(|probed| probed.readiness)
+}
+
+/// Probes a path like [`probe`], and leaves the end of the connection to the caller.
+///
+/// # Errors
+/// As of [`probe`].
+pub fn probe_and_keep<W: Sockets>(
+    world: &Arc<W>,
+    path: &Path,
+    question: Option<&Question<'_>>,
+    at_most: Duration,
+) -> Result<Probed<W>> {
     let spot = match Spot::open(world, path) {
         Err(Error::System { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            return Ok(Readiness::Absent(Absence::NoName));
+            let readiness = Readiness::Absent(Absence::NoName);
+            return Ok(Probed { readiness, socket: None, farewell: None });
         }
         opened => opened?,
     };
-    let evidence = gather(&**world, &spot.directory, &spot.name, question, at_most).doing("probe", path)?;
-    Ok(judge(evidence, platform::effective_uid()))
+    let Gathered { evidence, socket, farewell } =
+        gather(world, &spot.directory, &spot.name, question, at_most).doing("probe", path)?;
+    Ok(Probed { readiness: judge(evidence, platform::effective_uid()), socket, farewell })
 }
 
 /// Finds out what [`judge`] wants to know about a name in an open directory.
@@ -180,33 +220,49 @@ pub fn probe<W: Sockets>(
 /// # Errors
 /// Those of the system, which prove nothing.
 pub fn gather<W: Sockets>(
-    world: &W,
+    world: &Arc<W>,
     directory: &W::Node,
     name: &OsStr,
     question: Option<&Question<'_>>,
     at_most: Duration,
-) -> io::Result<Evidence> {
+) -> io::Result<Gathered<W>> {
     let end = world.now().monotonic + at_most;
-    let Some(pinned) = found(world.open(directory, name, Open::Pin))? else { return Ok(Evidence::NoName) };
+    let nobody = |evidence, socket| Gathered { evidence, socket, farewell: None };
+    let Some(pinned) = found(world.open(directory, name, Open::Pin))? else {
+        return Ok(nobody(Evidence::NoName, None));
+    };
     let facts = world.facts(&pinned)?;
     if facts.kind != Kind::Socket {
-        return Ok(Evidence::Thing(facts.kind));
+        return Ok(nobody(Evidence::Thing(facts.kind), None));
     }
-    Ok(match world.connect(&pinned, at_most)? {
+    let evidence = match world.connect(&pinned, at_most)? {
         Reached::Connected(connection) => {
-            let server = server_of(world, &world.peer(&connection)?);
-            // Another user's server is told nothing.
-            let asked = match question.filter(|_| server.uid == platform::effective_uid()) {
-                Some(question) => ask(world, &connection, question, end)?,
-                None => Asked::Nothing,
-            };
-            Evidence::Connected(server, asked)
+            let met = converse(world.as_ref(), &connection, question, end);
+            let farewell = world.is_protected("probe.farewell").then(|| Farewell::begin(world, connection));
+            return met.map(|evidence| Gathered { evidence, socket: Some(facts), farewell });
         }
-        Reached::Refused => Evidence::Refused(binding(world, directory, name, &pinned)?),
+        Reached::Refused => Evidence::Refused(binding(world.as_ref(), directory, name, &pinned)?),
         Reached::OtherType => Evidence::OtherType,
         Reached::Full => Evidence::Full,
         Reached::Denied => Evidence::Denied,
-    })
+    };
+    Ok(nobody(evidence, Some(facts)))
+}
+
+/// Finds out who is at the other end, and asks the question.
+fn converse<W: Sockets>(
+    world: &W,
+    connection: &W::Connection,
+    question: Option<&Question<'_>>,
+    end: Duration,
+) -> io::Result<Evidence> {
+    let server = server_of(world, &world.peer(connection)?);
+    // Another user's server is told nothing.
+    let asked = match question.filter(|_| server.uid == platform::effective_uid()) {
+        Some(question) => ask(world, connection, question, end)?,
+        None => Asked::Nothing,
+    };
+    Ok(Evidence::Connected(server, asked))
 }
 
 /// Whether anybody is bound to a pinned socket that was found under this name. A server notices nothing of it, and

@@ -69,6 +69,7 @@ fn play(directory: &Path, verb: &str, object: &str) -> Option<ExitCode> {
         // The listener has to outlive the step.
         "serve" => std::mem::forget(UnixListener::bind(object).unwrap()),
         "serve-answering" => answer(UnixListener::bind(object).unwrap()),
+        "serve-greeting" => greet(directory.to_owned(), UnixListener::bind(object).unwrap()),
         "pidfile" => fs::write(object, format!("{}\n", std::process::id())).unwrap(),
         "ready-descriptor" => ready_descriptor(),
         "ready-notify" => ready_notify(),
@@ -149,6 +150,25 @@ fn answer(listener: UnixListener) {
             if connection.read_exact(&mut asked).is_ok() && &asked == b"ping\n" {
                 let _gone = connection.write_all(b"pong\n");
             }
+        }
+    });
+}
+
+/// Greets whoever connects, in a thread of its own, but not before the other side has hung up or a while is over; and does
+/// not survive that nobody hears it, as many programs. Notes each connection.
+fn greet(directory: PathBuf, listener: UnixListener) {
+    const A_WHILE: Duration = Duration::from_millis(25);
+    std::thread::spawn(move || {
+        for (number, connection) in listener.incoming().enumerate() {
+            let mut connection = connection.unwrap();
+            note(&directory, &format!("met-{number}"));
+            // No event is asked for: a hang-up is told all the same.
+            let mut polled = [rustix::event::PollFd::new(&connection, rustix::event::PollFlags::empty())];
+            rustix::event::poll(&mut polled, Some(&A_WHILE.try_into().unwrap())).unwrap();
+            if connection.write_all(b"hello\n").is_err() {
+                std::process::exit(9);
+            }
+            note(&directory, &format!("greeted-{number}"));
         }
     });
 }
