@@ -1,5 +1,8 @@
 //! The agent harnesses that are known: their names, and nothing of what they do.
 
+// A terminal shows the variants' docs as they are, so names are not marked up.
+#![allow(clippy::doc_markdown)]
+
 use std::fmt;
 
 use clap::ValueEnum;
