@@ -1,4 +1,4 @@
-//! How often a turn was held in this episode, on disk and per session.
+//! How often a turn was held in this episode, and whether a prompt was told of it, on disk and per session.
 //!
 //! An episode begins with the first thing that goes wrong and ends when a hook of the responsible session sees that all
 //! is well. It does not end when the cause changes: a watcher that dies again and again, each time in another way, would
@@ -37,6 +37,9 @@ pub struct Episode {
 struct Count {
     session: String,
     holds: u32,
+    /// Whether a prompt was told.
+    #[serde(default)]
+    told: bool,
 }
 
 impl Default for Episode {
@@ -49,16 +52,33 @@ impl Episode {
     /// The episode with one more hold of a session, if it may be held again. `before` is how often its harness says that
     /// the turn was held already.
     pub fn after_holding(&self, session: &SessionKey, before: u32) -> Option<Self> {
-        let known = self.sessions.iter().find(|count| count.session == session.as_str());
-        let holds = known.map_or(0, |count| count.holds).max(before);
-        if holds >= HOLDS {
+        let mut count = self.count(session);
+        count.holds = count.holds.max(before);
+        if count.holds >= HOLDS {
             return None;
         }
-        let others = self.sessions.iter().filter(|count| count.session != session.as_str());
+        count.holds += 1;
+        Some(self.with(count))
+    }
+
+    /// The episode after a prompt of a session was told of it, if none was before.
+    pub fn after_telling(&self, session: &SessionKey) -> Option<Self> {
+        let count = self.count(session);
+        (!count.told).then(|| self.with(Count { told: true, ..count }))
+    }
+
+    fn count(&self, session: &SessionKey) -> Count {
+        let known = self.sessions.iter().find(|count| count.session == session.as_str());
+        let fresh = || Count { session: session.as_str().to_owned(), holds: 0, told: false };
+        known.cloned().unwrap_or_else(fresh)
+    }
+
+    fn with(&self, changed: Count) -> Self {
+        let others = self.sessions.iter().filter(|count| count.session != changed.session);
         let mut sessions: Vec<Count> = others.cloned().collect();
         sessions.drain(..sessions.len().saturating_sub(SESSIONS - 1));
-        sessions.push(Count { session: session.as_str().to_owned(), holds: holds + 1 });
-        Some(Self { schema: SCHEMA, sessions })
+        sessions.push(changed);
+        Self { schema: SCHEMA, sessions }
     }
 }
 
@@ -75,9 +95,23 @@ pub fn spend<W: World>(world: &W, directory: &W::Node, session: &SessionKey, bef
 
 fn try_spend<W: World>(world: &W, directory: &W::Node, session: &SessionKey, before: u32) -> io::Result<Allowance> {
     let Some(next) = read(world, directory)?.after_holding(session, before) else { return Ok(Allowance::Spent) };
-    let content = serde_json::to_vec(&next).map_err(io::Error::other)?;
-    storage::replace(world, directory, BUDGET, &content, Durability::Process)?;
+    write(world, directory, &next)?;
     Ok(Allowance::Granted)
+}
+
+/// Whether a prompt of a session is to be told of this episode: the first one. The caller has the turn of this directory.
+///
+/// # Errors
+/// Those of the file system; nobody can tell then whether one was told.
+pub fn tell_once<W: World>(world: &W, directory: &W::Node, session: &SessionKey) -> io::Result<bool> {
+    let Some(next) = read(world, directory)?.after_telling(session) else { return Ok(false) };
+    write(world, directory, &next)?;
+    Ok(true)
+}
+
+fn write<W: World>(world: &W, directory: &W::Node, episode: &Episode) -> io::Result<()> {
+    let content = serde_json::to_vec(episode).map_err(io::Error::other)?;
+    storage::replace(world, directory, BUDGET, &content, Durability::Process)
 }
 
 /// Ends the episode, if there is one.
@@ -101,6 +135,7 @@ fn read<W: World>(world: &W, directory: &W::Node) -> io::Result<Episode> {
 mod tests {
     use super::super::harness::Harness;
     use super::*;
+    use crate::wakes::faulty::Faulty;
     use crate::world::Real;
 
     fn key(id: &str) -> SessionKey {
@@ -118,6 +153,16 @@ mod tests {
             }
         }
         assert_eq!(held, 2 * HOLDS);
+    }
+
+    #[test]
+    fn telling_and_holding_do_not_count_for_each_other() {
+        let told = Episode::default().after_telling(&key("a")).unwrap();
+        assert_eq!(told.after_telling(&key("a")), None);
+        assert!(told.after_telling(&key("b")).is_some());
+        let held = told.after_holding(&key("a"), 0).unwrap();
+        assert_eq!(held.after_telling(&key("a")), None);
+        assert!(held.after_holding(&key("a"), 0).is_some());
     }
 
     #[test]
@@ -146,6 +191,19 @@ mod tests {
         end_episode(&Real, &directory).unwrap();
         Real.make_directory(&directory, OsStr::new(BUDGET)).unwrap();
         assert!(matches!(spend(&Real, &directory, &key("a"), 0), Allowance::Uncounted(_)));
+    }
+
+    #[test]
+    fn a_full_disk_grants_nothing_and_keeps_the_count() {
+        let scratch = tempfile::tempdir().unwrap();
+        let world = Faulty::default();
+        let directory = world.open_directory(scratch.path()).unwrap();
+        assert_eq!(spend(&world, &directory, &key("a"), 0), Allowance::Granted);
+        world.leave_room(10, 28);
+        assert!(matches!(spend(&world, &directory, &key("a"), 0), Allowance::Uncounted(_)));
+        world.leave_room(u64::MAX, 28);
+        assert_eq!(spend(&world, &directory, &key("a"), 0), Allowance::Granted);
+        assert_eq!(spend(&world, &directory, &key("a"), 0), Allowance::Spent);
     }
 
     #[test]

@@ -129,10 +129,15 @@ fn say(answer: &Answer) -> io::Result<()> {
 fn decide(global: &Global, harness: Harness, event: Event, payload: &Payload) -> Result<Decision, String> {
     match event {
         Event::PreTool => before_a_tool(global, payload),
-        Event::SessionStart | Event::UserPrompt => {
+        Event::SessionStart => {
             let session = open(global)?;
             let Some(place) = Place::find(&session, harness, payload)? else { return Ok(Decision::Silent) };
             Ok(place.situation()?.at_start())
+        }
+        Event::UserPrompt => {
+            let session = open(global)?;
+            let Some(place) = Place::find(&session, harness, payload)? else { return Ok(Decision::Silent) };
+            at_prompt(&place)
         }
         Event::TurnEnd if payload.is_broken_off() => Ok(Decision::Silent),
         Event::TurnEnd => {
@@ -142,6 +147,19 @@ fn decide(global: &Global, harness: Harness, event: Event, payload: &Payload) ->
         }
         Event::Wait => Ok(Decision::Silent),
     }
+}
+
+/// A context that begins anew has to be told again; one that goes on has heard it.
+fn at_prompt(place: &Place<'_>) -> Result<Decision, String> {
+    let decision = place.situation()?.at_start();
+    if decision == Decision::Silent {
+        return Ok(decision);
+    }
+    let is_first = place.with_turn(|world, directory| {
+        budget::tell_once(world, directory, place.session_key()).map_err(|error| error.to_string())
+    });
+    // Saying it twice does no harm.
+    Ok(if is_first.unwrap_or(true) { decision } else { Decision::Silent })
 }
 
 fn at_turn_end(place: &Place<'_>, harness: Harness, payload: &Payload) -> Result<Decision, String> {
