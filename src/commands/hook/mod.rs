@@ -164,7 +164,7 @@ fn at_prompt(place: &Place<'_>) -> Result<Decision, String> {
 
 fn at_turn_end(place: &Place<'_>, harness: Harness, payload: &Payload) -> Result<Decision, String> {
     let waking = Waking::of(harness);
-    let situation = place.situation()?;
+    let situation = place.situation_and_listeners(waking)?;
     if situation.is_well(waking) {
         place.with_turn(|world, directory| budget::end_episode(world, directory).map_err(|error| error.to_string()))?;
         return Ok(Decision::Silent);

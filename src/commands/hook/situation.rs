@@ -9,7 +9,7 @@ use crate::commands::guard::Charge;
 use crate::commands::look;
 use crate::home::names;
 use crate::hooks::agent;
-use crate::hooks::decision::{Listeners, Role, Situation, Supervision, Work};
+use crate::hooks::decision::{Listeners, Role, Situation, Supervision, Waking, Work};
 use crate::hooks::harness::Harness;
 use crate::hooks::payload::{Payload, SessionKey};
 use crate::hooks::sessions::{self, Applicant};
@@ -25,7 +25,7 @@ use crate::world::{Real, World};
 /// How long another hook may keep this one from the records.
 const TURN_TAKES: Duration = Duration::from_millis(200);
 /// The hook that waits is started at the same moment as the one that looks for it.
-const WAITER_SETTLES: Duration = Duration::from_millis(150);
+const WAITER_SETTLES: Duration = Duration::from_millis(200);
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// A session in a home.
@@ -94,7 +94,7 @@ impl<'a> Place<'a> {
         self.with_turn(claim)
     }
 
-    /// Looks at everything, and starts a watcher where that is wanted.
+    /// Looks at everything but who listens, and starts a watcher where that is wanted.
     pub(super) fn situation(&self) -> Result<Situation, String> {
         let role = self.role()?;
         let work = self.work();
@@ -105,6 +105,19 @@ impl<'a> Place<'a> {
         };
         let command = |name| self.session.command_line(name);
         Ok(Situation { role, work, supervision, arm: command("arm"), status: command("status") })
+    }
+
+    /// The same, and who listens, where that makes a difference. It takes a moment when nobody does.
+    pub(super) fn situation_and_listeners(&self, waking: Waking) -> Result<Situation, String> {
+        let mut situation = self.situation()?;
+        let matters = waking == Waking::ByWaiter
+            && situation.role == Role::Responsible
+            && matches!(situation.work, Work::Some(_))
+            && matches!(situation.supervision, Supervision::On(_));
+        if matters {
+            situation.supervision = Supervision::On(self.listeners());
+        }
+        Ok(situation)
     }
 
     fn work(&self) -> Work {
@@ -128,7 +141,7 @@ impl<'a> Place<'a> {
             }
         }
         match verdict {
-            verdict if verdict.is_watching() => Supervision::On(self.listeners()),
+            verdict if verdict.is_watching() => Supervision::On(Listeners::Unknown),
             Verdict::Foreign { .. } | Verdict::Unknown { .. } => Supervision::Unclear(verdict.to_string()),
             verdict => Supervision::Off(match why_not {
                 Some(why) => format!("{verdict}, and none could be started ({why})"),
