@@ -48,6 +48,10 @@ pub fn hook(global: &Global, options: cli::Hook) -> u8 {
         Hearing::Garbled(why) => return leave(&failure(harness, &why)),
         Hearing::Heard(payload) => payload,
     };
+    // Most tools are no kills, and cost nothing but the look at the payload.
+    if event == Event::PreTool && possible_kill(&payload).is_none() {
+        return exit::OK;
+    }
     // What it would say on stderr could be taken for an answer.
     let global = Global { quiet: true, verbose: false, json: false, ..global.clone() };
     if event == Event::Wait {
@@ -178,11 +182,13 @@ fn at_turn_end(place: &Place<'_>, harness: Harness, payload: &Payload) -> Result
     Ok(turn_end(situation.at_turn_end(waking), count))
 }
 
-/// Most tools are no kills, and cost nothing but the look at the payload.
+/// A command that is worth a closer look.
+fn possible_kill(payload: &Payload) -> Option<String> {
+    payload.command().filter(|command| command.contains("kill"))
+}
+
 fn before_a_tool(global: &Global, payload: &Payload) -> Result<Decision, String> {
-    let Some(command) = payload.command().filter(|command| command.contains("kill")) else {
-        return Ok(Decision::Silent);
-    };
+    let Some(command) = possible_kill(payload) else { return Ok(Decision::Silent) };
     let session = open(global)?;
     let pid = session.verdict().1.living_pid().map(crate::liveness::identity::Pid::get);
     let target = Target { pid, command_line: format!("{} --word-fd 3", session.command_line("run")) };
