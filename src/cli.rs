@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::daemons::definition::Name;
+use crate::hooks::event::Event;
+use crate::hooks::harness::Harness;
 use crate::lock::any::Kind;
 use crate::settings::parse_duration;
 use crate::storm::protocol::Protocol;
@@ -111,6 +113,15 @@ pub enum Command {
     ///
     /// Silent when nothing needs watching (no *.meta in the state directory) or all is well. Exit code: always 0.
     Guard(Guard),
+    /// Answer a hook of an agent harness, in that harness's own form
+    ///
+    /// Reads the harness's JSON on stdin. At a session's start and at a prompt it tells the responsible session in one line
+    /// when supervision is off, before a tool it keeps the watcher from being killed by name, and at the end of a turn
+    /// it holds the session, at most twice per episode, while there is work and nobody watches. What an internal failure
+    /// leaves is one line on stderr. A harness that runs the entry of another one gets no answer.
+    ///
+    /// Exit codes: 0; 2 where the harness takes that for "hold" or "wake" (Kimi Code; `wait` of Claude Code).
+    Hook(Hook),
     /// Print the pending wakes, one per line: epoch, seq, kind, key and text, separated by TABs
     ///
     /// The newest of each kind and key is printed at the place of the first. Nothing is removed until `ack`.
@@ -229,6 +240,17 @@ pub struct Guard {
     /// Write nothing at all, not even which episode the banner was shown for
     #[arg(long)]
     pub read_only: bool,
+}
+
+/// `hook`.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Hook {
+    /// Whose hook it is
+    #[arg(long, value_name = "H", value_enum)]
+    pub harness: Harness,
+    /// At which moment it runs
+    #[arg(long, value_name = "E", value_enum)]
+    pub event: Event,
 }
 
 /// `drain`.

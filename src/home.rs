@@ -31,6 +31,8 @@ pub mod names {
     pub const INBOX: &str = "inbox";
     /// The directory of the waiters' leases.
     pub const WAITERS: &str = "waiters";
+    /// The directory of the responsible session and of its hooks.
+    pub const SESSIONS: &str = "sessions";
     /// One line per life.
     pub const HISTORY: &str = "history.jsonl";
     /// The directory of the daemons, one directory each.

@@ -37,6 +37,7 @@ pub mod error;
 pub mod escape;
 pub mod exit;
 pub mod home;
+pub mod hooks;
 pub mod liveness;
 pub mod lock;
 pub mod log;

@@ -10,7 +10,7 @@ use fm_watch::commands::console::Console;
 use fm_watch::commands::context::{self, Session};
 use fm_watch::commands::guard::Mark;
 use fm_watch::commands::{
-    ack, arm, config, daemon, daemon_monitor, drain, guard, lock, reference, run, status, stop, storm, wait, wake,
+    ack, arm, config, daemon, daemon_monitor, drain, guard, hook, lock, reference, run, status, stop, storm, wait, wake,
 };
 use fm_watch::environment::Environment;
 use fm_watch::error::Result;
@@ -19,7 +19,10 @@ use fm_watch::platform;
 fn main() -> ExitCode {
     platform::ignore_file_size_signal();
     platform::keep_files_private();
-    let cli = parse();
+    let cli = match parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     let console = Console::new(&cli.global);
     match dispatch(&cli) {
         Ok(code) => ExitCode::from(code),
@@ -35,11 +38,16 @@ fn main() -> ExitCode {
 
 /// Reads the command line. The definition behind it is large and never needed again; taking it apart would cost a guard
 /// or a hook, which run at every turn, a tenth of their time.
-fn parse() -> Cli {
+fn parse() -> Result<Cli, ExitCode> {
     let mut command = ManuallyDrop::new(Cli::command());
     let parsed = command.try_get_matches_from_mut(std::env::args_os());
     let parsed = parsed.and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
-    parsed.unwrap_or_else(|error| error.format(&mut command).exit())
+    parsed.map_err(|error| {
+        if error.use_stderr() && hook::is_meant(std::env::args_os()) {
+            return ExitCode::from(hook::misunderstood(std::env::args_os()));
+        }
+        error.format(&mut command).exit()
+    })
 }
 
 fn dispatch(cli: &Cli) -> Result<u8> {
@@ -59,6 +67,7 @@ fn dispatch(cli: &Cli) -> Result<u8> {
         Command::Guard(options) => {
             Ok(guard::guard(&cli.global, if options.read_only { Mark::ReadOnly } else { Mark::Write }))
         }
+        Command::Hook(options) => Ok(hook::hook(&cli.global, *options)),
         Command::Drain(options) => drain::drain(&session()?, options),
         Command::Ack { seq } => ack::ack(&session()?, *seq),
         Command::Wake(options) => wake::wake(&prepared()?, options),

@@ -55,6 +55,25 @@ const STUCK_AFTER_POLLS: u32 = 3;
 /// What a busy machine may add to that, however short the poll is.
 const STUCK_AFTER_BESIDES: Duration = Duration::from_secs(15);
 
+/// What a hook does about a home that has work and no watcher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repair {
+    /// Start one, unless a person stopped the last one.
+    Start,
+    /// Say so, and start nothing.
+    Tell,
+}
+
+impl Repair {
+    /// Its word in the settings.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Tell => "tell",
+        }
+    }
+}
+
 /// The value of every knob. What each one is for stands in `config/fm-watch.toml`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -100,6 +119,8 @@ pub struct Settings {
     pub runtime_dir: Option<PathBuf>,
     /// Names of variables that children get besides the fixed list.
     pub pass: Vec<String>,
+    /// What a hook does about a home that has work and no watcher.
+    pub repair: Repair,
     /// How wakes reach the waiters; the first match decides.
     pub rules: Vec<Rule>,
     /// Programs that are told about wakes.
@@ -174,6 +195,7 @@ impl Settings {
             notify_timeout: Duration::ZERO,
             runtime_dir: None,
             pass: Vec::new(),
+            repair: Repair::Tell,
             rules: Vec::new(),
             notify: Vec::new(),
             daemon_defaults: DaemonDefaults::blank(),

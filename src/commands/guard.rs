@@ -87,22 +87,22 @@ fn mending(session: &Session, verdict: &Verdict) -> String {
 }
 
 /// What is without a watcher when there is none.
-struct Charge {
+pub(super) struct Charge {
     /// How many tasks are in flight; `None` when nobody can tell.
-    tasks: Option<usize>,
+    pub(super) tasks: Option<usize>,
     /// How many daemons the watcher is to keep.
-    daemons: usize,
+    pub(super) daemons: usize,
 }
 
 impl Charge {
-    fn of(session: &Session) -> Self {
+    pub(super) fn of(session: &Session) -> Self {
         Self {
             tasks: look::tasks(session.world.as_ref(), &session.home).ok(),
             daemons: session.settings().daemons.iter().filter(|daemon| daemon.restart != Restart::No).count(),
         }
     }
 
-    fn is_nothing(&self) -> bool {
+    pub(super) fn is_nothing(&self) -> bool {
         self.tasks == Some(0) && self.daemons == 0
     }
 }

@@ -91,7 +91,11 @@ fn pending<W: World>(world: &W, home: &Home) -> Result<Waiting> {
     Ok(waiting)
 }
 
-fn living_waiters<W: World>(world: &W, home: &Home) -> Result<usize> {
+/// How many waiters live. No directory means none.
+///
+/// # Errors
+/// Those of the file system.
+pub fn living_waiters<W: World>(world: &W, home: &Home) -> Result<usize> {
     let path = home.ours(names::WAITERS);
     match existing(world.open_directory(&path)).doing("open", &path)? {
         Some(directory) => waiters::count(world, &directory).doing("list", &path),

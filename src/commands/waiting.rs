@@ -113,6 +113,36 @@ impl<'a> Waiting<'a> {
         Ok(waiting)
     }
 
+    /// Waits until a wake is due, or waiting ends otherwise.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn until_due(&mut self, on_loss: OnLoss) -> Result<Woken> {
+        until_due(self, on_loss)
+    }
+
+    /// Remembers that these wakes were shown.
+    pub fn mark_presented(&self, due: &[Wake]) {
+        showing::mark_presented(self.session, &self.directory, due, self.acknowledged);
+    }
+
+    /// Ends waiting when this process ends, as if this waiter had been asked to, with exit code 0.
+    pub fn end_with(&self, process: platform::Pinned) {
+        const LONG: Duration = Duration::from_secs(3600);
+        let (world, sender) = (self.session.world.clone(), self.sender.clone());
+        let started = std::thread::Builder::new().name("its end".to_owned()).spawn(move || {
+            while let Ok(has_ended) = world.wait_for_exit(&process, LONG) {
+                if has_ended {
+                    let _nobody_waits = sender.send(Notice::Asked(exit::OK));
+                    break;
+                }
+            }
+        });
+        if let Err(error) = started {
+            self.session.console.note(format!("waiting will not end with its session: {error}"));
+        }
+    }
+
     /// Listens to the end of the watcher that runs now.
     fn watch_the_watcher(&mut self) {
         let (_, verdict) = self.session.verdict();
@@ -181,34 +211,56 @@ fn wait_for_end<W: World>(world: &W, pid: Pid) -> Option<()> {
     Some(())
 }
 
+/// How waiting ended.
+#[derive(Debug)]
+pub enum Woken {
+    /// These wakes are due; nobody has been told of them yet.
+    Due(Vec<Wake>),
+    /// No wake came in time.
+    Late,
+    /// It was asked to end, with this exit code.
+    Asked(u8),
+    /// Nobody watches, and no watcher can be had for this reason.
+    Lost(String),
+}
+
 /// Waits until a wake is due, and prints its reason line.
 ///
 /// # Errors
 /// Nobody reads, or the journal cannot be read.
 pub fn until_woken(mut waiting: Waiting<'_>, on_loss: OnLoss) -> Result<u8> {
+    match waiting.until_due(on_loss)? {
+        Woken::Due(due) => tell(&waiting, &due),
+        Woken::Late => Ok(exit::TIMED_OUT),
+        Woken::Asked(code) => Ok(code),
+        Woken::Lost(reason) => failed(waiting.session, &reason),
+    }
+}
+
+fn until_due(waiting: &mut Waiting<'_>, on_loss: OnLoss) -> Result<Woken> {
     loop {
         let (due, again) = waiting.look()?;
         if !due.is_empty() {
-            return tell(&waiting, &due);
+            return Ok(Woken::Due(due));
         }
         if waiting.is_late() {
-            return Ok(exit::TIMED_OUT);
+            return Ok(Woken::Late);
         }
         match waiting.notices.recv_timeout(waiting.pause(again)) {
-            Ok(Notice::Asked(code)) => return Ok(code),
+            Ok(Notice::Asked(code)) => return Ok(Woken::Asked(code)),
             Ok(Notice::WatcherEnded) => {
                 waiting.watched = None;
-                if let Some(code) = watcher_ended(&mut waiting, on_loss)? {
-                    return Ok(code);
+                if let Some(reason) = watcher_ended(waiting, on_loss) {
+                    return Ok(Woken::Lost(reason));
                 }
             }
             Ok(Notice::Rung) => {}
             // Nobody said anything for a while: a good moment to see for oneself that somebody watches.
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                 if !waiting.is_watched()
-                    && let Some(code) = watcher_ended(&mut waiting, on_loss)?
+                    && let Some(reason) = watcher_ended(waiting, on_loss)
                 {
-                    return Ok(code);
+                    return Ok(Woken::Lost(reason));
                 }
             }
         }
@@ -216,22 +268,25 @@ pub fn until_woken(mut waiting: Waiting<'_>, on_loss: OnLoss) -> Result<u8> {
 }
 
 fn tell(waiting: &Waiting<'_>, due: &[Wake]) -> Result<u8> {
-    let session = waiting.session;
-    let all: Vec<&Wake> = due.iter().collect();
-    let newest: Vec<Wake> = present::fold(&all).into_iter().cloned().collect();
-    showing::reasons(session, &newest)?;
-    showing::mark_presented(session, &waiting.directory, due, waiting.acknowledged);
+    showing::reasons(waiting.session, &newest(due))?;
+    waiting.mark_presented(due);
     Ok(exit::OK)
 }
 
-/// Decides what to do without a watcher. `Some`: waiting is over.
-fn watcher_ended(waiting: &mut Waiting<'_>, on_loss: OnLoss) -> Result<Option<u8>> {
+/// The newest wake of each kind and key.
+pub fn newest(due: &[Wake]) -> Vec<Wake> {
+    let all: Vec<&Wake> = due.iter().collect();
+    present::fold(&all).into_iter().cloned().collect()
+}
+
+/// Decides what to do without a watcher. `Some`: waiting is over, for this reason.
+fn watcher_ended(waiting: &mut Waiting<'_>, on_loss: OnLoss) -> Option<String> {
     let session = waiting.session;
     match on_loss {
         OnLoss::Obtain => match obtain(session, Wish::Kept) {
             Ok(Obtained::Healthy { .. }) => {}
             Ok(obtained) => session.console.note(format!("the watcher has ended; {obtained}")),
-            Err(reason) => return failed(session, &reason).map(Some),
+            Err(reason) => return Some(reason),
         },
         OnLoss::Tell => {
             let (_, verdict) = session.verdict();
@@ -246,7 +301,7 @@ fn watcher_ended(waiting: &mut Waiting<'_>, on_loss: OnLoss) -> Result<Option<u8
         }
     }
     waiting.watch_the_watcher();
-    Ok(None)
+    None
 }
 
 /// Whether a waiter has said that nobody watches.

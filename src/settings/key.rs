@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tracing::Level;
 
-use super::Settings;
 use super::nearest::nearest;
 use super::value::{self, Fault, Raw, Value};
+use super::{Repair, Settings};
 
 /// One key of the settings.
 #[derive(Debug)]
@@ -40,6 +40,8 @@ pub(super) enum Slot {
     Level { field: Field<Level> },
     /// A directory, if any.
     Directory { field: Field<Option<PathBuf>> },
+    /// What a hook may do about a home without a watcher.
+    Repair { field: Field<Repair> },
     /// Names of environment variables.
     Names { field: Field<Vec<String>> },
 }
@@ -75,7 +77,7 @@ const fn bytes(name: &'static str, least: u64, most: u64, field: Field<u64>) -> 
 }
 
 /// Every key, in the order of `config/fm-watch.toml`.
-pub(super) static KEYS: [Key; 29] = [
+pub(super) static KEYS: [Key; 30] = [
     duration("poll", Some("FM_POLL"), INSTANT, DAY, |settings| &mut settings.poll),
     duration("signal_grace", Some("FM_SIGNAL_GRACE"), Duration::ZERO, DAY, |settings| &mut settings.signal_grace),
     duration("check_interval", Some("FM_CHECK_INTERVAL"), INSTANT, YEAR, |settings| &mut settings.check_interval),
@@ -113,6 +115,7 @@ pub(super) static KEYS: [Key; 29] = [
     duration("notify_timeout", None, NOTIFY_TIMEOUT.0, NOTIFY_TIMEOUT.1, |settings| &mut settings.notify_timeout),
     Key { name: "runtime_dir", variable: None, slot: Slot::Directory { field: |settings| &mut settings.runtime_dir } },
     Key { name: "environment.pass", variable: None, slot: Slot::Names { field: |settings| &mut settings.pass } },
+    Key { name: "hooks.repair", variable: None, slot: Slot::Repair { field: |settings| &mut settings.repair } },
     daemon_time("daemons.ready_delay", |settings| &mut settings.daemon_defaults.ready_delay),
     daemon_time("daemons.ready_timeout", |settings| &mut settings.daemon_defaults.ready_timeout),
     daemon_time("daemons.backoff", |settings| &mut settings.daemon_defaults.backoff),
@@ -128,7 +131,7 @@ pub(super) static KEYS: [Key; 29] = [
 ];
 
 /// The tables that hold single keys: their names are prefixes in [`KEYS`].
-pub(super) const SECTIONS: [&str; 2] = ["environment", "daemons"];
+pub(super) const SECTIONS: [&str; 3] = ["environment", "hooks", "daemons"];
 /// The tables of which there may be any number.
 pub(super) const TABLES: [&str; 3] = ["rule", "notify", "daemon"];
 
@@ -168,6 +171,7 @@ impl Slot {
             Self::Count { least, most, .. } => format!("a whole number from {least} to {most}"),
             Self::Pattern { .. } => "a regular expression that is not empty".to_owned(),
             Self::Level { .. } => "one of \"error\", \"warn\", \"info\", \"debug\", \"trace\"".to_owned(),
+            Self::Repair { .. } => "one of \"start\", \"tell\"".to_owned(),
             Self::Directory { .. } => "the absolute path of a directory".to_owned(),
             Self::Names { .. } => {
                 format!("names of environment variables, but none of {}", NOT_PASSED.join(", "))
@@ -211,6 +215,11 @@ impl Slot {
                 *field(settings) = level;
                 Ok(Value::Text(level.as_str().to_ascii_lowercase()))
             }
+            Self::Repair { field } => {
+                let repair = value::text(raw).and_then(repair).map_err(faulty)?;
+                *field(settings) = repair;
+                Ok(Value::Text(repair.word().to_owned()))
+            }
             Self::Directory { field } => {
                 let text = value::text(raw).and_then(absolute).map_err(faulty)?;
                 *field(settings) = Some(PathBuf::from(text));
@@ -238,6 +247,11 @@ fn level(text: &str) -> Result<Level, String> {
     const LEVELS: [Level; 5] = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
     let found = LEVELS.into_iter().find(|level| level.as_str().eq_ignore_ascii_case(text));
     found.ok_or_else(|| format!("{} is no level", value::quoted(text)))
+}
+
+fn repair(text: &str) -> Result<Repair, String> {
+    let found = [Repair::Start, Repair::Tell].into_iter().find(|repair| repair.word() == text);
+    found.ok_or_else(|| format!("{} is no such word", value::quoted(text)))
 }
 
 fn absolute(text: &str) -> Result<&str, String> {

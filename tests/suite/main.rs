@@ -47,6 +47,7 @@ suite! {
     eviction,
     file_system,
     files,
+    hooks,
     identity,
     lock_command,
     lock_storm,

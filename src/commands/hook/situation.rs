@@ -1,0 +1,168 @@
+//! The situation of a hook: whether its session is responsible, what there is to watch, and who watches it.
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use crate::commands::context::Session;
+use crate::commands::guard::Charge;
+use crate::commands::look;
+use crate::home::names;
+use crate::hooks::agent;
+use crate::hooks::decision::{Listeners, Role, Situation, Supervision, Waking, Work};
+use crate::hooks::harness::Harness;
+use crate::hooks::payload::{Payload, SessionKey};
+use crate::hooks::sessions::{self, Applicant};
+use crate::liveness::verdict::Verdict;
+use crate::lock::Attempt;
+use crate::lock::turn::Candidate;
+use crate::obtain::{Wish, obtain};
+use crate::settings::Repair;
+use crate::storage;
+use crate::wait_until::wait_until;
+use crate::world::{Real, World};
+
+/// How long another hook may keep this one from the records.
+const TURN_TAKES: Duration = Duration::from_millis(200);
+/// The hook that waits is started at the same moment as the one that looks for it.
+const WAITER_SETTLES: Duration = Duration::from_millis(200);
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// A session in a home.
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    session: &'a Session,
+    applicant: Applicant,
+    directory: File,
+}
+
+impl<'a> Place<'a> {
+    /// Where a hook stands. `None`: in no home, in no session, in an agent's own sub-agent, or nobody can tell in whose
+    /// process; then there is nothing to answer.
+    pub(super) fn find(session: &'a Session, harness: Harness, payload: &Payload) -> Result<Option<Self>, String> {
+        let world = session.world.as_ref();
+        // A home that nobody has used yet has no work, and a hook does not make it one.
+        if payload.is_of_a_sub_agent() || world.facts_of_path(session.home.state()).is_err() {
+            return Ok(None);
+        }
+        let (Some(key), Some(agent)) = (payload.session(harness), agent::of_this_process(world)) else {
+            return Ok(None);
+        };
+        let path = session.home.ours(names::SESSIONS);
+        let directory = match world.open_directory(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                storage::make_directories(&path).map_err(|error| error.to_string())?;
+                world.open_directory(&path)
+            }
+            opened => opened,
+        };
+        let directory = directory.map_err(|error| format!("cannot open {}: {error}", path.display()))?;
+        Ok(Some(Self { session, applicant: Applicant { harness, session: key, agent }, directory }))
+    }
+
+    /// The session.
+    pub(super) fn session_key(&self) -> &SessionKey {
+        &self.applicant.session
+    }
+
+    /// Who asks.
+    pub(super) fn applicant(&self) -> &Applicant {
+        &self.applicant
+    }
+
+    /// Does something with the records while no other hook does.
+    pub(super) fn with_turn<T>(&self, work: impl FnOnce(&Real, &File) -> Result<T, String>) -> Result<T, String> {
+        let world = self.session.world.as_ref();
+        let path = self.session.home.ours(names::SESSIONS);
+        let ask = || match Candidate::open(world, &path).and_then(|candidate| candidate.try_take(world)) {
+            Ok(Attempt::Taken(turn)) => Some(Ok(turn)),
+            Ok(Attempt::Busy(_)) => None,
+            Err(error) => Some(Err(error.to_string())),
+        };
+        let busy = || Err(format!("another hook has kept {} for too long", path.join(names::START).display()));
+        let _turn = wait_until(TURN_TAKES, PAUSE, ask).unwrap_or_else(busy)?;
+        work(world, &self.directory)
+    }
+
+    /// Asks to be responsible.
+    pub(super) fn role(&self) -> Result<Role, String> {
+        let path = self.session.home.ours(names::SESSIONS).join(sessions::LEASE);
+        let claim = |world: &Real, directory: &File| {
+            sessions::claim(world, directory, &self.applicant)
+                .map_err(|error| format!("cannot write {}: {error}", path.display()))
+        };
+        self.with_turn(claim)
+    }
+
+    /// Looks at everything but who listens, and starts a watcher where that is wanted.
+    pub(super) fn situation(&self) -> Result<Situation, String> {
+        let role = self.role()?;
+        let work = self.work();
+        let supervision = match (&role, &work) {
+            // Nothing more is asked then, and nothing is started.
+            (Role::Bystander(_), _) | (_, Work::None) => Supervision::On(Listeners::Unknown),
+            _ => self.supervision(&work),
+        };
+        let command = |name| self.session.command_line(name);
+        Ok(Situation { role, work, supervision, arm: command("arm"), status: command("status") })
+    }
+
+    /// The same, and who listens, where that makes a difference. It takes a moment when nobody does.
+    pub(super) fn situation_and_listeners(&self, waking: Waking) -> Result<Situation, String> {
+        let mut situation = self.situation()?;
+        let matters = waking == Waking::ByWaiter
+            && situation.role == Role::Responsible
+            && matches!(situation.work, Work::Some(_))
+            && matches!(situation.supervision, Supervision::On(_));
+        if matters {
+            situation.supervision = Supervision::On(self.listeners());
+        }
+        Ok(situation)
+    }
+
+    fn work(&self) -> Work {
+        let charge = Charge::of(self.session);
+        match charge.tasks {
+            _ if charge.is_nothing() => Work::None,
+            None if charge.daemons == 0 => Work::Unknown(charge.to_string()),
+            _ => Work::Some(charge.to_string()),
+        }
+    }
+
+    fn supervision(&self, work: &Work) -> Supervision {
+        let session = self.session;
+        let mut verdict = session.verdict().1;
+        let can_start = matches!(verdict, Verdict::Dead { .. } | Verdict::Stopped { .. });
+        let mut why_not = None;
+        if can_start && matches!(work, Work::Some(_)) && session.settings().repair == Repair::Start {
+            match self.start() {
+                Ok(()) => verdict = session.verdict().1,
+                Err(why) => why_not = Some(why),
+            }
+        }
+        match verdict {
+            verdict if verdict.is_watching() => Supervision::On(Listeners::Unknown),
+            Verdict::Foreign { .. } | Verdict::Unknown { .. } => Supervision::Unclear(verdict.to_string()),
+            verdict => Supervision::Off(match why_not {
+                Some(why) => format!("{verdict}, and none could be started ({why})"),
+                None => verdict.to_string(),
+            }),
+        }
+    }
+
+    /// Starts a watcher if none runs. One that lives and is stuck is left to a person's command: replacing it can take
+    /// longer than a hook has.
+    fn start(&self) -> Result<(), String> {
+        obtain(self.session, Wish::Kept).map(drop)
+    }
+
+    fn listeners(&self) -> Listeners {
+        let (world, home) = (self.session.world.as_ref(), &self.session.home);
+        let look = || match look::living_waiters(world, home) {
+            Ok(0) => None,
+            Ok(_) => Some(Listeners::Some),
+            Err(_) => Some(Listeners::Unknown),
+        };
+        wait_until(WAITER_SETTLES, PAUSE, look).unwrap_or(Listeners::None)
+    }
+}

@@ -1,0 +1,193 @@
+//! Which session is responsible for a home: one at a time, known by its key and by the identity of its agent.
+//!
+//! The first session whose hook runs in a home leaves a lease, `sessions/lease.json`. Another session is left alone as long
+//! as the process of that agent may live. Once it is proven that it does not (it is gone, its pid belongs to another
+//! process, or the machine was restarted), the next session takes the lease over. Unknown proves nothing.
+//!
+//! An agent keeps its process when a person begins a new conversation in it, so the same process under another key is the
+//! same lease, renewed. The same key under another process is a resumed session; it waits for the end of the other one
+//! like anybody.
+//!
+//! If this is wrong, two sessions are held for one home, or none is; no watcher is lost by either.
+
+use std::ffi::OsStr;
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+use super::decision::Role;
+use super::harness::Harness;
+use super::payload::SessionKey;
+use crate::liveness::identity::{Difference, Identity, Observation, Sameness, Standpoint, compare};
+use crate::storage::{self, Durability};
+use crate::world::World;
+
+/// The lease in the directory of sessions.
+pub const LEASE: &str = "lease.json";
+
+const LIMIT: usize = 16 * 1024;
+const SCHEMA: u32 = 1;
+
+/// Who is responsible.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    schema: u32,
+    harness: Harness,
+    session: String,
+    agent: Identity,
+    since: i64,
+}
+
+/// Who asks to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applicant {
+    /// Its harness.
+    pub harness: Harness,
+    /// Its session.
+    pub session: SessionKey,
+    /// The process of its agent.
+    pub agent: Identity,
+}
+
+/// How an applicant stands to a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It is its own.
+    Own,
+    /// It is that of its agent, under another key.
+    Renewed,
+    /// Its holder is proven to be gone.
+    Over(Difference),
+    /// Its holder lives, or may live.
+    Taken(String),
+}
+
+/// Compares an applicant with a lease and with what lives under the pid in it.
+pub fn judge(lease: &Lease, applicant: &Applicant, seen: &Observation, here: &Standpoint) -> Standing {
+    let ours = Observation::Seen(applicant.agent.clone());
+    if lease.agent.pid == applicant.agent.pid && matches!(compare(&lease.agent, &ours, here), Sameness::Same(_)) {
+        let is_unchanged = lease.harness == applicant.harness && lease.session == applicant.session.as_str();
+        return if is_unchanged { Standing::Own } else { Standing::Renewed };
+    }
+    let pid = lease.agent.pid;
+    match compare(&lease.agent, seen, here) {
+        Sameness::Different(difference) => Standing::Over(difference),
+        Sameness::Same(_) => {
+            Standing::Taken(format!("a session of {} (pid {pid}) is responsible", lease.harness.title()))
+        }
+        Sameness::Unknown(why) => {
+            Standing::Taken(format!("a session of {} may be responsible: {why}", lease.harness.title()))
+        }
+    }
+}
+
+/// Asks for the responsibility, and takes it if nobody has it. The caller has the turn of this directory.
+///
+/// # Errors
+/// Those of the file system; nobody became responsible then.
+pub fn claim<W: World>(world: &W, directory: &W::Node, applicant: &Applicant) -> io::Result<Role> {
+    // A record that cannot be understood proves nothing about anybody, and would be in the way for ever.
+    let known = storage::read(world, directory, OsStr::new(LEASE), LIMIT)?
+        .and_then(|bytes| serde_json::from_slice::<Lease>(&bytes).ok());
+    if let Some(lease) = known {
+        let seen = observe(world, &lease);
+        match judge(&lease, applicant, &seen, &world.standpoint()) {
+            Standing::Own => return Ok(Role::Responsible),
+            Standing::Taken(why) if world.is_protected("hooks.proof") => return Ok(Role::Bystander(why)),
+            Standing::Taken(_) | Standing::Renewed | Standing::Over(_) => {}
+        }
+    }
+    let lease = Lease {
+        schema: SCHEMA,
+        harness: applicant.harness,
+        session: applicant.session.as_str().to_owned(),
+        agent: applicant.agent.clone(),
+        since: world.now().wall_ms,
+    };
+    let content = serde_json::to_vec(&lease).map_err(io::Error::other)?;
+    storage::replace(world, directory, LEASE, &content, Durability::Process)?;
+    Ok(Role::Responsible)
+}
+
+fn observe<W: World>(world: &W, lease: &Lease) -> Observation {
+    match world.pin(lease.agent.pid) {
+        Ok(Some(process)) => world.observe(&process),
+        Ok(None) => Observation::Gone,
+        Err(error) => Observation::Unreadable(format!("pid {} cannot be examined: {error}", lease.agent.pid)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::liveness::identity::Pid;
+
+    fn here() -> Standpoint {
+        Standpoint { boot_id: Some("boot".to_owned()), pid_namespace: Some(1), time_namespace: None }
+    }
+
+    fn agent(pid: u32, inode: u64) -> Identity {
+        Identity {
+            pid: Pid::new(pid).unwrap(),
+            start_ticks: inode,
+            boot_id: Some("boot".to_owned()),
+            pid_namespace: Some(1),
+            pidfd_inode: Some(inode),
+            executable: None,
+            uid: 0,
+        }
+    }
+
+    fn applicant(id: &str, agent: Identity) -> Applicant {
+        Applicant { harness: Harness::Claude, session: SessionKey::of(Harness::Claude, id), agent }
+    }
+
+    fn lease(of: &Applicant) -> Lease {
+        let session = of.session.as_str().to_owned();
+        Lease { schema: 1, harness: of.harness, session, agent: of.agent.clone(), since: 0 }
+    }
+
+    #[test]
+    fn a_lease_belongs_to_the_process_and_follows_it_to_another_key() {
+        let one = applicant("s", agent(10, 1));
+        let seen = Observation::Seen(one.agent.clone());
+        assert_eq!(judge(&lease(&one), &one, &seen, &here()), Standing::Own);
+        let cleared = applicant("t", agent(10, 1));
+        assert_eq!(judge(&lease(&one), &cleared, &seen, &here()), Standing::Renewed);
+    }
+
+    #[test]
+    fn a_lease_of_a_living_agent_is_never_taken_over_even_by_its_own_key() {
+        let one = applicant("s", agent(10, 1));
+        let seen = Observation::Seen(one.agent.clone());
+        for other in [applicant("t", agent(11, 2)), applicant("s", agent(11, 2))] {
+            assert!(matches!(judge(&lease(&one), &other, &seen, &here()), Standing::Taken(_)), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_takeover_needs_proof() {
+        let (one, other) = (applicant("s", agent(10, 1)), applicant("t", agent(11, 2)));
+        let judged = |lease: &Lease, seen: &Observation| judge(lease, &other, seen, &here());
+        assert_eq!(judged(&lease(&one), &Observation::Gone), Standing::Over(Difference::Gone));
+        let reused = Observation::Seen(agent(10, 3));
+        assert_eq!(judged(&lease(&one), &reused), Standing::Over(Difference::PidReused));
+        let unreadable = Observation::Unreadable("hidden".to_owned());
+        assert!(matches!(judged(&lease(&one), &unreadable), Standing::Taken(_)));
+        let mut rebooted = lease(&one);
+        rebooted.agent.boot_id = Some("earlier".to_owned());
+        assert_eq!(judged(&rebooted, &unreadable), Standing::Over(Difference::OtherBoot));
+        let mut elsewhere = lease(&one);
+        elsewhere.agent.pid_namespace = Some(2);
+        assert!(matches!(judged(&elsewhere, &Observation::Gone), Standing::Taken(_)));
+    }
+
+    /// The pid was given to another agent, which asks under the very key of the dead one.
+    #[test]
+    fn a_reused_pid_is_not_the_agent_that_had_it() {
+        let one = applicant("s", agent(10, 1));
+        let reused = applicant("s", agent(10, 9));
+        let seen = Observation::Seen(reused.agent.clone());
+        assert_eq!(judge(&lease(&one), &reused, &seen, &here()), Standing::Over(Difference::PidReused));
+    }
+}
