@@ -9,6 +9,7 @@ pub mod daemon;
 pub mod daemon_monitor;
 pub mod drain;
 pub mod guard;
+pub mod hooks;
 pub mod lock;
 pub mod look;
 pub mod reference;

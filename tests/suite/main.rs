@@ -47,6 +47,7 @@ suite! {
     eviction,
     file_system,
     files,
+    hook_install,
     identity,
     lock_command,
     lock_storm,
