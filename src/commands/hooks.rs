@@ -24,8 +24,6 @@ pub fn hooks(global: &Global, command: &cli::Hooks) -> Result<u8> {
     let console = Console::new(global);
     let environment = Environment::of_this_process();
     let project = std::env::current_dir().doing("find", "the current directory")?;
-    let own = std::fs::read_link(platform::own_program()).doing("find", "this program")?;
-    let program = Program::of(&own, &environment);
     let target = match command {
         cli::Hooks::Install(target)
         | cli::Hooks::Uninstall(target)
@@ -36,6 +34,7 @@ pub fn hooks(global: &Global, command: &cli::Hooks) -> Result<u8> {
     let place = Place::of(target.harness, scope, &environment, &project)?;
     match command {
         cli::Hooks::Install(_) => {
+            let program = program(&environment)?;
             let outcome = install::install(&Real, &place, &program)?;
             say(console, &place, "installed", &outcome)?;
             advise(console, &program);
@@ -45,12 +44,19 @@ pub fn hooks(global: &Global, command: &cli::Hooks) -> Result<u8> {
             say(console, &place, "uninstalled", &install::uninstall(&Real, &place)?)?;
             Ok(exit::OK)
         }
-        cli::Hooks::Print(_) => print(console, &place, &program),
+        cli::Hooks::Print(_) => print(console, &place, &program(&environment)?),
         cli::Hooks::Check(_) => {
+            let program = program(&environment)?;
             let around = Surroundings { environment: &environment, project: &project, program: &program };
             show(console, &place, &check::check(&Real, &place, &around)?)
         }
     }
+}
+
+/// How entries are to name this program.
+fn program(environment: &Environment) -> Result<Program> {
+    let own = std::fs::read_link(platform::own_program()).doing("find", "this program")?;
+    Program::of(&own, environment)
 }
 
 /// Says what became of the file, in one line.

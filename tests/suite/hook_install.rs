@@ -316,7 +316,20 @@ fn check_sees_entries_that_run_twice() {
     let text = fs::read_to_string(&file).unwrap();
     let line = text.lines().find(|line| line.contains("session-start")).unwrap();
     fs::write(&file, text.replace(line, &format!("{line},\n{line}"))).unwrap();
-    assert!(check(&home, "claude", &directory).expect_code(0).stdout.contains("WARN doubled"));
+    assert!(check(&home, "claude", &directory).expect_code(0).stdout.contains("WARN doubled: an entry is there twice"));
+    fs::write(&file, text).unwrap();
+    assert!(check(&home, "claude", &directory).expect_code(0).stdout.contains("PASS doubled"));
+    // The same harness in a project of this user.
+    let project = home.scratch().join("project");
+    fs::create_dir(&project).unwrap();
+    let mut install = command(&home, &["install", "claude", "--project"]);
+    install.current_dir(&project);
+    finish(install).expect_code(0);
+    let mut check = command(&home, &["check", "claude"]);
+    on_path(&mut check, &directory);
+    check.current_dir(&project);
+    let answer = finish(check);
+    assert!(answer.stdout.contains("WARN doubled: ") && answer.stdout.contains("runs twice"), "{answer:?}");
 }
 
 fn check_sees_a_file_that_turns_its_hooks_off() {

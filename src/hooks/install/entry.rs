@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::commands::context::shell_word;
 use crate::environment::Environment;
+use crate::error::{Error, Result};
 use crate::hooks::event::Event;
 use crate::hooks::harness::Harness;
 
@@ -32,11 +33,21 @@ pub(super) const NAME: &str = "fm-watch";
 
 impl Program {
     /// How entries are to name a program at this path, by the rule.
-    pub fn of(own: &Path, environment: &Environment) -> Self {
+    ///
+    /// # Errors
+    /// It cannot be named in a file of text.
+    pub fn of(own: &Path, environment: &Environment) -> Result<Self> {
         let path = environment.path("PATH").unwrap_or_default();
         let first = std::env::split_paths(&path).map(|directory| directory.join(NAME)).find(|path| path.is_file());
         let is_own = |found: PathBuf| found.canonicalize().ok() == own.canonicalize().ok();
-        if first.is_some_and(is_own) { Self::OnPath } else { Self::At(own.to_owned()) }
+        if first.is_some_and(is_own) {
+            Ok(Self::OnPath)
+        } else if own.to_str().is_some() && own.file_name() == Some(NAME.as_ref()) {
+            Ok(Self::At(own.to_owned()))
+        } else {
+            let found = "an entry cannot name this program, because its path is not text or does not end in fm-watch";
+            Err(Error::refused(own, found, "call it fm-watch, or put it on PATH under that name"))
+        }
     }
 
     fn word(&self) -> String {
@@ -202,7 +213,9 @@ mod tests {
         std::os::unix::fs::symlink("/bin/true", &real).unwrap();
         std::os::unix::fs::symlink(&real, directory.path().join(NAME)).unwrap();
         let environment = Environment::from_pairs([("PATH", directory.path())]);
-        assert_eq!(Program::of(&real, &environment), Program::OnPath);
-        assert_eq!(Program::of(Path::new("/bin/sh"), &environment), Program::At("/bin/sh".into()));
+        assert_eq!(Program::of(&real, &environment).unwrap(), Program::OnPath);
+        let other = Path::new("/other/fm-watch");
+        assert_eq!(Program::of(other, &environment).unwrap(), Program::At(other.to_owned()));
+        assert!(Program::of(Path::new("/other/renamed"), &environment).is_err());
     }
 }
