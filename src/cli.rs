@@ -166,6 +166,14 @@ pub enum Command {
     /// Exit codes: with each command.
     #[command(subcommand)]
     Daemon(Daemon),
+    /// Put hooks into the settings of an agent harness, take them out again, or see whether they work
+    ///
+    /// They run `fm-watch hook` at the moments of a session. Nothing but our own entries is ever changed, the rest of a
+    /// file stays as it is to the byte, and its old content is kept beside it, under its name and .before-fm-watch.
+    ///
+    /// Exit codes: with each command.
+    #[command(subcommand)]
+    Hooks(Hooks),
     /// Prove or break exclusion here: many processes contend for one lock, and no two may hold it at once
     ///
     /// Real processes take and release locks in a fresh directory, are killed at random, and the intervals in which they
@@ -290,6 +298,50 @@ pub struct Lock {
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+}
+
+/// `hooks`.
+#[derive(Debug, Subcommand)]
+pub enum Hooks {
+    /// Put our entries into the harness's file, or write its plugin
+    ///
+    /// Entries that are there already are left as they are. They name `fm-watch` if that finds this very program on
+    /// PATH, and its full path otherwise. A file that does not parse is not touched. Prints
+    /// `hooks: installed HARNESS written|unchanged PATH`.
+    ///
+    /// Exit codes: 0 they are there, 1 the file cannot be edited, 2 usage.
+    Install(HooksOf),
+    /// Take our entries out of the harness's file, or remove its plugin
+    ///
+    /// A file that nobody changed in between is what it was before, byte by byte. Prints
+    /// `hooks: uninstalled HARNESS written|removed|unchanged PATH`.
+    ///
+    /// Exit codes: 0 none are there, 1 the file cannot be edited, 2 usage.
+    Uninstall(HooksOf),
+    /// Print what would be written into a file that is not there yet, and write nothing
+    ///
+    /// Exit codes: 0 printed, 1 failed, 2 usage.
+    Print(HooksOf),
+    /// See whether our entries are there, are trusted, are there twice, and how long each takes
+    ///
+    /// Each entry is run once with nothing on stdin, except the one that waits. Prints lines `PASS|WARN|FAIL WHAT: TEXT`.
+    ///
+    /// Exit codes: 0 no FAIL, 1 a FAIL, or the file cannot be read; 2 usage.
+    Check(HooksOf),
+}
+
+/// Which hooks.
+#[derive(Debug, Args)]
+pub struct HooksOf {
+    /// The harness
+    #[arg(value_enum)]
+    pub harness: Harness,
+    /// For all sessions of this user (the default)
+    #[arg(long, conflicts_with = "project")]
+    pub user: bool,
+    /// For sessions in the current directory
+    #[arg(long)]
+    pub project: bool,
 }
 
 /// `daemon`.

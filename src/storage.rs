@@ -51,6 +51,72 @@ pub fn replace<W: World>(
     Ok(())
 }
 
+/// A change of a file that somebody else may change as well.
+#[derive(Debug)]
+pub struct Change<'a> {
+    /// What was read; `None` if there was no file.
+    pub before: Option<&'a [u8]>,
+    /// What is to be there; `None` if no file.
+    pub after: Option<&'a [u8]>,
+    /// The permission bits that it is to have.
+    pub mode: u32,
+}
+
+/// What became of a [`Change`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replaced {
+    /// It is done, and survives the loss of power.
+    Done,
+    /// The file was not any more what was read. Nothing was changed.
+    Changed,
+}
+
+/// Replaces or removes a file, unless it is not any more what was read. The last look comes after everything that takes
+/// time; a writer in the moment between it and the rename is not seen.
+///
+/// # Errors
+/// Those of the file system. The old content is then still in place.
+pub fn change<W: World>(world: &W, directory: &W::Node, name: &str, change: &Change<'_>) -> io::Result<Replaced> {
+    let temporary = temporary_name(world, name)?;
+    let changed = try_change(world, directory, name, &temporary, change);
+    if change.after.is_some() && !matches!(changed, Ok(Replaced::Done)) {
+        // Best effort: a leftover has a name that nobody reads.
+        drop(world.unlink(directory, &temporary));
+    }
+    changed
+}
+
+fn try_change<W: World>(
+    world: &W,
+    directory: &W::Node,
+    name: &str,
+    temporary: &OsStr,
+    change: &Change<'_>,
+) -> io::Result<Replaced> {
+    if let Some(after) = change.after {
+        let node = world.open(directory, temporary, Open::CreateNew)?;
+        append_all(world, &node, after)?;
+        world.set_mode(&node, change.mode)?;
+        world.sync_all(&node)?;
+    }
+    world.reach("storage.change")?;
+    if world.is_protected("storage.last-look") {
+        let longest = change.before.map_or(0, <[u8]>::len);
+        match read(world, directory, name.as_ref(), longest) {
+            Ok(now) if now.as_deref() == change.before => {}
+            Ok(_) => return Ok(Replaced::Changed),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(Replaced::Changed),
+            Err(error) => return Err(error),
+        }
+    }
+    match change.after {
+        Some(_) => world.rename(directory, temporary, name.as_ref())?,
+        None => remove(world, directory, name.as_ref())?,
+    }
+    world.sync_all(directory)?;
+    Ok(Replaced::Done)
+}
+
 fn temporary_name<W: World>(world: &W, name: &str) -> io::Result<OsString> {
     let nonce = u64::from_le_bytes(world.nonce()?[..8].try_into().map_err(io::Error::other)?);
     Ok(format!(".{name}.{}.{nonce:016x}{TEMPORARY}", world.own_pid()).into())

@@ -141,7 +141,7 @@ fn place<W: World>(world: &W, home: &Home, settings: &Settings) -> Result<Place>
 }
 
 /// A word that a shell reads as it is.
-fn shell_word(text: &str) -> String {
+pub(crate) fn shell_word(text: &str) -> String {
     let is_plain = |character: char| character.is_ascii_alphanumeric() || "-_./=:,@%+".contains(character);
     if !text.is_empty() && text.chars().all(is_plain) {
         text.to_owned()

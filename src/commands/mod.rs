@@ -10,6 +10,7 @@ pub mod daemon_monitor;
 pub mod drain;
 pub mod guard;
 pub mod hook;
+pub mod hooks;
 pub mod lock;
 pub mod look;
 pub mod reference;

@@ -29,3 +29,4 @@ pub mod kill;
 pub mod payload;
 pub mod render;
 pub mod sessions;
+pub mod install;

@@ -48,6 +48,7 @@ suite! {
     file_system,
     files,
     hooks,
+    hook_install,
     identity,
     lock_command,
     lock_storm,

@@ -1,0 +1,115 @@
+//! `hooks`: the entries in the settings of a harness.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::cli::{self, Global};
+use crate::commands::console::{Console, Format};
+use crate::environment::Environment;
+use crate::error::{Context, Result};
+use crate::exit;
+use crate::hooks::install::check::{self, Finding, Grade, Surroundings};
+use crate::hooks::install::entry::Program;
+use crate::hooks::install::place::{Place, Scope};
+use crate::hooks::install::{self, BACKUP, Outcome};
+use crate::platform;
+use crate::world::Real;
+
+/// Installs, removes, prints or checks the hooks of a harness, and gives the exit code.
+///
+/// # Errors
+/// The file cannot be understood or replaced, or nobody reads. The file is then as it was.
+pub fn hooks(global: &Global, command: &cli::Hooks) -> Result<u8> {
+    let console = Console::new(global);
+    let environment = Environment::of_this_process();
+    let project = std::env::current_dir().doing("find", "the current directory")?;
+    let target = match command {
+        cli::Hooks::Install(target)
+        | cli::Hooks::Uninstall(target)
+        | cli::Hooks::Print(target)
+        | cli::Hooks::Check(target) => target,
+    };
+    let scope = if target.project { Scope::Project } else { Scope::User };
+    let place = Place::of(target.harness, scope, &environment, &project)?;
+    match command {
+        cli::Hooks::Install(_) => {
+            let program = program(&environment)?;
+            let outcome = install::install(&Real, &place, &program)?;
+            say(console, &place, "installed", &outcome)?;
+            advise(console, &program);
+            Ok(exit::OK)
+        }
+        cli::Hooks::Uninstall(_) => {
+            say(console, &place, "uninstalled", &install::uninstall(&Real, &place)?)?;
+            Ok(exit::OK)
+        }
+        cli::Hooks::Print(_) => print(console, &place, &program(&environment)?),
+        cli::Hooks::Check(_) => {
+            let program = program(&environment)?;
+            let around = Surroundings { environment: &environment, project: &project, program: &program };
+            show(console, &place, &check::check(&Real, &place, &around)?)
+        }
+    }
+}
+
+/// How entries are to name this program.
+fn program(environment: &Environment) -> Result<Program> {
+    let own = std::fs::read_link(platform::own_program()).doing("find", "this program")?;
+    Program::of(&own, environment)
+}
+
+/// Says what became of the file, in one line.
+fn say(console: Console, place: &Place, done: &str, outcome: &Outcome) -> Result<()> {
+    let (what, path): (&str, &PathBuf) = match outcome {
+        Outcome::Written(path) => ("written", path),
+        Outcome::Removed(path) => ("removed", path),
+        Outcome::Unchanged(path) => ("unchanged", path),
+    };
+    if *what == *"written" {
+        console.detail(format!("the content of before, if there was one, is in {}{BACKUP}", path.display()));
+    }
+    match console.format {
+        Format::Lines => console.data(&format!("hooks: {done} {} {what} {}", place.harness, path.display())),
+        Format::Json => console.json(&json!({
+            "schema": 1, "event": done, "harness": place.harness, "file": what, "path": path,
+        })),
+    }
+}
+
+/// Tells a person when an update of the program may leave its entries behind.
+fn advise(console: Console, program: &Program) {
+    if let Program::At(path) = program {
+        console.note(format!(
+            "the entries name {}, because no `fm-watch` on PATH is this program; install again when it moves",
+            path.display()
+        ));
+    }
+}
+
+fn print(console: Console, place: &Place, program: &Program) -> Result<u8> {
+    let text = install::print(place, program)?;
+    match console.format {
+        Format::Lines => {
+            console.note(format!("for {}", place.path.display()));
+            console.data(text.trim_end())?;
+        }
+        Format::Json => console.json(&json!({
+            "schema": 1, "harness": place.harness, "path": place.path, "content": text,
+        }))?,
+    }
+    Ok(exit::OK)
+}
+
+fn show(console: Console, place: &Place, findings: &[Finding]) -> Result<u8> {
+    for Finding { grade, what, text } in findings {
+        match console.format {
+            Format::Lines => console.data(&crate::escape::line(&format!("{grade} {what}: {text}")))?,
+            Format::Json => console.json(&json!({
+                "schema": 1, "harness": place.harness, "grade": grade.to_string(), "what": what, "text": text,
+            }))?,
+        }
+    }
+    let has_failed = findings.iter().any(|finding| finding.grade == Grade::Fail);
+    Ok(if has_failed { exit::FAILED } else { exit::OK })
+}

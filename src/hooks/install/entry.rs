@@ -1,0 +1,221 @@
+//! The entries of each harness: which of its events run which command, and how an entry of ours is known again.
+//!
+//! An entry is known by its command, which ends in `fm-watch hook --harness H --event E`; there is no other mark, because
+//! some harnesses refuse a file with a field or an event that they do not know. The command never changes between
+//! releases: some harnesses run a hook only as long as its text is the one that a person has trusted.
+//!
+//! The events are in the vendors' words. Not every moment is used everywhere: Grok ignores what a hook of a prompt says,
+//! and only Claude Code can be woken by a hook that ends.
+
+use std::path::{Path, PathBuf};
+
+use crate::commands::context::shell_word;
+use crate::environment::Environment;
+use crate::error::{Error, Result};
+use crate::hooks::event::Event;
+use crate::hooks::harness::Harness;
+
+/// How an entry names the program.
+///
+/// # The rule
+/// Who calls `fm-watch` by name gets this very program: then the entry says `fm-watch`, and survives every update.
+/// Otherwise it says the program's own path, with links resolved, and must be installed again when that path moves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Program {
+    /// By its name, which is looked up.
+    OnPath,
+    /// By its path.
+    At(PathBuf),
+}
+
+/// What the program is called.
+pub(super) const NAME: &str = "fm-watch";
+
+impl Program {
+    /// How entries are to name a program at this path, by the rule.
+    ///
+    /// # Errors
+    /// It cannot be named in a file of text.
+    pub fn of(own: &Path, environment: &Environment) -> Result<Self> {
+        let path = environment.path("PATH").unwrap_or_default();
+        let first = std::env::split_paths(&path).map(|directory| directory.join(NAME)).find(|path| path.is_file());
+        let is_own = |found: PathBuf| found.canonicalize().ok() == own.canonicalize().ok();
+        if first.is_some_and(is_own) {
+            Ok(Self::OnPath)
+        } else if own.to_str().is_some() && own.file_name() == Some(NAME.as_ref()) {
+            Ok(Self::At(own.to_owned()))
+        } else {
+            let found = "an entry cannot name this program, because its path is not text or does not end in fm-watch";
+            Err(Error::refused(own, found, "call it fm-watch, or put it on PATH under that name"))
+        }
+    }
+
+    fn word(&self) -> String {
+        match self {
+            Self::OnPath => NAME.to_owned(),
+            Self::At(path) => shell_word(&path.to_string_lossy()),
+        }
+    }
+}
+
+/// One entry of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// When it runs, in our words.
+    pub event: Event,
+    /// When it runs, in the harness's words.
+    pub name: &'static str,
+    /// Of which tools, for a harness that asks.
+    pub matcher: Option<&'static str>,
+    /// What it runs.
+    pub command: String,
+    /// After what time the harness gives up, in the harness's own unit.
+    pub timeout: u32,
+}
+
+/// Far more than a hook takes, and less than a person would wait.
+const SECONDS: u32 = 10;
+
+/// How long the waiter of a session may wait: a working day.
+const WAITER_SECONDS: u32 = 28_800;
+
+/// The entries of a harness, in the order of a session. None for one that has no command hooks.
+pub fn entries(harness: Harness, program: &Program) -> Vec<Entry> {
+    let entry = |(event, name, matcher): (Event, &'static str, Option<&'static str>)| Entry {
+        event,
+        name,
+        matcher,
+        command: command(harness, event, program),
+        timeout: timeout(harness, event),
+    };
+    events(harness).iter().copied().map(entry).collect()
+}
+
+type Moment = (Event, &'static str, Option<&'static str>);
+
+fn events(harness: Harness) -> &'static [Moment] {
+    match harness {
+        Harness::Claude => &[
+            (Event::SessionStart, "SessionStart", None),
+            (Event::UserPrompt, "UserPromptSubmit", None),
+            (Event::PreTool, "PreToolUse", Some("Bash")),
+            (Event::TurnEnd, "Stop", None),
+            (Event::Wait, "Stop", None),
+        ],
+        Harness::Codex | Harness::Kimi => &[
+            (Event::SessionStart, "SessionStart", None),
+            (Event::UserPrompt, "UserPromptSubmit", None),
+            (Event::PreTool, "PreToolUse", None),
+            (Event::TurnEnd, "Stop", None),
+        ],
+        Harness::Cursor => &[
+            (Event::SessionStart, "sessionStart", None),
+            (Event::UserPrompt, "beforeSubmitPrompt", None),
+            (Event::PreTool, "beforeShellExecution", None),
+            (Event::TurnEnd, "stop", None),
+        ],
+        Harness::Gemini => &[
+            (Event::SessionStart, "SessionStart", None),
+            (Event::UserPrompt, "BeforeAgent", None),
+            (Event::PreTool, "BeforeTool", Some("run_shell_command")),
+            (Event::TurnEnd, "AfterAgent", None),
+        ],
+        Harness::Grok => &[
+            (Event::SessionStart, "SessionStart", None),
+            (Event::PreTool, "PreToolUse", Some("run_terminal_command")),
+            (Event::TurnEnd, "Stop", None),
+        ],
+        Harness::OpenCode | Harness::Pi => &[],
+    }
+}
+
+fn timeout(harness: Harness, event: Event) -> u32 {
+    match (harness, event) {
+        (_, Event::Wait) => WAITER_SECONDS,
+        (Harness::Gemini, _) => SECONDS * 1000,
+        _ => SECONDS,
+    }
+}
+
+/// The command of an entry. Where a program that is gone would do harm, its absence is made a success: Gemini takes every
+/// failure for a refusal, and Claude Code takes a waiter's for a wake, over and over.
+fn command(harness: Harness, event: Event, program: &Program) -> String {
+    let program = program.word();
+    let call = format!("{program}{}", ending(harness, event));
+    if harness == Harness::Gemini || event == Event::Wait {
+        format!("command -v {program} >/dev/null 2>&1 || exit 0; exec {call}")
+    } else {
+        call
+    }
+}
+
+fn ending(harness: Harness, event: Event) -> String {
+    format!(" hook --harness {harness} --event {event}")
+}
+
+/// Which event a command serves, if it is one of ours for this harness.
+pub fn event_of(harness: Harness, command: &str) -> Option<Event> {
+    Event::ALL.into_iter().find(|event| {
+        let program = command.trim_end().strip_suffix(&ending(harness, *event));
+        let program = program.and_then(|program| program.trim_end_matches(['\'', '"']).strip_suffix(NAME));
+        program.is_some_and(|before| before.is_empty() || before.ends_with(['/', ' ', '\'', '"']))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_known_again_wherever_the_program_is() {
+        let paths = ["/usr/bin/fm-watch", "/a b/fm-watch", "/it's/fm-watch"];
+        let programs = paths.map(|path| Program::At(path.into()));
+        for program in programs.iter().chain([&Program::OnPath]) {
+            for harness in Harness::ALL {
+                for entry in entries(harness, program) {
+                    assert_eq!(event_of(harness, &entry.command), Some(entry.event), "{entry:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_others_run_is_not_ours() {
+        let foreign = [
+            "my-fm-watch hook --harness claude --event turn-end",
+            "fm-watch hook --harness codex --event turn-end",
+            "fm-watch hook --harness claude --event turn-end; rm x",
+            "fm-watch guard",
+            "",
+        ];
+        for command in foreign {
+            assert_eq!(event_of(Harness::Claude, command), None, "{command}");
+        }
+    }
+
+    #[test]
+    fn the_text_of_an_entry_is_the_one_that_people_have_trusted() {
+        let commands = |harness| entries(harness, &Program::OnPath).into_iter().map(|entry| entry.command);
+        let of_claude: Vec<_> = commands(Harness::Claude).collect();
+        assert_eq!(of_claude[0], "fm-watch hook --harness claude --event session-start");
+        assert_eq!(of_claude[3], "fm-watch hook --harness claude --event turn-end");
+        assert_eq!(
+            of_claude[4],
+            "command -v fm-watch >/dev/null 2>&1 || exit 0; exec fm-watch hook --harness claude --event wait"
+        );
+        assert_eq!(commands(Harness::Codex).next_back().unwrap(), "fm-watch hook --harness codex --event turn-end");
+    }
+
+    #[test]
+    fn the_name_is_used_when_it_finds_this_very_program() {
+        let directory = tempfile::tempdir().unwrap();
+        let real = directory.path().join("real");
+        std::os::unix::fs::symlink("/bin/true", &real).unwrap();
+        std::os::unix::fs::symlink(&real, directory.path().join(NAME)).unwrap();
+        let environment = Environment::from_pairs([("PATH", directory.path())]);
+        assert_eq!(Program::of(&real, &environment).unwrap(), Program::OnPath);
+        let other = Path::new("/other/fm-watch");
+        assert_eq!(Program::of(other, &environment).unwrap(), Program::At(other.to_owned()));
+        assert!(Program::of(Path::new("/other/renamed"), &environment).is_err());
+    }
+}

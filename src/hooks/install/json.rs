@@ -1,0 +1,416 @@
+//! Entries in a JSON file of hooks, which may have comments.
+//!
+//! # Theory
+//!
+//! All harnesses with such a file have an object `hooks` in it, with a list for each event. In the list are groups, each
+//! with a list of commands (Claude Code, Codex, Gemini, Grok), or the commands themselves (Cursor). Our entries are
+//! groups of their own, at the end of their lists. [`super::json_layout`] puts them in and takes them out.
+//!
+//! A whole file that was made for our entries is told by how it begins: a missing one by an end of line after the
+//! bracket and nothing behind the last one, an empty one by two spaces.
+//!
+//! Before a result is handed out, the entries are taken out again, and what is left must be the text of before. So a
+//! layout that this cannot undo is refused, and no file is ever left in one.
+//!
+//! Limits: a file that another program has printed anew in between comes back without our entries, in that program's
+//! layout.
+
+use jsonc_parser::ast::{Array, Object, Value};
+use jsonc_parser::common::Ranged;
+use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
+
+use super::Refusal;
+use super::entry::{Entry, event_of};
+use super::json_layout::{Container, indentation, line_end};
+use crate::hooks::event::Event;
+use crate::hooks::harness::Harness;
+
+/// The text with these entries. `None` is a file that is not there.
+///
+/// # Errors
+/// The text cannot be understood, or not be brought back.
+pub(super) fn install(before: Option<&str>, harness: Harness, entries: &[Entry]) -> Result<String, Refusal> {
+    let Some(text) = before else { return Ok(made_for(entries, harness, Origin::Missing)) };
+    if text.trim().is_empty() {
+        return Ok(format!("{text}{}", made_for(entries, harness, Origin::Empty)));
+    }
+    let mut wanted: Vec<_> = entries.iter().map(|entry| (entry.name.to_owned(), entry.command.clone())).collect();
+    let mut present: Vec<_> = installed(text, harness)?.into_iter().map(|found| (found.name, found.command)).collect();
+    wanted.sort();
+    present.sort();
+    if wanted == present {
+        return Ok(text.to_owned());
+    }
+    if !present.is_empty() {
+        return install(uninstall(text, harness)?.as_deref(), harness, entries);
+    }
+    let after = add_all(text, harness, entries)?;
+    let undone = uninstall(&after, harness)?;
+    if undone.as_deref() == Some(text) { Ok(after) } else { Err(Refusal::Layout) }
+}
+
+/// The text without our entries, or `None` if the file was made for them.
+///
+/// # Errors
+/// The text cannot be understood.
+pub(super) fn uninstall(text: &str, harness: Harness) -> Result<Option<String>, Refusal> {
+    let before = others(text, harness)?;
+    let mut rest = text.to_owned();
+    // Each round takes out one.
+    while let Some(step) = step(&rest, harness).map_err(|_| Refusal::Layout)? {
+        match step {
+            Step::Rest(shorter) if shorter.len() < rest.len() => rest = shorter,
+            Step::Rest(_) => return Err(Refusal::Layout),
+            Step::Origin(Origin::Missing) => return Ok(None),
+            Step::Origin(Origin::Empty) => {
+                let blank = rest.len() - rest.trim_start().len();
+                return Ok(Some(rest[..blank].to_owned()));
+            }
+        }
+    }
+    let is_unharmed = others(&rest, harness).is_ok_and(|left| left == before);
+    if is_unharmed { Ok(Some(rest)) } else { Err(Refusal::Layout) }
+}
+
+/// What belongs to others in a text, as they have written it.
+fn others(text: &str, harness: Harness) -> Result<Vec<String>, Refusal> {
+    if text.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    let root = parse(text)?;
+    let slice = |value: &Value<'_>| text[value.start()..value.end()].to_owned();
+    let is_settings = |name: &str| name != "hooks" && (harness != Harness::Cursor || name != "version");
+    let settings = root.properties.iter().filter(|property| is_settings(property.name.as_str()));
+    let mut others: Vec<_> =
+        settings.map(|property| property.name.as_str().to_owned() + &slice(&property.value)).collect();
+    for property in hooks(&root)?.into_iter().flat_map(|hooks| &hooks.properties) {
+        let Some(list) = property.value.as_array() else {
+            others.push(slice(&property.value));
+            continue;
+        };
+        for member in &list.elements {
+            let handlers = member.as_object().and_then(|group| group.get_array("hooks"));
+            let handlers = handlers.map_or(std::slice::from_ref(member), |handlers| handlers.elements.as_slice());
+            let is_ours = |value: &Value<'_>| command_of(value).is_some_and(|text| event_of(harness, &text).is_some());
+            others.extend(handlers.iter().filter(|value| !is_ours(value)).map(slice));
+        }
+    }
+    Ok(others)
+}
+
+/// An entry of ours in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Installed {
+    /// The event in the harness's words.
+    pub(super) name: String,
+    /// The number of its group in the list of the event.
+    pub(super) group: usize,
+    /// Its number in its group.
+    pub(super) handler: usize,
+    /// What it runs.
+    pub(super) command: String,
+}
+
+/// The entries of ours in a text.
+///
+/// # Errors
+/// The text cannot be understood.
+pub(super) fn installed(text: &str, harness: Harness) -> Result<Vec<Installed>, Refusal> {
+    if text.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    let root = parse(text)?;
+    let mut found = Vec::new();
+    let Some(hooks) = hooks(&root)? else { return Ok(found) };
+    for property in &hooks.properties {
+        let groups = property.value.as_array().map(|array| array.elements.as_slice()).unwrap_or_default();
+        for (group, value) in groups.iter().enumerate() {
+            for (handler, command) in commands(value).into_iter().enumerate() {
+                let Some(command) = command.filter(|command| event_of(harness, command).is_some()) else { continue };
+                found.push(Installed { name: property.name.as_str().to_owned(), group, handler, command });
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Whether the file itself turns its hooks off.
+///
+/// # Errors
+/// The text cannot be understood.
+pub(super) fn is_turned_off(text: &str, harness: Harness) -> Result<bool, Refusal> {
+    if text.trim().is_empty() {
+        return Ok(false);
+    }
+    let root = parse(text)?;
+    Ok(match harness {
+        Harness::Claude => root.get_boolean("disableAllHooks").is_some_and(|off| off.value),
+        Harness::Gemini => root
+            .get_object("hooksConfig")
+            .and_then(|config| config.get_boolean("enabled"))
+            .is_some_and(|enabled| !enabled.value),
+        _ => false,
+    })
+}
+
+/// The commands of a member of an event's list, be it a group or a command itself.
+fn commands(value: &Value<'_>) -> Vec<Option<String>> {
+    let Some(object) = value.as_object() else { return Vec::new() };
+    match object.get_array("hooks") {
+        Some(handlers) => handlers.elements.iter().map(command_of).collect(),
+        None => vec![command_of(value)],
+    }
+}
+
+fn command_of(value: &Value<'_>) -> Option<String> {
+    Some(value.as_object()?.get_string("command")?.value.to_string())
+}
+
+fn parse(text: &str) -> Result<Object<'_>, Refusal> {
+    let options = ParseOptions {
+        allow_comments: true,
+        allow_trailing_commas: true,
+        allow_loose_object_property_names: false,
+        allow_missing_commas: false,
+        allow_single_quoted_strings: false,
+        allow_hexadecimal_numbers: false,
+        allow_unary_plus_numbers: false,
+        allow_bare_decimal_point_numbers: false,
+        allow_non_finite_numbers: false,
+        allow_extended_string_escapes: false,
+    };
+    let parsed = parse_to_ast(text, &CollectOptions::default(), &options);
+    match parsed.map_err(|error| Refusal::Syntax(error.to_string()))?.value {
+        Some(Value::Object(root)) => Ok(root),
+        _ => Err(Refusal::Shape("the outermost value is no object".to_owned())),
+    }
+}
+
+/// The object of hooks. One that is there twice would have to be guessed.
+fn hooks<'a>(root: &'a Object<'a>) -> Result<Option<&'a Object<'a>>, Refusal> {
+    let Some(index) = member(root, "hooks")? else { return Ok(None) };
+    let hooks = root.properties[index].value.as_object();
+    hooks.map(Some).ok_or_else(|| Refusal::Shape("`hooks` is no object".to_owned()))
+}
+
+/// The number of a member.
+fn member(object: &Object<'_>, name: &str) -> Result<Option<usize>, Refusal> {
+    let mut with_that_name =
+        object.properties.iter().enumerate().filter(|(_, property)| property.name.as_str() == name);
+    let first = with_that_name.next().map(|(index, _)| index);
+    match with_that_name.next() {
+        Some(_) => Err(Refusal::Shape(format!("`{name}` is there twice"))),
+        None => Ok(first),
+    }
+}
+
+/// What was there before a whole file was made for our entries.
+#[derive(Clone, Copy)]
+enum Origin {
+    Missing,
+    Empty,
+}
+
+/// What taking out one entry leaves.
+enum Step {
+    Rest(String),
+    Origin(Origin),
+}
+
+/// Takes out the first of our entries, together with what was made for it.
+fn step(text: &str, harness: Harness) -> Result<Option<Step>, Refusal> {
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    let root = parse(text)?;
+    let Some(hooks) = hooks(&root)? else { return Ok(None) };
+    let is_ours = |command: &Option<String>| command.as_deref().is_some_and(|text| event_of(harness, text).is_some());
+    for (event, property) in hooks.properties.iter().enumerate() {
+        let Some(list) = property.value.as_array() else { continue };
+        for (group, value) in list.elements.iter().enumerate() {
+            let commands = commands(value);
+            let Some(first) = commands.iter().position(is_ours) else { continue };
+            if commands.iter().all(is_ours) {
+                return Ok(Some(without_group(text, harness, &Place { root: &root, hooks, list, event, group })));
+            }
+            let handlers = value.as_object().and_then(|group| group.get_array("hooks"));
+            return Ok(handlers.map(|handlers| Step::Rest(Container::from(handlers).remove(text, first))));
+        }
+    }
+    Ok(None)
+}
+
+/// A group in a text that was read.
+struct Place<'a> {
+    root: &'a Object<'a>,
+    hooks: &'a Object<'a>,
+    list: &'a Array<'a>,
+    event: usize,
+    group: usize,
+}
+
+/// Takes out a group, and each container around it that was made for it and has nothing else.
+fn without_group(text: &str, harness: Harness, place: &Place<'_>) -> Step {
+    let is_only_one = |container: &Container| container.len() == 1 && container.is_made_for_its_items(text);
+    let list = Container::from(place.list);
+    if !is_only_one(&list) {
+        return Step::Rest(list.remove(text, place.group));
+    }
+    let hooks = Container::from(place.hooks);
+    if !is_only_one(&hooks) {
+        return Step::Rest(hooks.remove(text, place.event));
+    }
+    without_hooks(text, place.root, harness)
+}
+
+/// Takes out the object of hooks, with the version behind it that was put there together with it.
+fn without_hooks(text: &str, root: &Object<'_>, harness: Harness) -> Step {
+    let names: Vec<_> = root.properties.iter().map(|property| property.name.as_str()).collect();
+    let Some(index) = names.iter().position(|name| *name == "hooks") else { return Step::Rest(text.to_owned()) };
+    let has_version = harness == Harness::Cursor && names.get(index + 1) == Some(&"version");
+    let container = Container::from(root);
+    if names.len() == 1 + usize::from(has_version)
+        && let Some(origin) = origin(text, root)
+    {
+        return Step::Origin(origin);
+    }
+    if !has_version {
+        return Step::Rest(container.remove(text, index));
+    }
+    // What is behind the object of hooks does not move it.
+    let rest = container.remove(text, index + 1);
+    let without = parse(&rest).map(|root| Container::from(&root).remove(&rest, index));
+    Step::Rest(without.unwrap_or(rest))
+}
+
+fn origin(text: &str, root: &Object<'_>) -> Option<Origin> {
+    let inside = &text[root.range.start + 1..];
+    let (before, behind) = (&text[..root.range.start], &text[root.range.end..]);
+    let has_own_lines = Container::from(root).is_made_for_its_items(text);
+    match (before, behind) {
+        ("", "\n") if has_own_lines && inside.starts_with('\n') => Some(Origin::Missing),
+        (_, "") if before.trim().is_empty() && inside.starts_with("  \"hooks") => Some(Origin::Empty),
+        _ => None,
+    }
+}
+
+/// A whole file of our entries.
+fn made_for(entries: &[Entry], harness: Harness, origin: Origin) -> String {
+    let layout = |line_end, indentation| Layout { line_end, unit: "  ", indentation, harness };
+    let version = |between: &str| match harness {
+        Harness::Cursor => format!(",{between}\"version\": 1"),
+        _ => String::new(),
+    };
+    match origin {
+        Origin::Missing => {
+            let hooks = layout("\n", "  ").hooks(entries);
+            format!("{{\n  {hooks}{}\n}}\n", version("\n  "))
+        }
+        Origin::Empty => {
+            let hooks = layout("\n", "").hooks(entries);
+            format!("{{  {hooks}{}}}", version(" "))
+        }
+    }
+}
+
+/// How what is put in is laid out.
+#[derive(Debug, Clone, Copy)]
+struct Layout<'a> {
+    line_end: &'a str,
+    unit: &'a str,
+    indentation: &'a str,
+    harness: Harness,
+}
+
+impl Layout<'_> {
+    /// The member of the root, with everything in it.
+    fn hooks(self, entries: &[Entry]) -> String {
+        let Self { line_end, unit, indentation, .. } = self;
+        let inner = format!("{indentation}{unit}");
+        let lists: Vec<_> = names(entries)
+            .into_iter()
+            .map(|name| format!("{line_end}{inner}{}", Layout { indentation: &inner, ..self }.list(name, entries)))
+            .collect();
+        format!("\"hooks\": {{{}{line_end}{indentation}}}", lists.join(","))
+    }
+
+    /// The member of an event, with its list.
+    fn list(self, name: &str, entries: &[Entry]) -> String {
+        let Self { line_end, unit, indentation, .. } = self;
+        let groups: Vec<_> = of_event(name, entries)
+            .map(|entry| format!("{line_end}{indentation}{unit}{}", group(entry, self.harness)))
+            .collect();
+        format!("\"{name}\": [{}{line_end}{indentation}]", groups.join(","))
+    }
+}
+
+/// The names of the events, each once.
+fn names(entries: &[Entry]) -> Vec<&'static str> {
+    let mut names: Vec<_> = entries.iter().map(|entry| entry.name).collect();
+    names.dedup();
+    names
+}
+
+fn of_event<'a>(name: &'a str, entries: &'a [Entry]) -> impl Iterator<Item = &'a Entry> {
+    entries.iter().filter(move |entry| entry.name == name)
+}
+
+/// One member of an event's list.
+fn group(entry: &Entry, harness: Harness) -> String {
+    let command = serde_json::Value::from(entry.command.as_str());
+    let timeout = entry.timeout;
+    if harness == Harness::Cursor {
+        return format!("{{\"command\": {command}, \"timeout\": {timeout}}}");
+    }
+    let matcher = entry.matcher.map(|matcher| format!("\"matcher\": \"{matcher}\", ")).unwrap_or_default();
+    let wakes = match entry.event {
+        Event::Wait => ", \"asyncRewake\": true",
+        _ => "",
+    };
+    let handler = format!("{{\"type\": \"command\", \"command\": {command}, \"timeout\": {timeout}{wakes}}}");
+    format!("{{{matcher}\"hooks\": [{handler}]}}")
+}
+
+/// Puts all of them into a text that has none.
+fn add_all(text: &str, harness: Harness, entries: &[Entry]) -> Result<String, Refusal> {
+    let root = parse(text)?;
+    let first = root.properties.first().map(|first| indentation(text, first.range.start)).unwrap_or_default();
+    let unit = if first.is_empty() { "  " } else { first };
+    let layout = Layout { line_end: line_end(text), unit, indentation: "", harness };
+    if hooks(&root)?.is_none() {
+        let container = Container::from(&root);
+        return with_version(container.append(text, |at| Layout { indentation: at, ..layout }.hooks(entries)), harness);
+    }
+    names(entries).into_iter().try_fold(text.to_owned(), |text, name| add_event(&text, name, entries, layout))
+}
+
+/// Cursor reads no file without one.
+fn with_version(text: String, harness: Harness) -> Result<String, Refusal> {
+    let root = parse(&text)?;
+    if harness != Harness::Cursor || member(&root, "version")?.is_some() {
+        return Ok(text);
+    }
+    Ok(Container::from(&root).append(&text, |_| "\"version\": 1".to_owned()))
+}
+
+/// Puts in all entries of one event.
+fn add_event(text: &str, name: &str, entries: &[Entry], layout: Layout<'_>) -> Result<String, Refusal> {
+    let root = parse(text)?;
+    let hooks = hooks(&root)?.ok_or(Refusal::Layout)?;
+    if member(hooks, name)?.is_none() {
+        let list = |at: &str| Layout { indentation: at, ..layout }.list(name, entries);
+        return Ok(Container::from(hooks).append(text, list));
+    }
+    let groups = of_event(name, entries).map(|entry| group(entry, layout.harness));
+    groups.into_iter().try_fold(text.to_owned(), |text, group| add_group(&text, name, &group))
+}
+
+fn add_group(text: &str, name: &str, group: &str) -> Result<String, Refusal> {
+    let root = parse(text)?;
+    let list = hooks(&root)?.and_then(|hooks| hooks.get(name)).and_then(|property| property.value.as_array());
+    let list = list.ok_or_else(|| Refusal::Shape(format!("`hooks.{name}` is no list")))?;
+    Ok(Container::from(list).append(text, |_| group.to_owned()))
+}
+
+#[cfg(test)]
+mod tests;

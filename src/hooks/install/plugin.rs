@@ -1,0 +1,68 @@
+//! The files for harnesses that run code instead of commands: they ask the same program at the same moments.
+//!
+//! Such a file is ours as a whole. Its first line says so; a file of the same name without that line belongs to somebody
+//! else, and is neither replaced nor removed.
+
+use super::Refusal;
+use super::entry::Program;
+use crate::hooks::harness::Harness;
+
+const OPENCODE: &str = include_str!("plugin/opencode.js");
+const PI: &str = include_str!("plugin/pi.ts");
+
+/// The file of a harness, for a program.
+fn content(harness: Harness, program: &Program) -> String {
+    let program = match program {
+        Program::OnPath => super::entry::NAME.to_owned(),
+        Program::At(path) => path.to_string_lossy().into_owned(),
+    };
+    // As a string of JavaScript, which JSON is.
+    template(harness).replace("\"@PROGRAM@\"", &serde_json::Value::from(program).to_string())
+}
+
+fn template(harness: Harness) -> &'static str {
+    if harness == Harness::Pi { PI } else { OPENCODE }
+}
+
+/// The file, in place of what was there.
+///
+/// # Errors
+/// It belongs to somebody else.
+pub(super) fn install(before: Option<&str>, harness: Harness, program: &Program) -> Result<String, Refusal> {
+    match before {
+        Some(text) if !is_ours(text, harness) => Err(Refusal::Foreign),
+        _ => Ok(content(harness, program)),
+    }
+}
+
+/// What is left of the file.
+pub(super) fn uninstall(text: &str, harness: Harness) -> Option<String> {
+    if is_ours(text, harness) { None } else { Some(text.to_owned()) }
+}
+
+/// Whether the file is one of ours.
+pub(super) fn is_ours(text: &str, harness: Harness) -> bool {
+    let mark = |text: &str| text.lines().next().and_then(|line| line.split_once('.')).map(|(mark, _)| mark.to_owned());
+    mark(text).is_some() && mark(text) == mark(template(harness))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_ours_is_replaced_and_removed_and_no_other() {
+        for harness in [Harness::OpenCode, Harness::Pi] {
+            let old = install(None, harness, &Program::At("/old \"place\"/fm-watch".into())).unwrap();
+            assert!(old.contains(r#"const PROGRAM = "/old \"place\"/fm-watch";"#), "{old}");
+            let new = install(Some(&old), harness, &Program::OnPath).unwrap();
+            assert!(new.contains(r#"const PROGRAM = "fm-watch";"#), "{new}");
+            assert_eq!(install(Some(&new), harness, &Program::OnPath).unwrap(), new);
+            assert_eq!(uninstall(&new, harness), None);
+            for foreign in ["", "export const Mine = 1;\n", "// fm-watch"] {
+                assert_eq!(install(Some(foreign), harness, &Program::OnPath), Err(Refusal::Foreign));
+                assert_eq!(uninstall(foreign, harness).as_deref(), Some(foreign));
+            }
+        }
+    }
+}

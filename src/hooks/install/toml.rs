@@ -1,0 +1,227 @@
+//! Entries in a TOML file of hooks: tables `[[hooks]]`, between two marks at the end of the file.
+//!
+//! # Theory
+//!
+//! TOML has comments everywhere, so our tables stand between two of them, and the first one says what was there before
+//! them: a file that ended in a line, one that did not, or none. Taking them out is cutting from mark to mark. A table
+//! with an array of its name may be continued at the end of a file, whatever stands in between.
+//!
+//! Where another program printed the file anew and dropped the marks, our tables are still known by their commands; then
+//! the lines of each are taken out, and only when what is left means the same as before without them.
+//!
+//! If this is wrong, Kimi Code does not start any more, because it refuses a file with a mistake. So every result is
+//! parsed before it is handed out, and taken apart again.
+//!
+//! Limits: `hooks` as a list in one value cannot be continued, and is refused.
+
+use toml::{Table, Value};
+
+use super::Refusal;
+use super::entry::{Entry, event_of};
+use super::json_layout::line_end;
+use crate::hooks::harness::Harness;
+
+/// The text with these entries. `None` is a file that is not there.
+///
+/// # Errors
+/// The text cannot be understood or continued.
+pub(super) fn install(before: Option<&str>, harness: Harness, entries: &[Entry]) -> Result<String, Refusal> {
+    let text = before.unwrap_or_default();
+    let table = parse(text)?;
+    let mut wanted: Vec<_> = entries.iter().map(|entry| (entry.name.to_owned(), entry.command.clone())).collect();
+    let mut present = installed_in(&table, harness);
+    wanted.sort();
+    present.sort();
+    if wanted == present {
+        return Ok(text.to_owned());
+    }
+    if !present.is_empty() || Block::find(text).is_some() {
+        return install(uninstall(text, harness)?.as_deref(), harness, entries);
+    }
+    if !matches!(table.get("hooks"), None | Some(Value::Array(_))) {
+        return Err(Refusal::Shape("`hooks` is no list of tables".to_owned()));
+    }
+    let after = format!("{text}{}", block(before, entries));
+    let is_understood = parse(&after).is_ok_and(|table| installed_in(&table, harness).len() == entries.len());
+    let undone = if is_understood { uninstall(&after, harness)? } else { None };
+    if is_understood && undone.as_deref() == before {
+        return Ok(after);
+    }
+    Err(Refusal::Shape("`hooks` is a list in one value; write its members as tables [[hooks]]".to_owned()))
+}
+
+/// The text without our entries, or `None` if the file was made for them.
+///
+/// # Errors
+/// The text cannot be understood, or our entries be told apart from others.
+pub(super) fn uninstall(text: &str, harness: Harness) -> Result<Option<String>, Refusal> {
+    let before = parse(text)?;
+    let rest = match Block::find(text) {
+        Some(block) => block.without(text),
+        None => Some(text.to_owned()),
+    };
+    let Some(rest) = rest else { return Ok(None) };
+    let rest = if installed_in(&parse(&rest)?, harness).is_empty() { rest } else { without_tables(&rest, harness) };
+    if parse(&rest).is_ok_and(|rest| rest == without_ours(before, harness)) {
+        Ok(Some(rest))
+    } else {
+        Err(Refusal::Layout)
+    }
+}
+
+/// The entries of ours in a text: the harness's event and the command.
+///
+/// # Errors
+/// The text cannot be understood.
+pub(super) fn installed(text: &str, harness: Harness) -> Result<Vec<(String, String)>, Refusal> {
+    Ok(installed_in(&parse(text)?, harness))
+}
+
+fn parse(text: &str) -> Result<Table, Refusal> {
+    text.strip_prefix('\u{feff}').unwrap_or(text).parse::<Table>().map_err(|error| Refusal::Syntax(error.to_string()))
+}
+
+fn installed_in(table: &Table, harness: Harness) -> Vec<(String, String)> {
+    let hooks = table.get("hooks").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let word = |hook: &Value, key: &str| hook.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    hooks
+        .iter()
+        .filter(|hook| is_ours(hook, harness))
+        .map(|hook| (word(hook, "event"), word(hook, "command")))
+        .collect()
+}
+
+fn is_ours(hook: &Value, harness: Harness) -> bool {
+    let command = hook.get("command").and_then(Value::as_str);
+    command.is_some_and(|command| event_of(harness, command).is_some())
+}
+
+/// What a table means without our entries.
+fn without_ours(mut table: Table, harness: Harness) -> Table {
+    if let Some(Value::Array(hooks)) = table.get_mut("hooks") {
+        let had_others = hooks.iter().any(|hook| !is_ours(hook, harness)) || hooks.is_empty();
+        hooks.retain(|hook| !is_ours(hook, harness));
+        if !had_others {
+            table.remove("hooks");
+        }
+    }
+    table
+}
+
+/// The text without the lines of each table of ours: from its header to before the next one, but not the comments and
+/// blank lines that lead to that.
+fn without_tables(text: &str, harness: Harness) -> String {
+    let lines: Vec<_> = text.split_inclusive('\n').collect();
+    let is_header = |line: &str| line.trim_start().starts_with('[');
+    let mut kept = String::new();
+    let mut at = 0;
+    while let Some(line) = lines.get(at) {
+        let next = lines[at + 1..].iter().position(|line| is_header(line)).map_or(lines.len(), |next| at + 1 + next);
+        let is_value = |line: &str| !matches!(line.trim_start().chars().next(), None | Some('#'));
+        let end = lines[at..next].iter().rposition(|line| is_value(line)).map_or(next, |last| at + last + 1);
+        let table = lines[at..end].concat().parse::<Table>().unwrap_or_default();
+        let is_our_table = is_header(line) && installed_in(&table, harness).len() == 1;
+        if is_our_table {
+            at = end;
+        } else {
+            kept.push_str(line);
+            at += 1;
+        }
+    }
+    kept
+}
+
+/// What was there before our tables.
+#[derive(Debug, Clone, Copy)]
+enum Before {
+    /// No file.
+    Nothing,
+    /// Nothing, or a line with its end.
+    Line,
+    /// A line without its end, which was given one.
+    OpenLine,
+}
+
+impl Before {
+    const ALL: [Self; 3] = [Self::Nothing, Self::Line, Self::OpenLine];
+
+    fn of(text: Option<&str>) -> Self {
+        match text {
+            None => Self::Nothing,
+            Some(text) if text.is_empty() || text.ends_with('\n') => Self::Line,
+            Some(_) => Self::OpenLine,
+        }
+    }
+
+    /// The first line of our part.
+    fn mark(self) -> &'static str {
+        match self {
+            Self::Nothing => "# >>> fm-watch: hooks; a file of their own",
+            Self::Line => "# >>> fm-watch: hooks",
+            Self::OpenLine => "# >>> fm-watch: hooks; the line above had no end",
+        }
+    }
+}
+
+/// The last line of our part.
+const END: &str = "# <<< fm-watch: hooks";
+
+/// Our part of a file.
+fn block(text: Option<&str>, entries: &[Entry]) -> String {
+    let before = Before::of(text);
+    let line_end = line_end(text.unwrap_or_default());
+    let mut lines = vec![before.mark().to_owned()];
+    for entry in entries {
+        let word = |text: &str| Value::from(text).to_string();
+        lines.push("[[hooks]]".to_owned());
+        lines.push(format!("event = {}", word(entry.name)));
+        lines.extend(entry.matcher.map(|matcher| format!("matcher = {}", word(matcher))));
+        lines.push(format!("command = {}", word(&entry.command)));
+        lines.push(format!("timeout = {}", entry.timeout));
+    }
+    lines.push(END.to_owned());
+    let lead = if matches!(before, Before::OpenLine) { line_end } else { "" };
+    format!("{lead}{}{line_end}", lines.join(line_end))
+}
+
+/// Where our part is in a text.
+#[derive(Debug)]
+struct Block {
+    before: Before,
+    start: usize,
+    end: usize,
+}
+
+impl Block {
+    fn find(text: &str) -> Option<Self> {
+        let mut at = 0;
+        let mut begun = None;
+        for line in text.split_inclusive('\n') {
+            let content = line.trim_end_matches(['\n', '\r']);
+            if let Some(before) = Before::ALL.into_iter().find(|before| before.mark() == content) {
+                begun = Some((before, at));
+            }
+            at += line.len();
+            if let Some((before, start)) = begun.filter(|_| content == END) {
+                return Some(Self { before, start, end: at });
+            }
+        }
+        None
+    }
+
+    /// What is left without it: `None` if that is nothing, and was.
+    fn without(&self, text: &str) -> Option<String> {
+        let (above, below) = (&text[..self.start], &text[self.end..]);
+        let above = match self.before {
+            Before::Nothing if above.is_empty() && below.is_empty() => return None,
+            Before::OpenLine if below.is_empty() => {
+                above.strip_suffix("\r\n").or_else(|| above.strip_suffix('\n')).unwrap_or(above)
+            }
+            _ => above,
+        };
+        Some(format!("{above}{below}"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,477 @@
+//! `hooks`: nothing but our own entries is ever touched, and what is taken out again leaves the very bytes of before.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::home::{PROGRAM, finish};
+#[cfg(feature = "sync-points")]
+use crate::support::sync::{Points, kill_at, without};
+use crate::support::{Answer, Skip, TestHome, requires};
+#[cfg(feature = "sync-points")]
+use crate::support::{Background, SOON};
+
+cases! {
+    installed_twice_and_uninstalled_every_file_is_what_it_was,
+    a_link_stays_and_its_target_is_edited,
+    a_file_that_does_not_parse_is_refused_and_not_touched,
+    what_must_not_be_replaced_is_refused_and_not_touched,
+    a_link_to_nothing_is_refused,
+    an_entry_names_the_program_by_the_rule,
+    print_writes_nothing,
+    a_harness_without_hooks_of_a_project_is_a_usage_error,
+    check_says_what_is_missing_and_what_runs,
+    check_knows_what_codex_trusts,
+    check_sees_entries_that_run_twice,
+    check_sees_a_file_that_turns_its_hooks_off,
+    the_plugin_of_opencode_asks_and_does_what_it_is_told,
+    the_extension_of_pi_asks_and_does_what_it_is_told,
+    #[cfg(feature = "sync-points")]
+    killed_before_the_rename_the_old_content_is_there,
+    #[cfg(feature = "sync-points")]
+    what_a_harness_writes_meanwhile_is_kept,
+    #[cfg(feature = "sync-points")]
+    without_the_last_look_what_a_harness_writes_meanwhile_is_lost,
+}
+
+/// The harnesses, with their file under the user's home directory.
+const HARNESSES: [(&str, &str); 8] = [
+    ("claude", ".claude/settings.json"),
+    ("codex", ".codex/hooks.json"),
+    ("cursor", ".cursor/hooks.json"),
+    ("gemini", ".gemini/settings.json"),
+    ("grok", ".grok/hooks/fm-watch.json"),
+    ("kimi", ".kimi-code/config.toml"),
+    ("opencode", "config/opencode/plugins/fm-watch.js"),
+    ("pi", ".pi/agent/extensions/fm-watch.ts"),
+];
+
+const JSON: [&str; 8] = [
+    "",
+    "\n",
+    "{}",
+    "{\"model\": \"x\"}",
+    "{\r\n\t// mine\r\n\t\"a\": [1, 2,], /* odd */\r\n}\r\n",
+    "{\n   \"a\" : 1 // no comma\n}",
+    "\u{feff}{ \"hooks\": {} }",
+    "{\n  \"hooks\": {\n    \"Stop\": [\n      {\"hooks\": [{\"type\": \"command\", \"command\": \"mine\"}]} // mine\n    ]\n  }\n}\n",
+];
+
+const TOML: [&str; 6] = [
+    "",
+    "# only a comment",
+    "model = \"x\"",
+    "a = 1\r\n\r\n[t] # odd\r\n   b = [1,\r\n2]\r\n",
+    "\u{feff}a = 1\n",
+    "[[hooks]]\nevent = \"Stop\"\ncommand = \"mine\"\n[other]\nx = 1",
+];
+
+fn texts(harness: &str) -> &'static [&'static str] {
+    match harness {
+        "kimi" => &TOML,
+        "opencode" | "pi" => &[],
+        _ => &JSON,
+    }
+}
+
+fn user(home: &TestHome, path: &str) -> PathBuf {
+    home.scratch().join("user").join(path)
+}
+
+#[track_caller]
+fn write(path: &Path, text: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+fn command(home: &TestHome, arguments: &[&str]) -> Command {
+    let mut command = home.bare(*PROGRAM);
+    command.arg("hooks").args(arguments);
+    command
+}
+
+#[track_caller]
+fn hooks(home: &TestHome, arguments: &[&str]) -> Answer {
+    finish(command(home, arguments))
+}
+
+#[track_caller]
+fn says(home: &TestHome, arguments: &[&str], what: &str) {
+    let answer = hooks(home, arguments).expect_code(0);
+    assert!(answer.stdout.contains(&format!(" {what} ")), "{answer:?}");
+}
+
+fn backup(path: &Path) -> PathBuf {
+    PathBuf::from(format!("{}.before-fm-watch", path.display()))
+}
+
+fn installed_twice_and_uninstalled_every_file_is_what_it_was() {
+    let home = TestHome::plain();
+    for (harness, path) in HARNESSES {
+        let path = user(&home, path);
+        says(&home, &["install", harness], "written");
+        let made = fs::read(&path).unwrap();
+        says(&home, &["install", harness], "unchanged");
+        assert_eq!(fs::read(&path).unwrap(), made);
+        says(&home, &["uninstall", harness], "removed");
+        assert!(!path.exists() && !backup(&path).exists());
+        says(&home, &["uninstall", harness], "unchanged");
+        for text in texts(harness) {
+            write(&path, text);
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+            says(&home, &["install", harness], "written");
+            let after = fs::read_to_string(&path).unwrap();
+            assert!(after.contains(&format!("hook --harness {harness} --event turn-end")), "{after}");
+            assert_eq!(fs::read_to_string(backup(&path)).unwrap(), *text);
+            says(&home, &["install", harness, "--user"], "unchanged");
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o644);
+            says(&home, &["uninstall", harness], "written");
+            assert_eq!(fs::read_to_string(&path).unwrap(), *text, "{harness}");
+            assert_eq!(fs::read_to_string(backup(&path)).unwrap(), after);
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o644);
+        }
+        let rest: Vec<_> = fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(rest.iter().all(|name| !name.to_string_lossy().ends_with(".tmp")), "{rest:?}");
+    }
+}
+
+fn a_link_stays_and_its_target_is_edited() {
+    let home = TestHome::plain();
+    let (real, link) = (home.scratch().join("dotfiles/claude.json"), user(&home, ".claude/settings.json"));
+    write(&real, "{ }");
+    fs::create_dir(link.parent().unwrap()).unwrap();
+    symlink(&real, &link).unwrap();
+    says(&home, &["install", "claude"], "written");
+    assert_eq!(fs::read_link(&link).unwrap(), real);
+    assert!(fs::read_to_string(&real).unwrap().contains("fm-watch"));
+    says(&home, &["uninstall", "claude"], "written");
+    assert_eq!((fs::read_link(&link).unwrap(), fs::read_to_string(&real).unwrap()), (real, "{ }".to_owned()));
+}
+
+/// What of a file must not change.
+#[track_caller]
+fn state_of(path: &Path) -> (Vec<u8>, u64, i64, i64) {
+    let facts = fs::metadata(path).unwrap();
+    (fs::read(path).unwrap(), facts.ino(), facts.mtime_nsec(), facts.ctime_nsec())
+}
+
+#[track_caller]
+fn is_refused(home: &TestHome, harness: &str, path: &Path, why: &str) {
+    let before = state_of(path);
+    let answer = hooks(home, &["install", harness]).expect_code(1);
+    assert!(answer.stderr.contains(path.file_name().unwrap().to_str().unwrap()), "{answer:?}");
+    assert!(answer.stderr.contains(why), "{answer:?}");
+    assert_eq!(state_of(path), before);
+    assert!(!backup(path).exists());
+}
+
+fn a_file_that_does_not_parse_is_refused_and_not_touched() {
+    let home = TestHome::plain();
+    for (harness, path) in HARNESSES {
+        let path = user(&home, path);
+        write(&path, "{ \"a\": ");
+        let why = if ["opencode", "pi"].contains(&harness) { "not a file that fm-watch" } else { "does not parse" };
+        is_refused(&home, harness, &path, why);
+        fs::write(&path, b"\xff\xfe{}").unwrap();
+        is_refused(&home, harness, &path, "UTF-8");
+    }
+}
+
+fn what_must_not_be_replaced_is_refused_and_not_touched() {
+    let home = TestHome::plain();
+    let path = user(&home, ".claude/settings.json");
+    write(&path, "{}");
+    fs::hard_link(&path, home.scratch().join("other")).unwrap();
+    is_refused(&home, "claude", &path, "2 names");
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    hooks(&home, &["install", "claude"]).expect_code(1);
+    assert!(path.is_dir());
+}
+
+fn a_link_to_nothing_is_refused() {
+    let home = TestHome::plain();
+    let link = user(&home, ".claude/settings.json");
+    fs::create_dir(link.parent().unwrap()).unwrap();
+    symlink(home.scratch().join("nothing"), &link).unwrap();
+    let answer = hooks(&home, &["install", "claude"]).expect_code(1);
+    assert!(answer.stderr.contains("follow the link"), "{answer:?}");
+    assert!(!home.scratch().join("nothing").exists() && link.is_symlink());
+}
+
+/// A directory of programs in which `fm-watch` is something of the test's own.
+fn programs(home: &TestHome, script: &str) -> PathBuf {
+    let directory = home.scratch().join("bin");
+    write(&directory.join("fm-watch"), script);
+    fs::set_permissions(directory.join("fm-watch"), fs::Permissions::from_mode(0o755)).unwrap();
+    directory
+}
+
+fn on_path(command: &mut Command, directory: &Path) {
+    command.env("PATH", format!("{}:/usr/bin:/bin", directory.display()));
+}
+
+fn an_entry_names_the_program_by_the_rule() {
+    let home = TestHome::plain();
+    let own = fs::canonicalize(*PROGRAM).unwrap();
+    let named = format!("\"{} hook --harness codex --event turn-end\"", own.display());
+    assert!(hooks(&home, &["print", "codex"]).expect_code(0).stdout.contains(&named));
+    let directory = home.scratch().join("bin");
+    fs::create_dir(&directory).unwrap();
+    symlink(&own, directory.join("fm-watch")).unwrap();
+    let mut print = command(&home, &["print", "codex"]);
+    on_path(&mut print, &directory);
+    assert!(finish(print).expect_code(0).stdout.contains("\"fm-watch hook --harness codex --event turn-end\""));
+}
+
+fn print_writes_nothing() {
+    let home = TestHome::plain();
+    for (harness, _) in HARNESSES {
+        let answer = hooks(&home, &["print", harness]).expect_code(0);
+        assert!(answer.stdout.contains("fm-watch"), "{answer:?}");
+    }
+    assert_eq!(fs::read_dir(home.scratch().join("user")).unwrap().count(), 0);
+}
+
+fn a_harness_without_hooks_of_a_project_is_a_usage_error() {
+    let home = TestHome::plain();
+    hooks(&home, &["install", "kimi", "--project"]).expect_code(2);
+    says(&home, &["install", "grok", "--project"], "written");
+    assert!(user(&home, ".grok/hooks/fm-watch.json").exists());
+    let mut homeless = command(&home, &["install", "claude"]);
+    homeless.env_remove("HOME");
+    finish(homeless).expect_code(2);
+}
+
+/// Installs entries that name `fm-watch`, and puts something else in its place.
+#[track_caller]
+fn installed_by_name(home: &TestHome, harness: &str, script: &str) -> PathBuf {
+    let directory = home.scratch().join("bin");
+    fs::create_dir_all(&directory).unwrap();
+    let _none_yet = fs::remove_file(directory.join("fm-watch"));
+    symlink(*PROGRAM, directory.join("fm-watch")).unwrap();
+    let mut install = command(home, &["install", harness]);
+    on_path(&mut install, &directory);
+    finish(install).expect_code(0);
+    fs::remove_file(directory.join("fm-watch")).unwrap();
+    programs(home, script)
+}
+
+#[track_caller]
+fn check(home: &TestHome, harness: &str, directory: &Path) -> Answer {
+    let mut check = command(home, &["check", harness]);
+    on_path(&mut check, directory);
+    finish(check)
+}
+
+fn check_says_what_is_missing_and_what_runs() {
+    let home = TestHome::plain();
+    for (harness, _) in HARNESSES {
+        let answer = hooks(&home, &["check", harness]).expect_code(1);
+        assert!(answer.stdout.contains("FAIL present"), "{answer:?}");
+    }
+    let seen = home.scratch().join("seen");
+    let script = format!("#!/bin/sh\necho \"$@\" >> {}\ncat\n", seen.display());
+    let directory = installed_by_name(&home, "claude", &script);
+    let answer = check(&home, "claude", &directory).expect_code(0);
+    assert!(answer.stdout.contains("PASS parses"), "{answer:?}");
+    assert_eq!(answer.stdout.lines().filter(|line| line.contains(" runs: ") && line.contains(" ms")).count(), 4);
+    // Once each, and never the one that waits.
+    let seen = fs::read_to_string(seen).unwrap();
+    assert_eq!(seen.lines().count(), 4, "{seen}");
+    assert!(seen.contains("hook --harness claude --event turn-end") && !seen.contains("--event wait"), "{seen}");
+
+    programs(&home, "#!/bin/sh\necho broken >&2\nexit 3\n");
+    let answer = check(&home, "claude", &directory).expect_code(1);
+    assert!(answer.stdout.contains("FAIL runs: turn-end exited with 3: broken"), "{answer:?}");
+    fs::remove_file(directory.join("fm-watch")).unwrap();
+    assert!(check(&home, "claude", &directory).expect_code(1).stdout.contains("exited with 127"));
+}
+
+const QUIET: &str = "#!/bin/sh\nexit 0\n";
+
+fn check_knows_what_codex_trusts() {
+    let home = TestHome::plain();
+    let directory = installed_by_name(&home, "codex", QUIET);
+    let answer = check(&home, "codex", &directory).expect_code(0);
+    assert!(answer.stdout.contains("WARN trusted: Codex has a trusted hash for 0 of 4"), "{answer:?}");
+    let file = user(&home, ".codex/hooks.json");
+    let states: Vec<_> = ["session_start", "user_prompt_submit", "pre_tool_use", "stop"]
+        .iter()
+        .map(|event| format!("[hooks.state.\"{}:{event}:0:0\"]\ntrusted_hash = \"sha256:1\"\n", file.display()))
+        .collect();
+    write(&user(&home, ".codex/config.toml"), &states.concat());
+    let answer = check(&home, "codex", &directory).expect_code(0);
+    assert!(answer.stdout.contains("PASS trusted: Codex has a trusted hash for each of 4"), "{answer:?}");
+}
+
+fn check_sees_entries_that_run_twice() {
+    let home = TestHome::plain();
+    installed_by_name(&home, "claude", QUIET);
+    let directory = installed_by_name(&home, "grok", QUIET);
+    let answer = check(&home, "grok", &directory).expect_code(0);
+    assert!(answer.stdout.contains("may also run the entries for Claude Code"), "{answer:?}");
+    let file = user(&home, ".claude/settings.json");
+    let text = fs::read_to_string(&file).unwrap();
+    let line = text.lines().find(|line| line.contains("session-start")).unwrap();
+    fs::write(&file, text.replace(line, &format!("{line},\n{line}"))).unwrap();
+    assert!(check(&home, "claude", &directory).expect_code(0).stdout.contains("WARN doubled: an entry is there twice"));
+    fs::write(&file, text).unwrap();
+    assert!(check(&home, "claude", &directory).expect_code(0).stdout.contains("PASS doubled"));
+    // The same harness in a project of this user.
+    let project = home.scratch().join("project");
+    fs::create_dir(&project).unwrap();
+    let mut install = command(&home, &["install", "claude", "--project"]);
+    install.current_dir(&project);
+    finish(install).expect_code(0);
+    let mut check = command(&home, &["check", "claude"]);
+    on_path(&mut check, &directory);
+    check.current_dir(&project);
+    let answer = finish(check);
+    assert!(answer.stdout.contains("WARN doubled: ") && answer.stdout.contains("runs twice"), "{answer:?}");
+}
+
+fn check_sees_a_file_that_turns_its_hooks_off() {
+    let home = TestHome::plain();
+    write(&user(&home, ".claude/settings.json"), "{\"disableAllHooks\": true}");
+    let directory = installed_by_name(&home, "claude", QUIET);
+    let answer = check(&home, "claude", &directory).expect_code(1);
+    assert!(answer.stdout.contains("FAIL enabled"), "{answer:?}");
+}
+
+/// A program that writes down what it is asked, and answers each event in its own way.
+const ANSWERING: &str = r#"#!/bin/sh
+echo "$5 $(cat)" >> "$HOME/asked"
+case $5 in
+  session-start) echo '{"context":"a fact"}' ;;
+  pre-tool) echo '{"deny":"not that"}' ;;
+  turn-end) echo '{"follow_up":"go on"}' ;;
+esac
+"#;
+
+/// Runs a script of Node beside an installed plugin, and gives what it prints and what the program was asked.
+#[track_caller]
+fn with_plugin(home: &TestHome, harness: &str, script: &str) -> (String, String) {
+    let directory = installed_by_name(home, harness, ANSWERING);
+    let (_, path) = HARNESSES.into_iter().find(|(name, _)| *name == harness).unwrap();
+    fs::copy(user(home, path), home.scratch().join("plugin.mjs")).unwrap();
+    write(&home.scratch().join("test.mjs"), script);
+    let mut node = home.bare("node");
+    on_path(&mut node, &directory);
+    node.arg(home.scratch().join("test.mjs"));
+    let answer = finish(node).expect_code(0);
+    (answer.stdout, fs::read_to_string(user(home, "asked")).unwrap_or_default())
+}
+
+fn the_plugin_of_opencode_asks_and_does_what_it_is_told() -> Result<(), Skip> {
+    requires("node")?;
+    let home = TestHome::plain();
+    let (said, asked) = with_plugin(
+        &home,
+        "opencode",
+        r#"
+        import * as plugin from "./plugin.mjs";
+        const say = (what) => async (request) => console.log(what, JSON.stringify(request));
+        const client = { session: { prompt: say("prompt"), promptAsync: say("promptAsync") } };
+        if (Object.values(plugin).some((value) => typeof value !== "function")) throw new Error("an export too many");
+        const hooks = await plugin.FmWatch({ client, directory: process.env.HOME });
+        const event = (type, properties) => hooks.event({ event: { type, properties } });
+        await event("session.created", { info: { id: "s" } });
+        await event("session.created", { info: { id: "inner", parentID: "s" } });
+        await event("session.status", { sessionID: "inner", status: { type: "idle" } });
+        await event("session.status", { sessionID: "s", status: { type: "busy" } });
+        await event("session.status", { sessionID: "s", status: { type: "idle" } });
+        await event("nonsense");
+        const before = (tool, command) => hooks["tool.execute.before"]({ tool, sessionID: "s" }, { args: { command } });
+        await before("read");
+        await before("bash", "pkill x").catch((error) => console.log("denied", error.message));
+        "#,
+    );
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!(lines.len(), 3, "{said}");
+    assert!(lines[0].starts_with("prompt {") && lines[0].contains("\"noReply\":true") && lines[0].contains("a fact"));
+    assert!(lines[1].starts_with("promptAsync {") && lines[1].contains("go on"), "{said}");
+    assert_eq!(lines[2], "denied not that");
+    assert_eq!(asked.lines().count(), 3, "{asked}");
+    assert!(asked.contains("pkill x") && asked.contains("\"session_id\":\"s\""), "{asked}");
+    Ok(())
+}
+
+fn the_extension_of_pi_asks_and_does_what_it_is_told() -> Result<(), Skip> {
+    requires("node")?;
+    let home = TestHome::plain();
+    let (said, asked) = with_plugin(
+        &home,
+        "pi",
+        r#"
+        import extension from "./plugin.mjs";
+        const handlers = {};
+        extension({
+          on: (name, handler) => (handlers[name] = handler),
+          sendMessage: (message, how) => console.log("message", message.content, how.triggerTurn, how.deliverAs),
+          sendUserMessage: (text, how) => console.log("user", text, how.deliverAs),
+        });
+        const ctx = { cwd: process.env.HOME, sessionManager: { getSessionId: () => "s" } };
+        await handlers.session_start({ reason: "startup" }, ctx);
+        console.log(JSON.stringify((await handlers.tool_call({ toolName: "read", input: {} }, ctx)) ?? null));
+        console.log(JSON.stringify(await handlers.tool_call({ toolName: "bash", input: { command: "pkill x" } }, ctx)));
+        await handlers.agent_settled({}, ctx);
+        "#,
+    );
+    let lines: Vec<_> = said.lines().collect();
+    let told = ["message a fact false nextTurn", "null", r#"{"block":true,"reason":"not that"}"#, "user go on followUp"];
+    assert_eq!(lines, told);
+    assert_eq!(asked.lines().count(), 3, "{asked}");
+    Ok(())
+}
+
+#[cfg(feature = "sync-points")]
+fn killed_before_the_rename_the_old_content_is_there() {
+    let home = TestHome::plain();
+    let path = user(&home, ".claude/settings.json");
+    write(&path, "{ }");
+    for point in ["storage.change", "hooks.backed-up"] {
+        let mut install = command(&home, &["install", "claude"]);
+        kill_at(&mut install, point);
+        assert_eq!(finish(install).code, None);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{ }");
+    }
+    says(&home, &["install", "claude"], "written");
+    says(&home, &["uninstall", "claude"], "written");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "{ }");
+}
+
+/// Installs, while a harness adds a permission between the reading and the last look.
+#[cfg(feature = "sync-points")]
+fn installed_while_a_harness_writes(home: &TestHome, protections_off: &[&str]) -> (Answer, String) {
+    let path = user(home, ".claude/settings.json");
+    let before = "{\"allow\": []}";
+    write(&path, before);
+    let points = Points::new(home, "install");
+    let mut install = command(home, &["install", "claude"]);
+    points.pause(&mut install, &["hooks.backed-up"]);
+    without(&mut install, protections_off);
+    let install = Background::spawn(install);
+    points.wait_until_reached("hooks.backed-up");
+    fs::write(&path, "{\"allow\": [\"ls\"]}").unwrap();
+    points.go("hooks.backed-up");
+    (install.finish(SOON), fs::read_to_string(&path).unwrap())
+}
+
+#[cfg(feature = "sync-points")]
+fn what_a_harness_writes_meanwhile_is_kept() {
+    let home = TestHome::plain();
+    let (answer, text) = installed_while_a_harness_writes(&home, &[]);
+    let answer = answer.expect_code(1);
+    assert!(answer.stderr.contains("just changed it"), "{answer:?}");
+    assert_eq!(text, "{\"allow\": [\"ls\"]}");
+}
+
+#[cfg(feature = "sync-points")]
+fn without_the_last_look_what_a_harness_writes_meanwhile_is_lost() {
+    let home = TestHome::plain();
+    let (answer, text) = installed_while_a_harness_writes(&home, &["storage.last-look"]);
+    answer.expect_code(0);
+    assert!(text.contains("fm-watch") && !text.contains("\"ls\""), "{text}");
+}
