@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::daemons::definition::Name;
 use crate::lock::any::Kind;
+use crate::service::manager::Manager;
 use crate::settings::parse_duration;
 use crate::storm::protocol::Protocol;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -155,6 +156,15 @@ pub enum Command {
     /// Exit codes: with each command.
     #[command(subcommand)]
     Daemon(Daemon),
+    /// Let the system keep the watcher: a life that no session owns
+    ///
+    /// A unit of systemd's user instance (on macOS an agent of launchd), one for each home, shown before it is written.
+    /// It starts this program by the path under which it is found on PATH, and starts it again when it fails or when its
+    /// loop stands still. What is not ours is neither replaced nor removed.
+    ///
+    /// Exit codes: with each command.
+    #[command(subcommand)]
+    Service(Service),
     /// Prove or break exclusion here: many processes contend for one lock, and no two may hold it at once
     ///
     /// Real processes take and release locks in a fresh directory, are killed at random, and the intervals in which they
@@ -428,6 +438,31 @@ fn unescaped(text: &str) -> Result<String, String> {
         });
     }
     Ok(out)
+}
+
+/// `service`.
+#[derive(Debug, Subcommand)]
+pub enum Service {
+    /// Show the service, write it, and have it started unless a watcher watches already
+    ///
+    /// Exit codes: 0 installed, also if it was before; 1 failed; 2 usage or settings.
+    Install,
+    /// Stop the service and remove it; the daemons that its watcher kept live on
+    ///
+    /// Exit codes: 0 removed, or there was none; 1 failed; 2 usage or settings.
+    Uninstall,
+    /// Print the service, and on stderr where it belongs; write nothing
+    ///
+    /// Exit codes: 0 printed, 1 failed, 2 usage or settings.
+    Print {
+        /// For which manager [default: the one of this system]
+        #[arg(long, value_enum, value_name = "M")]
+        manager: Option<Manager>,
+    },
+    /// Say whether it is installed and active, and whether it keeps this home's watcher
+    ///
+    /// Exit codes: 0 active, 3 not installed or not active, 1 failed, 2 usage or settings.
+    Status,
 }
 
 /// `storm`.

@@ -23,6 +23,7 @@
 //! | [`lock`] | locks as values whose drop releases them |
 //! | [`liveness`] | the singleton, its owner record, beat, identity, verdict |
 //! | [`obtain`] | starting a watcher and hearing its own word |
+//! | [`service`] | the watcher as a service of the user's manager |
 //! | [`storm`] | proof by many processes that a lock excludes, or that it does not |
 //! | [`watcher`] | the loop and its sources |
 //! | [`wakes`] | the journal, presenting and acknowledging |
@@ -42,6 +43,7 @@ pub mod lock;
 pub mod log;
 pub mod obtain;
 pub mod platform;
+pub mod service;
 pub mod settings;
 pub mod storage;
 pub mod storm;

@@ -13,6 +13,7 @@ pub mod lock;
 pub mod look;
 pub mod reference;
 pub mod run;
+pub mod service;
 pub mod showing;
 pub mod status;
 pub mod stop;

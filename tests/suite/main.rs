@@ -55,6 +55,7 @@ suite! {
     owner_link,
     panes,
     pidfile,
+    service,
     settings,
     signals,
     singleton,
