@@ -165,6 +165,14 @@ pub enum Command {
     /// Exit codes: with each command.
     #[command(subcommand)]
     Service(Service),
+    /// Say what is wrong with this home and the machine under it, and what mends it
+    ///
+    /// One line per finding: `PASS`, `WARN` or `FAIL`, what was looked at, what was found, and the command that mends it.
+    /// It works with settings that cannot be understood, too. With --fix it mends by itself what can lose nothing:
+    /// directories of ours that are missing, or that others could write to or read. Nothing else is changed.
+    ///
+    /// Exit codes: 0 nothing failed, 1 something did, 2 usage.
+    Doctor(Doctor),
     /// Prove or break exclusion here: many processes contend for one lock, and no two may hold it at once
     ///
     /// Real processes take and release locks in a fresh directory, are killed at random, and the intervals in which they
@@ -438,6 +446,14 @@ fn unescaped(text: &str) -> Result<String, String> {
         });
     }
     Ok(out)
+}
+
+/// `doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Mend what can be mended without losing anything
+    #[arg(long)]
+    pub fix: bool,
 }
 
 /// `service`.

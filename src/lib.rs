@@ -24,6 +24,7 @@
 //! | [`liveness`] | the singleton, its owner record, beat, identity, verdict |
 //! | [`obtain`] | starting a watcher and hearing its own word |
 //! | [`service`] | the watcher as a service of the user's manager |
+//! | [`doctor`] | what is wrong with a home, and what mends it |
 //! | [`storm`] | proof by many processes that a lock excludes, or that it does not |
 //! | [`watcher`] | the loop and its sources |
 //! | [`wakes`] | the journal, presenting and acknowledging |
@@ -33,6 +34,7 @@
 pub mod cli;
 pub mod commands;
 pub mod daemons;
+pub mod doctor;
 pub mod environment;
 pub mod error;
 pub mod escape;

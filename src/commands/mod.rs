@@ -7,6 +7,7 @@ pub mod console;
 pub mod context;
 pub mod daemon;
 pub mod daemon_monitor;
+pub mod doctor;
 pub mod drain;
 pub mod guard;
 pub mod lock;

@@ -44,6 +44,7 @@ suite! {
     daemon_monitor,
     daemons,
     delivery,
+    doctor,
     eviction,
     file_system,
     files,
