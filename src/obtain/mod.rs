@@ -211,6 +211,11 @@ fn start(session: &Session, deadline: Instant, turn: Option<Turn<Real>>) -> Resu
     if !matches!(session.verdict().1, Verdict::Stopped { .. } | Verdict::Dead { .. }) {
         return Ok(Outcome::Lost(None));
     }
+    if session.world.is_protected("obtain.start-through-manager")
+        && let Some(pid) = managed::start(session, deadline)
+    {
+        return Ok(Outcome::Started(pid));
+    }
     let start = Start::spawn(session, &Mode::AtOnce)?;
     match start.next_word(deadline)? {
         Word::Ready { pid, .. } => ready(pid).map(Outcome::Started),

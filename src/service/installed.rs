@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use super::manager::{Manager, Systemctl};
+use super::manager::{Manager, Standing, Systemctl};
 use super::plan::Plan;
 use crate::commands::context::Session;
 use crate::error::{Context, Error, Result};
@@ -139,7 +139,7 @@ pub(super) fn real(path: PathBuf) -> PathBuf {
     }
 }
 
-/// A watcher's keeper: the unit that systemd runs it as.
+/// A unit of systemd that is this home's, and the way to its manager.
 #[derive(Debug)]
 pub struct Keeper {
     /// The unit.
@@ -148,17 +148,28 @@ pub struct Keeper {
     pub systemctl: Systemctl,
 }
 
-/// The unit of systemd that has this watcher as its main process. Without a service on disk nobody is asked.
+/// The unit that has this watcher as its main process.
 pub fn keeper_of(session: &Session, watcher: Pid) -> Option<Keeper> {
+    asked(session, |standing| standing.pid == Some(watcher))
+}
+
+/// The unit that is meant to run, and whose manager therefore starts the next watcher. One that a person stopped, or
+/// that has given up, is not.
+pub fn next_keeper(session: &Session) -> Option<Keeper> {
+    asked(session, |standing| matches!(standing.active.as_str(), "active" | "activating"))
+}
+
+/// This home's unit, if its manager's answer is as wanted. Without a service on disk nobody is asked.
+fn asked(session: &Session, is_wanted: impl FnOnce(&Standing) -> bool) -> Option<Keeper> {
     let site = Site::of(session, Manager::Systemd).ok()?;
     if !matches!(site.look(session.world.as_ref()), Ok(Found::Current | Found::Other)) {
         return None;
     }
     let (unit, systemctl) = (site.unit(), Systemctl::find(&session.environment)?);
     match systemctl.standing(&unit) {
-        Ok(standing) => (standing.pid == Some(watcher)).then_some(Keeper { unit, systemctl }),
+        Ok(standing) => is_wanted(&standing).then_some(Keeper { unit, systemctl }),
         Err(why) => {
-            session.console.note(format!("nobody can tell whether {unit} keeps pid {watcher}: {why}"));
+            session.console.note(format!("nobody can tell how {unit} stands: {why}"));
             None
         }
     }

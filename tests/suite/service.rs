@@ -37,10 +37,15 @@ cases! {
     a_manager_that_cannot_restart_leaves_the_watcher_in_place,
     a_watcher_that_the_manager_does_not_keep_is_replaced_as_ever,
     a_stuck_watcher_of_the_manager_is_replaced_by_it,
+    a_watcher_of_the_manager_that_crashed_is_started_by_it,
+    a_service_that_is_not_meant_to_run_starts_nothing,
+    a_manager_that_cannot_start_the_watcher_does_not_keep_arm_from_it,
     #[cfg(feature = "sync-points")]
     a_loop_that_stands_still_is_silent_although_its_process_runs,
     #[cfg(feature = "sync-points")]
     a_restart_past_the_manager_leaves_it_keeping_nothing,
+    #[cfg(feature = "sync-points")]
+    a_start_past_the_manager_leaves_it_keeping_nothing,
     #[cfg(feature = "sync-points")]
     without_looking_for_the_mark_a_strangers_file_is_replaced,
 }
@@ -239,9 +244,11 @@ impl StandIn {
         let new = format!("setsid {} {} run", *PROGRAM, home.flags().join(" "));
         let script = format!(
             "#!/bin/sh\nPATH=/usr/bin:/bin\ncd '{at}' || exit 9\necho \"$*\" >> calls\ncase $3 in\n\
-             show) echo ActiveState=active; echo Result=success; echo MainPID=$(cat pid 2>/dev/null || echo 0);;\n\
+             show) echo ActiveState=$(cat active 2>/dev/null || echo active); echo Result=success; echo MainPID=$(cat pid 2>/dev/null || echo 0);;\n\
              restart) new='{new}'; owner='{owner}'\n{restart}\n;;\n\
-             start) [ ! -e broken ] || {{ echo no bus >&2; exit 1; }};;\nesac\n",
+             start) [ ! -e broken ] || {{ echo no bus >&2; exit 1; }}\n\
+             [ ! -e starts ] || {{ {new} </dev/null >/dev/null 2>&1 & echo $! > pid;\n\
+             until grep -q \"\\\"pid\\\":$(cat pid),\" '{owner}'; do sleep 0.01; done; }};;\nesac\n",
             at = directory.display(),
             owner = home.watch("owner.json").display(),
         );
@@ -425,6 +432,66 @@ fn a_stuck_watcher_of_the_manager_is_replaced_by_it() {
     home.wait_for_verdict("stuck");
     let answer = systemd.ask(&home, &["arm", "--no-wait"]).expect_code(0);
     assert_eq!((pid_in(&answer.stdout), restarts(&systemd.calls())), (Some(systemd.kept()), 1), "{answer:?}");
+}
+
+/// A home whose watcher, kept by the manager, has crashed; the manager is in this state.
+fn crashed(home: &TestHome, active: &str, restarts: &str) -> StandIn {
+    installed(home);
+    let systemd = StandIn::new(home, "");
+    fs::write(systemd.directory.join("active"), active).unwrap();
+    fs::write(systemd.directory.join(restarts), "").unwrap();
+    let old = home.arm();
+    systemd.keeps(old);
+    home.kill(old);
+    systemd
+}
+
+fn starts(systemd: &StandIn) -> usize {
+    systemd.calls().iter().filter(|call| call.starts_with("start ")).count()
+}
+
+fn a_watcher_of_the_manager_that_crashed_is_started_by_it() {
+    for active in ["activating", "active"] {
+        let home = TestHome::new();
+        let systemd = crashed(&home, active, "starts");
+        let answer = systemd.ask(&home, &["arm", "--no-wait"]).expect_code(0);
+        assert_eq!((pid_in(&answer.stdout), starts(&systemd)), (Some(systemd.kept()), 1), "{answer:?}");
+        home.wait_until_watched_by(systemd.kept());
+    }
+}
+
+fn a_service_that_is_not_meant_to_run_starts_nothing() {
+    for active in ["inactive", "failed"] {
+        let home = TestHome::new();
+        let systemd = crashed(&home, active, "starts");
+        let answer = systemd.ask(&home, &["arm", "--no-wait"]).expect_code(0);
+        assert!(answer.stdout.starts_with("watcher: started pid="), "{answer:?}");
+        assert_eq!(starts(&systemd), 0);
+    }
+}
+
+fn a_manager_that_cannot_start_the_watcher_does_not_keep_arm_from_it() {
+    // It refuses, or it says that it has and nothing comes of it.
+    for how in ["broken", "idle"] {
+        let home = TestHome::new();
+        let systemd = crashed(&home, "activating", how);
+        let answer = systemd.ask(&home, &["arm", "--no-wait"]).expect_code(0);
+        assert!(answer.stdout.starts_with("watcher: started pid="), "{answer:?}");
+        assert_eq!((starts(&systemd), answer.stderr.contains("no bus")), (1, how == "broken"), "{answer:?}");
+    }
+}
+
+/// The twin of `a_watcher_of_the_manager_that_crashed_is_started_by_it`.
+#[cfg(feature = "sync-points")]
+fn a_start_past_the_manager_leaves_it_keeping_nothing() {
+    let home = TestHome::new();
+    let systemd = crashed(&home, "activating", "starts");
+    let mut command = home.command(&["arm", "--no-wait"]);
+    command.env("PATH", &systemd.directory);
+    without(&mut command, &["obtain.start-through-manager"]);
+    let answer = finish(command).expect_code(0);
+    assert_ne!(pid_in(&answer.stdout), Some(systemd.kept()));
+    assert_eq!(starts(&systemd), 0);
 }
 
 #[cfg(feature = "sync-points")]
