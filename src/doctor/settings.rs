@@ -4,6 +4,7 @@ use super::finding::{Finding, Mend};
 use crate::commands::config;
 use crate::commands::context::Session;
 use crate::error::Error;
+use crate::world::World;
 
 const CHECK: &str = "settings";
 
@@ -13,7 +14,10 @@ pub(super) fn examine(session: &Session, broken: &[Error]) -> Vec<Finding> {
     let wrong: Vec<Finding> =
         broken.iter().chain(&loaded).map(|error| Finding::fail(CHECK, error.to_string(), mend())).collect();
     if wrong.is_empty() {
-        return vec![Finding::pass(CHECK, format!("{} is understood", session.home.settings_file().display()))];
+        let file = session.home.settings_file();
+        let has_file = session.world.facts_of_path(&file).is_ok();
+        let found = if has_file { "is understood" } else { "is not there; the defaults count" };
+        return vec![Finding::pass(CHECK, format!("{} {found}", file.display()))];
     }
     wrong
 }
