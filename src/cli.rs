@@ -11,6 +11,7 @@ use crate::daemons::definition::Name;
 use crate::hooks::event::Event;
 use crate::hooks::harness::Harness;
 use crate::lock::any::Kind;
+use crate::service::manager::Manager;
 use crate::settings::parse_duration;
 use crate::storm::protocol::Protocol;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -174,6 +175,23 @@ pub enum Command {
     /// Exit codes: with each command.
     #[command(subcommand)]
     Hooks(Hooks),
+    /// Let the system keep the watcher: a life that no session owns
+    ///
+    /// A unit of systemd's user instance (on macOS an agent of launchd), one for each home, shown before it is written.
+    /// It starts this program by the path under which it is found on PATH, and starts it again when it fails or when its
+    /// loop stands still. What is not ours is neither replaced nor removed.
+    ///
+    /// Exit codes: with each command.
+    #[command(subcommand)]
+    Service(Service),
+    /// Say what is wrong with this home and the machine under it, and what mends it
+    ///
+    /// One line per finding: `PASS`, `WARN` or `FAIL`, what was looked at, what was found, and the command that mends it.
+    /// It works with settings that cannot be understood, too. With --fix it mends by itself what can lose nothing:
+    /// directories of ours that are missing, or that others could write to or read. Nothing else is changed.
+    ///
+    /// Exit codes: 0 nothing failed, 1 something did, 2 usage.
+    Doctor(Doctor),
     /// Prove or break exclusion here: many processes contend for one lock, and no two may hold it at once
     ///
     /// Real processes take and release locks in a fresh directory, are killed at random, and the intervals in which they
@@ -502,6 +520,39 @@ fn unescaped(text: &str) -> Result<String, String> {
         });
     }
     Ok(out)
+}
+
+/// `doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Mend what can be mended without losing anything
+    #[arg(long)]
+    pub fix: bool,
+}
+
+/// `service`.
+#[derive(Debug, Subcommand)]
+pub enum Service {
+    /// Show the service, write it, and have it started unless a watcher watches already
+    ///
+    /// Exit codes: 0 installed, also if it was before; 1 failed; 2 usage or settings.
+    Install,
+    /// Stop the service and remove it; the daemons that its watcher kept live on
+    ///
+    /// Exit codes: 0 removed, or there was none; 1 failed; 2 usage or settings.
+    Uninstall,
+    /// Print the service, and on stderr where it belongs; write nothing
+    ///
+    /// Exit codes: 0 printed, 1 failed, 2 usage or settings.
+    Print {
+        /// For which manager [default: the one of this system]
+        #[arg(long, value_enum, value_name = "M")]
+        manager: Option<Manager>,
+    },
+    /// Say whether it is installed and active, and whether it keeps this home's watcher
+    ///
+    /// Exit codes: 0 active, 3 not installed or not active, 1 failed, 2 usage or settings.
+    Status,
 }
 
 /// `storm`.

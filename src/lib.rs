@@ -23,6 +23,8 @@
 //! | [`lock`] | locks as values whose drop releases them |
 //! | [`liveness`] | the singleton, its owner record, beat, identity, verdict |
 //! | [`obtain`] | starting a watcher and hearing its own word |
+//! | [`service`] | the watcher as a service of the user's manager |
+//! | [`doctor`] | what is wrong with a home, and what mends it |
 //! | [`storm`] | proof by many processes that a lock excludes, or that it does not |
 //! | [`watcher`] | the loop and its sources |
 //! | [`wakes`] | the journal, presenting and acknowledging |
@@ -32,6 +34,7 @@
 pub mod cli;
 pub mod commands;
 pub mod daemons;
+pub mod doctor;
 pub mod environment;
 pub mod error;
 pub mod escape;
@@ -43,6 +46,7 @@ pub mod lock;
 pub mod log;
 pub mod obtain;
 pub mod platform;
+pub mod service;
 pub mod settings;
 pub mod storage;
 pub mod storm;

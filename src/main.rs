@@ -10,8 +10,8 @@ use fm_watch::commands::console::Console;
 use fm_watch::commands::context::{self, Session};
 use fm_watch::commands::guard::Mark;
 use fm_watch::commands::{
-    ack, arm, config, daemon, daemon_monitor, drain, guard, hook, hooks, lock, reference, run, status, stop, storm, wait,
-    wake,
+    ack, arm, config, daemon, daemon_monitor, doctor, drain, guard, hook, hooks, lock, reference, run, service, status,
+    stop, storm, wait, wake,
 };
 use fm_watch::environment::Environment;
 use fm_watch::error::Result;
@@ -75,6 +75,8 @@ fn dispatch(cli: &Cli) -> Result<u8> {
         Command::Lock(options) => lock::lock(Console::new(&cli.global), options),
         Command::Daemon(command) => daemon::daemon(&session()?, command),
         Command::Hooks(command) => hooks::hooks(&cli.global, command),
+        Command::Doctor(options) => doctor::doctor(&cli.global, options),
+        Command::Service(command) => service::service(session()?, command),
         Command::Storm(options) => storm::storm(Console::new(&cli.global), options),
         Command::StormWorker(options) => storm::worker(options),
         Command::StormProbe(options) => storm::probe(options),

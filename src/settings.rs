@@ -225,7 +225,7 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    fn of_defaults() -> Result<Self> {
+    pub(crate) fn of_defaults() -> Result<Self> {
         let entries = KEYS.iter().map(|key| Entry { key: key.name, value: None, origin: Origin::Default }).collect();
         let mut loaded = Self { settings: Settings::blank(), entries };
         defaults::apply(&mut loaded)?;

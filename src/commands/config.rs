@@ -58,7 +58,7 @@ pub fn check(home: &Home, overrides: &Overrides, environment: &Environment, out:
     Ok(exit::USAGE)
 }
 
-fn findings(loaded: &Loaded) -> Vec<Error> {
+pub(crate) fn findings(loaded: &Loaded) -> Vec<Error> {
     let settings = &loaded.settings;
     let programs = settings.notify.iter().filter_map(|notify| check_program(notify.program()).err());
     loaded.compile().err().into_iter().chain(programs).chain(impatience(loaded)).collect()

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::cli::Global;
 use crate::commands::console::Console;
 use crate::environment::Environment;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::home::{Home, Selection};
 use crate::liveness::holding;
 use crate::liveness::identity::Standpoint;
@@ -73,6 +73,31 @@ impl Session {
         let place = place(world.as_ref(), &home, &loaded.settings)?;
         let console = Console::new(global);
         Ok(Self { world, home, environment, loaded, place, here: platform::own_standpoint(), console, overrides })
+    }
+
+    /// Gathers what can be gathered, for whoever is to say what is wrong: settings that cannot be understood are replaced
+    /// by the defaults, and a lock whose place cannot be found is looked for inside the home. What was wrong comes with it.
+    ///
+    /// # Errors
+    /// The command line names no home, or a setting that there is not.
+    pub fn open_for_examination(global: &Global) -> Result<(Self, Vec<Error>)> {
+        let environment = Environment::of_this_process();
+        let home = resolve_home(global, &environment)?;
+        let overrides = overrides(global)?;
+        let (world, mut broken) = (Arc::new(Real), Vec::new());
+        let loaded = match Settings::load(&home, &overrides, &environment) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                broken.push(error);
+                Loaded::of_defaults()?
+            }
+        };
+        let place = place(world.as_ref(), &home, &loaded.settings).unwrap_or_else(|error| {
+            broken.push(error);
+            Place::inside(&home)
+        });
+        let (here, console) = (platform::own_standpoint(), Console::new(global));
+        Ok((Self { world, home, environment, loaded, place, here, console, overrides }, broken))
     }
 
     /// Makes the directories of the home, and finds the place of its lock.

@@ -22,6 +22,7 @@ use crate::liveness::verdict::{STOPPED, Verdict};
 use crate::lock::{Attempt, Somebody};
 use crate::log::{self, Log};
 use crate::obtain::word::{Speaker, Word};
+use crate::service::voice::Voice;
 use crate::settings::Patterns;
 use crate::wait_until::wait_until;
 use crate::wakes::record::Wake;
@@ -194,6 +195,7 @@ fn lost(session: &Session, speaker: &mut Speaker<Word>) -> Result<u8> {
             ),
         }));
     }
+    Voice::of(&session.environment, session.world.own_pid()).is_content();
     match (session.console.format, pid) {
         (Format::Json, pid) => session.console.json(&json!({"schema": 1, "event": "already-running", "pid": pid}))?,
         (Format::Lines, Some(pid)) => session.console.data(&format!("watcher: already running pid {pid}"))?,

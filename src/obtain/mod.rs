@@ -9,8 +9,9 @@
 //! Replacing a watcher is the same with two words: the successor first says that it *stands by* (settings read, sources
 //! open), only then is the old one asked to leave, and the successor takes the lock the moment it is free. If it
 //! cannot stand by, the old one stays. The successor waits for the lock by itself, so it does not matter if the
-//! caller dies in between.
+//! caller dies in between. A watcher that a service manager keeps is replaced by that manager instead.
 
+mod managed;
 pub mod spawn;
 pub mod word;
 
@@ -28,6 +29,7 @@ use crate::lock::home_lock;
 use crate::lock::turn::Turn;
 use crate::lock::{Attempt, Somebody};
 use crate::platform;
+use crate::service::installed;
 use crate::wait_until::wait_until;
 use crate::world::{Real, World};
 
@@ -209,6 +211,11 @@ fn start(session: &Session, deadline: Instant, turn: Option<Turn<Real>>) -> Resu
     if !matches!(session.verdict().1, Verdict::Stopped { .. } | Verdict::Dead { .. }) {
         return Ok(Outcome::Lost(None));
     }
+    if session.world.is_protected("obtain.start-through-manager")
+        && let Some(pid) = managed::start(session, deadline)
+    {
+        return Ok(Outcome::Started(pid));
+    }
     let start = Start::spawn(session, &Mode::AtOnce)?;
     match start.next_word(deadline)? {
         Word::Ready { pid, .. } => ready(pid).map(Outcome::Started),
@@ -234,6 +241,11 @@ fn replace(session: &Session, owner: &Owner, deadline: Instant) -> Result<Replac
     let Some(proven) = sure.map_err(|refusal| format!("pid {old} is not replaced: {refusal}"))? else {
         return Ok(Replaced::LostTo(None));
     };
+    if world.is_protected("obtain.through-manager")
+        && let Some(keeper) = installed::keeper_of(session, old)
+    {
+        return managed::replace(session, &keeper, old, proven, deadline);
+    }
     let grace = session.settings().stop_grace;
     // The successor gives up by itself if the lock never becomes free.
     let patience = grace + deadline.saturating_duration_since(Instant::now());

@@ -16,6 +16,8 @@ mod linux_daemon;
 #[cfg(target_os = "linux")]
 mod linux_listing;
 #[cfg(target_os = "linux")]
+mod linux_manager;
+#[cfg(target_os = "linux")]
 mod linux_notify;
 #[cfg(target_os = "linux")]
 mod linux_signals;
@@ -44,6 +46,8 @@ pub use linux_command::{Ending, Happening, HeldCommand, wait_for_happening};
 pub use linux_daemon::{Birth, HeldDaemon, NotStarted};
 #[cfg(target_os = "linux")]
 pub use linux_listing::listing;
+#[cfg(target_os = "linux")]
+pub use linux_manager::ManagerEar;
 #[cfg(target_os = "linux")]
 pub use linux_notify::{Notice, NotifySocket};
 #[cfg(target_os = "linux")]

@@ -49,6 +49,7 @@ use crate::daemons::keeper::Keeper;
 use crate::error::{Context, Result};
 use crate::home::names;
 use crate::liveness::holding::{Eviction, Holding};
+use crate::service::voice::Voice;
 use crate::settings::{Patterns, Settings};
 use crate::wakes::record::{Draft, Wake};
 use crate::wakes::{ACKNOWLEDGED, Journal, Limits};
@@ -127,6 +128,8 @@ pub struct Cycle<'a> {
     /// `--once`: the wakes that came.
     woken: Vec<Wake>,
     degradations: Degradations,
+    /// What the service manager hears, if one started this process.
+    voice: Voice,
     proof: EventProof,
     beats: u64,
     next_poll: Duration,
@@ -214,6 +217,7 @@ impl<'a> Cycle<'a> {
             is_heartbeat_in_flight: false,
             kept: Vec::new(),
             woken,
+            voice: Voice::of(&session.environment, world.own_pid()),
             proof: EventProof::Awaited,
             beats: 0,
             next_poll: now,
@@ -247,6 +251,7 @@ impl<'a> Cycle<'a> {
                 }
             }
         });
+        self.voice.stops();
         if let Some(keeper) = &self.keeper {
             keeper.leave();
         }
@@ -284,6 +289,10 @@ impl<'a> Cycle<'a> {
         if let Some(files) = self.coalescer.take_if_due(self.now()) {
             self.announce(&files);
         }
+        if let Err(error) = self.session.world.reach("cycle.round") {
+            tracing::debug!("not paused: {error}");
+        }
+        self.voice.came_round(self.now());
         let wait = self.wait();
         // This cycle itself holds a sender, so the channel cannot close: an error is the end of the wait.
         let mut message = self.messages.recv_timeout(wait).ok();
@@ -307,7 +316,7 @@ impl<'a> Cycle<'a> {
     }
 
     fn wait(&self) -> Duration {
-        let deadlines = [Some(self.next_poll), self.coalescer.due_at()];
+        let deadlines = [Some(self.next_poll), self.coalescer.due_at(), self.voice.due_at()];
         let next = deadlines.into_iter().flatten().min().unwrap_or(self.next_poll);
         if self.is_inbox_touched { Duration::ZERO } else { next.saturating_sub(self.now()).min(TICK) }
     }

@@ -1,0 +1,53 @@
+//! `doctor`: what is wrong, and how to mend it.
+
+use serde_json::json;
+
+use super::console::Format;
+use super::context::Session;
+use crate::cli::{self, Global};
+use crate::doctor::examine;
+use crate::doctor::finding::{Finding, Grade, Mend};
+use crate::error::Result;
+use crate::escape;
+use crate::exit;
+
+/// Examines the home, makes the safe repairs if they are wanted, and prints what is so then.
+///
+/// # Errors
+/// The command line names no home, or nobody reads.
+pub fn doctor(global: &Global, options: &cli::Doctor) -> Result<u8> {
+    let (session, broken) = Session::open_for_examination(global)?;
+    let mut findings = examine(&session, &broken);
+    if options.fix && mend(&session, &findings) > 0 {
+        findings = examine(&session, &broken);
+    }
+    match session.console.format {
+        Format::Json => {
+            let all: Vec<_> = findings.iter().map(Finding::object).collect();
+            let worst = Grade::worst(&findings).word();
+            session.console.json(&json!({"schema": 1, "worst": worst, "findings": all}))?;
+        }
+        Format::Lines => {
+            for finding in &findings {
+                session.console.data(&escape::line(&finding.to_string()))?;
+            }
+        }
+    }
+    Ok(if Grade::worst(&findings) == Grade::Fail { exit::FAILED } else { exit::OK })
+}
+
+/// Makes the safe repairs, and says how many.
+fn mend(session: &Session, findings: &[Finding]) -> usize {
+    let mut made = 0;
+    for finding in findings {
+        let Mend::Safe(repair) = &finding.mend else { continue };
+        match repair.make(session) {
+            Ok(()) => {
+                made += 1;
+                session.console.note(format!("done: {repair}"));
+            }
+            Err(error) => session.console.note(format!("not done: {repair}: {error}")),
+        }
+    }
+    made
+}

@@ -1,0 +1,221 @@
+//! `service`: let the user's own manager keep the watcher.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::console::Format;
+use super::context::Session;
+use crate::cli;
+use crate::error::{Error, Result};
+use crate::exit;
+use crate::liveness::identity::Pid;
+use crate::service::installed::{Found, Site};
+use crate::service::manager::{LINGERING, Manager, Standing, Systemctl, lingers};
+
+/// How long the manager may take to carry out an order that starts or stops nothing.
+const ORDERED_WITHIN: Duration = Duration::from_secs(10);
+
+/// Installs, removes, prints or reports.
+///
+/// # Errors
+/// A file that is not ours, a manager that refuses, and those of the system.
+pub fn service(session: Session, command: &cli::Service) -> Result<u8> {
+    match command {
+        cli::Service::Install => install(session),
+        cli::Service::Uninstall => uninstall(&session),
+        cli::Service::Print { manager } => print(&session, manager.unwrap_or_else(Manager::of_this_system)),
+        cli::Service::Status => status(&session),
+    }
+}
+
+fn print(session: &Session, manager: Manager) -> Result<u8> {
+    let site = Site::of(session, manager)?;
+    show(session, &site)?;
+    Ok(exit::OK)
+}
+
+/// Shows where the service belongs and what it says.
+fn show(session: &Session, site: &Site) -> Result<()> {
+    if session.console.format == Format::Json {
+        return session.console.json(&json!({
+            "schema": 1, "path": site.path(), "label": site.plan.label.as_str(), "text": site.text(),
+        }));
+    }
+    session.console.note(format!("{}:", site.path().display()));
+    session.console.data(site.text().trim_end())
+}
+
+fn install(mut session: Session) -> Result<u8> {
+    session.prepare()?;
+    let session = &session;
+    let site = Site::of(session, Manager::of_this_system())?;
+    let found = site.look(session.world.as_ref())?;
+    show(session, &site)?;
+    if found == Found::Current {
+        session.console.note("this very service is there already");
+    } else {
+        site.write(session.world.as_ref())?;
+        session.console.note(format!("written: {}", site.path().display()));
+    }
+    if site.manager != Manager::Systemd {
+        session.console.note(format!("start it with: launchctl load -w {}", site.path().display()));
+        return Ok(exit::OK);
+    }
+    let Some(systemctl) = Systemctl::find(&session.environment) else {
+        session.console.note("systemctl is not there, so nothing was started");
+        return Ok(exit::OK);
+    };
+    enable(session, &site.unit(), &systemctl).map_err(|why| {
+        Error::refused(
+            site.path(),
+            format!("was written, but {why}"),
+            format!("mend this and try again, or take it back with: {}", site.plan.removal),
+        )
+    })?;
+    hint_at_lingering(session);
+    Ok(exit::OK)
+}
+
+/// Lets the manager know the service, and start it unless a watcher watches already.
+fn enable(session: &Session, unit: &str, systemctl: &Systemctl) -> std::result::Result<(), String> {
+    systemctl.order(&["daemon-reload"], ORDERED_WITHIN)?;
+    systemctl.order(&["enable", unit], ORDERED_WITHIN)?;
+    let keeps = systemctl.standing(unit)?.pid;
+    let (_, verdict) = session.settled_verdict(session.settings().arm_timeout);
+    match verdict.living_pid() {
+        Some(pid) if keeps == Some(pid) => {
+            session.console.note(format!("{unit} keeps pid {pid}; what changed counts from its next start on"));
+        }
+        Some(pid) => session.console.note(format!(
+            "pid {pid} watches already and {unit} does not keep it; to hand over: {} && systemctl --user start {unit}",
+            session.command_line("stop")
+        )),
+        None => {
+            systemctl.order(&["start", unit], session.settings().arm_timeout + ORDERED_WITHIN)?;
+            session.console.note(format!("{unit} is started"));
+        }
+    }
+    Ok(())
+}
+
+fn hint_at_lingering(session: &Session) {
+    if lingers(&session.environment, Path::new(LINGERING)) != Some(true) {
+        session.console.note(
+            "it ends when you log out of this machine, unless you say: loginctl enable-linger (that changes your account, \
+             so it is not done here)",
+        );
+    }
+}
+
+fn uninstall(session: &Session) -> Result<u8> {
+    let site = Site::of(session, Manager::of_this_system())?;
+    match site.look(session.world.as_ref())? {
+        Found::Nothing => {
+            session.console.note(format!("there is no service at {}", site.path().display()));
+            return Ok(exit::OK);
+        }
+        // Removing refuses it, in words, before the manager is told anything.
+        Found::Foreign(_) => site.remove(session.world.as_ref())?,
+        Found::Current | Found::Other => {}
+    }
+    let systemctl = Systemctl::find(&session.environment).filter(|_| site.manager == Manager::Systemd);
+    let order = |words: &[&str]| {
+        let at_most = site.plan.leaves_within + ORDERED_WITHIN;
+        // A manager that cannot be reached must not keep a person from removing a file.
+        if let Some(Err(why)) = systemctl.as_ref().map(|systemctl| systemctl.order(words, at_most)) {
+            session.console.note(why);
+        }
+    };
+    order(&["disable", "--now", &site.unit()]);
+    site.remove(session.world.as_ref())?;
+    order(&["daemon-reload"]);
+    session.console.note(format!("removed: {}", site.path().display()));
+    Ok(exit::OK)
+}
+
+/// What is known about the service.
+struct Report {
+    site: Site,
+    found: Found,
+    standing: std::result::Result<Standing, String>,
+    watcher: Option<Pid>,
+}
+
+fn status(session: &Session) -> Result<u8> {
+    let site = Site::of(session, Manager::of_this_system())?;
+    let found = site.look(session.world.as_ref())?;
+    let standing = match (site.manager, Systemctl::find(&session.environment)) {
+        (Manager::Systemd, Some(systemctl)) => systemctl.standing(&site.unit()),
+        _ => Err("its manager cannot be asked here".to_owned()),
+    };
+    let report = Report { site, found, standing, watcher: session.verdict().1.living_pid() };
+    match session.console.format {
+        Format::Json => session.console.json(&report.object())?,
+        Format::Lines => {
+            for line in report.lines() {
+                session.console.data(&crate::escape::line(&line))?;
+            }
+        }
+    }
+    Ok(if report.is_active() { exit::OK } else { exit::NOT_RUNNING })
+}
+
+impl Report {
+    fn is_active(&self) -> bool {
+        self.found != Found::Nothing && self.standing.as_ref().is_ok_and(|standing| standing.active == "active")
+    }
+
+    fn found_in_words(&self) -> String {
+        match &self.found {
+            Found::Nothing => "is not installed".to_owned(),
+            Found::Current => "is installed".to_owned(),
+            Found::Other => "is installed with another text than `service print` shows".to_owned(),
+            Found::Foreign(why) => why.clone(),
+        }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let mut lines = vec![format!("{} {}", self.site.path().display(), self.found_in_words())];
+        match &self.standing {
+            _ if self.found == Found::Nothing => {}
+            Ok(standing) => {
+                let process = standing.pid.map_or_else(String::new, |pid| format!(", pid {pid}"));
+                lines.push(format!("  manager    {}, last result {}{process}", standing.active, standing.result));
+            }
+            Err(why) => lines.push(format!("  manager    {why}")),
+        }
+        lines.push(format!("  watcher    {}", self.watcher_in_words()));
+        lines
+    }
+
+    fn watcher_in_words(&self) -> String {
+        let keeps = self.standing.as_ref().ok().and_then(|standing| standing.pid);
+        match self.watcher {
+            None => "none runs".to_owned(),
+            Some(pid) if keeps == Some(pid) => format!("pid {pid}, kept by this service"),
+            Some(pid) => format!("pid {pid}, not kept by this service"),
+        }
+    }
+
+    fn object(&self) -> Value {
+        let standing = self.standing.as_ref().ok();
+        json!({
+            "schema": 1,
+            "path": self.site.path(),
+            "label": self.site.plan.label.as_str(),
+            "installed": match self.found {
+                Found::Nothing => "no",
+                Found::Current => "yes",
+                Found::Other => "other",
+                Found::Foreign(_) => "foreign",
+            },
+            "active": standing.map(|standing| standing.active.clone()),
+            "result": standing.map(|standing| standing.result.clone()),
+            "service_pid": standing.and_then(|standing| standing.pid),
+            "watcher_pid": self.watcher,
+            "unknown": self.standing.as_ref().err(),
+        })
+    }
+}

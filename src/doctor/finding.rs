@@ -1,0 +1,127 @@
+//! A finding: one thing that was looked at, how it is, and what mends it.
+
+use std::fmt;
+
+use serde_json::{Value, json};
+
+use super::repair::Repair;
+
+/// How a thing is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Grade {
+    /// As it should be.
+    Pass,
+    /// It works, but worse than it could, or not for long.
+    Warn,
+    /// It does not work, or wakes may be lost or reach nobody.
+    Fail,
+}
+
+/// What mends it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mend {
+    /// Nothing is to be mended, or nobody knows how.
+    Nothing,
+    /// A person runs this, or does this.
+    Command(String),
+    /// The doctor can do it without losing anything.
+    Safe(Repair),
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The thing, in one word that stays between releases.
+    pub check: &'static str,
+    /// How it is.
+    pub grade: Grade,
+    /// What was found, in words.
+    pub found: String,
+    /// What mends it.
+    pub mend: Mend,
+}
+
+impl Finding {
+    /// All is well.
+    pub fn pass(check: &'static str, found: impl Into<String>) -> Self {
+        Self { check, grade: Grade::Pass, found: found.into(), mend: Mend::Nothing }
+    }
+
+    /// Something could be better.
+    pub fn warn(check: &'static str, found: impl Into<String>, mend: Mend) -> Self {
+        Self { check, grade: Grade::Warn, found: found.into(), mend }
+    }
+
+    /// Something is wrong.
+    pub fn fail(check: &'static str, found: impl Into<String>, mend: Mend) -> Self {
+        Self { check, grade: Grade::Fail, found: found.into(), mend }
+    }
+
+    /// It as an object.
+    pub fn object(&self) -> Value {
+        json!({
+            "check": self.check,
+            "grade": self.grade.word(),
+            "found": self.found,
+            "mend": self.mend.in_words(),
+            "safe": matches!(self.mend, Mend::Safe(_)),
+        })
+    }
+}
+
+impl Grade {
+    /// Its name.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Pass => "PASS",
+            Self::Warn => "WARN",
+            Self::Fail => "FAIL",
+        }
+    }
+
+    /// The worst of some findings.
+    pub fn worst(findings: &[Finding]) -> Self {
+        findings.iter().map(|finding| finding.grade).max().unwrap_or(Self::Pass)
+    }
+}
+
+impl Mend {
+    /// A command, or words that say what to do.
+    pub fn command(words: impl Into<String>) -> Self {
+        Self::Command(words.into())
+    }
+
+    /// It in words, if there is anything to do.
+    pub fn in_words(&self) -> Option<String> {
+        match self {
+            Self::Nothing => None,
+            Self::Command(words) => Some(words.clone()),
+            Self::Safe(repair) => Some(repair.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}: {}", self.grade.word(), self.check, self.found)?;
+        self.mend.in_words().map_or(Ok(()), |mend| write!(formatter, " -> {mend}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_finding_decides() {
+        let [pass, warn, fail] = [
+            Finding::pass("a", ""),
+            Finding::warn("b", "", Mend::Nothing),
+            Finding::fail("c", "", Mend::command("do it")),
+        ];
+        assert_eq!(Grade::worst(&[]), Grade::Pass);
+        assert_eq!(Grade::worst(&[warn.clone(), pass.clone()]), Grade::Warn);
+        assert_eq!(Grade::worst(&[warn, fail.clone(), pass]), Grade::Fail);
+        assert_eq!(fail.to_string(), "FAIL c:  -> do it");
+    }
+}

@@ -1,0 +1,111 @@
+//! The watcher of a home, by the one verdict, and whether there is more than one process that says it is.
+//!
+//! Processes are listed to be shown to a person, never to be acted on: a command line proves nothing.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+
+use super::finding::{Finding, Mend};
+use crate::commands::context::Session;
+use crate::commands::look;
+use crate::liveness::identity::Pid;
+use crate::liveness::verdict::Verdict;
+use crate::world::World;
+
+const WATCHER: &str = "watcher";
+const DUPLICATES: &str = "duplicates";
+
+pub(super) fn examine(session: &Session) -> Vec<Finding> {
+    let (evidence, verdict) = session.verdict();
+    let tasks = look::tasks(session.world.as_ref(), &session.home).unwrap_or(0);
+    let mut findings = vec![judge(&verdict, tasks, &|command| session.command_line(command))];
+    let own_beat = evidence.beat.filter(|beat| Some(beat.pid) == verdict.living_pid().map(Pid::get));
+    let degraded = own_beat.map(|beat| beat.degraded).unwrap_or_default();
+    findings.extend(degraded.into_iter().map(|what| Finding::warn(WATCHER, what, Mend::Nothing)));
+    findings.push(duplicates(session, &verdict));
+    findings
+}
+
+fn judge(verdict: &Verdict, tasks: usize, line: &dyn Fn(&str) -> String) -> Finding {
+    let found = verdict.to_string();
+    let arm = || Mend::command(line("arm --no-wait"));
+    match verdict {
+        Verdict::Ok { .. } | Verdict::Slow { .. } | Verdict::Starting { .. } => Finding::pass(WATCHER, found),
+        Verdict::Stopped { .. } | Verdict::Dead { .. } if tasks > 0 => {
+            Finding::fail(WATCHER, format!("{found}, and {tasks} task(s) are in flight"), arm())
+        }
+        Verdict::Stopped { .. } => Finding::pass(WATCHER, format!("{found}, and nothing needs one")),
+        Verdict::Dead { .. } => Finding::warn(WATCHER, found, arm()),
+        Verdict::Stuck { .. } => Finding::fail(WATCHER, found, Mend::command(line("arm --restart --no-wait"))),
+        Verdict::Foreign { .. } | Verdict::Unknown { .. } => {
+            Finding::fail(WATCHER, found, Mend::command(line("status --json")))
+        }
+    }
+}
+
+/// Processes besides the holder whose command line is that of a watcher of this home.
+fn duplicates(session: &Session, verdict: &Verdict) -> Finding {
+    let world = session.world.as_ref();
+    let flags = session.home.flags();
+    let holder = verdict.living_pid().map(Pid::get);
+    let processes = match world.processes() {
+        Ok(processes) => processes,
+        Err(error) => return Finding::warn(DUPLICATES, format!("processes cannot be listed: {error}"), Mend::Nothing),
+    };
+    let is_another = |&pid: &u32| {
+        Some(pid) != holder && world.listing(pid).is_some_and(|listing| is_watcher_of(&listing.arguments, &flags))
+    };
+    let others: Vec<String> = processes.into_iter().filter(is_another).map(|pid| pid.to_string()).collect();
+    if others.is_empty() {
+        return Finding::pass(DUPLICATES, "no second process says that it watches this home");
+    }
+    let found =
+        format!("pid {} also says that it watches this home; without the lock it does nothing", others.join(", "));
+    let mend = format!("it should leave by itself; look again, then: ps -o pid,lstart,args -p {}", others.join(","));
+    Finding::warn(DUPLICATES, found, Mend::command(mend))
+}
+
+/// Whether a command line is that of `fm-watch <flags> run`. Other flags may stand before and behind.
+fn is_watcher_of(arguments: &[u8], flags: &[OsString]) -> bool {
+    let words: Vec<&[u8]> = arguments.split(|&byte| byte == 0).collect();
+    let is_ours = words.first().is_some_and(|program| program.rsplit(|&byte| byte == b'/').next() == Some(b"fm-watch"));
+    let names_home =
+        words.windows(flags.len()).any(|window| window.iter().zip(flags).all(|(word, flag)| *word == flag.as_bytes()));
+    let has_state = words.iter().any(|word| *word == b"--state");
+    is_ours && names_home && has_state == (flags.len() > 2) && words.iter().any(|word| *word == b"run")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::finding::Grade;
+    use super::*;
+
+    #[test]
+    fn nobody_watching_matters_when_something_needs_it() {
+        let pid = Pid::new(7).unwrap();
+        let grade = |verdict: Verdict, tasks| judge(&verdict, tasks, &|command| command.to_owned()).grade;
+        let stopped = || Verdict::Stopped { last: None };
+        assert_eq!((grade(stopped(), 0), grade(stopped(), 1)), (Grade::Pass, Grade::Fail));
+        assert_eq!(grade(Verdict::Ok { pid, beat: Duration::ZERO }, 1), Grade::Pass);
+        assert_eq!(grade(Verdict::Stuck { pid, beat: None, bound: Duration::ZERO }, 0), Grade::Fail);
+        assert_eq!(grade(Verdict::Unknown { why: "x".to_owned() }, 0), Grade::Fail);
+    }
+
+    #[test]
+    fn a_command_line_names_one_home() {
+        let is_watcher = |line: &str, flags: &[&str]| {
+            let arguments = line.replace(' ', "\0") + "\0";
+            is_watcher_of(arguments.as_bytes(), &flags.iter().map(OsString::from).collect::<Vec<_>>())
+        };
+        assert!(is_watcher("fm-watch --home /a run --word-fd 5", &["--home", "/a"]));
+        assert!(is_watcher("/usr/bin/fm-watch --set poll=1s --home /a run", &["--home", "/a"]));
+        assert!(!is_watcher("fm-watch --home /ab run", &["--home", "/a"]));
+        assert!(!is_watcher("fm-watch --home /a --state /s run", &["--home", "/a"]));
+        assert!(is_watcher("fm-watch --home /a --state /s run", &["--home", "/a", "--state", "/s"]));
+        assert!(!is_watcher("fm-watch --home /a arm", &["--home", "/a"]));
+        assert!(!is_watcher("vi fm-watch --home /a run", &["--home", "/a"]));
+        assert!(!is_watcher("", &["--home", "/a"]));
+    }
+}

@@ -1,0 +1,66 @@
+//! Starting and replacing a watcher that the user's service manager keeps.
+//!
+//! When such a watcher has crashed, its manager starts the next one a moment later. If this program were faster, the
+//! manager's would find a watcher, leave content, and nobody would keep what runs. So the manager is told to start it
+//! at once, and only if that comes to nothing does this program start one.
+//!
+//! Its manager starts and ends it. If this program asked such a watcher to leave and put one of its own in its place, the
+//! manager would see its child end well, as after a stop by a person, and nobody would keep the successor. So the
+//! manager is told to restart it, and what is true afterwards is read from the home, never from the manager's answer alone.
+
+use std::time::{Duration, Instant};
+
+use super::{Replaced, Replacement};
+use crate::commands::context::Session;
+use crate::liveness::identity::Pid;
+use crate::liveness::leave::{Left, Proven};
+use crate::liveness::verdict::Verdict;
+use crate::platform;
+use crate::service::installed::{self, Keeper};
+use crate::wait_until::wait_until;
+
+/// What the manager may take besides the times that the watcher has for leaving and for starting.
+const SLACK: Duration = Duration::from_secs(5);
+
+/// How long the manager may take to start a watcher before this program does it: it rests for a second between two starts.
+const STARTS_WITHIN: Duration = Duration::from_secs(3);
+/// Between two looks whether it has.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Has the manager start its watcher, if it is meant to run one. `None`: it is not, or nothing came of it.
+pub(super) fn start(session: &Session, deadline: Instant) -> Option<Pid> {
+    let keeper = installed::next_keeper(session)?;
+    let end = deadline.min(Instant::now() + STARTS_WITHIN);
+    let left = || end.saturating_duration_since(Instant::now());
+    if let Err(why) = keeper.systemctl.order(&["start", &keeper.unit], left()) {
+        session.console.note(format!("{} does not start the watcher: {why}", keeper.unit));
+        return None;
+    }
+    let look = || match session.verdict().1 {
+        Verdict::Ok { pid, .. } | Verdict::Slow { pid, .. } => Some(pid),
+        _ => None,
+    };
+    wait_until(left(), PAUSE, look)
+}
+
+/// Has the manager restart its watcher.
+pub(super) fn replace(
+    session: &Session,
+    keeper: &Keeper,
+    old: Pid,
+    proven: Proven<platform::Pinned>,
+    deadline: Instant,
+) -> Result<Replaced, String> {
+    let not_replaced = |why: String| format!("pid {old} is kept by {}, and is not replaced: {why}", keeper.unit);
+    let starting = deadline.saturating_duration_since(Instant::now());
+    let at_most = session.settings().stop_grace + starting + SLACK;
+    keeper.systemctl.order(&["restart", &keeper.unit], at_most).map_err(not_replaced)?;
+    match session.settled_verdict(starting.max(SLACK)).1 {
+        verdict if verdict.living_pid() == Some(old) => Err(not_replaced("it is still there".to_owned())),
+        verdict if verdict.is_watching() => match verdict.living_pid() {
+            Some(pid) => Ok(Replaced::By(pid, Replacement { pid: old, left: Left::Asked, process: proven })),
+            None => Err(not_replaced(verdict.to_string())),
+        },
+        verdict => Err(format!("pid {old} was restarted by {}, but {verdict}", keeper.unit)),
+    }
+}

@@ -1,0 +1,48 @@
+//! The ear of a service manager, as `sd_notify(3)` describes it, on Linux: a datagram socket in the file system or, with
+//! an `@` in front of its name, in the abstract namespace.
+//!
+//! A word is sent without waiting. A manager that does not read (it is being replaced, or its queue is full) must never
+//! hold up whoever speaks to it: the word is lost and the caller hears so.
+
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
+
+/// The way to a service manager.
+#[derive(Debug)]
+pub struct ManagerEar {
+    socket: UnixDatagram,
+    address: SocketAddr,
+}
+
+impl ManagerEar {
+    /// The ear that `NOTIFY_SOCKET` names.
+    ///
+    /// # Errors
+    /// Those of the system, and a name that is neither an absolute path nor an abstract one.
+    pub fn at(name: &Path) -> io::Result<Self> {
+        let address = match name.as_os_str().as_bytes() {
+            [b'/', ..] => SocketAddr::from_pathname(name)?,
+            [b'@', hidden @ ..] => SocketAddr::from_abstract_name(hidden)?,
+            _ => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "neither an absolute path nor an abstract name",
+                ));
+            }
+        };
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket, address })
+    }
+
+    /// Sends one message: lines of the form `NAME=VALUE`.
+    ///
+    /// # Errors
+    /// Nobody listens, or the listener's queue is full.
+    pub fn tell(&self, text: &str) -> io::Result<()> {
+        self.socket.send_to_addr(text.as_bytes(), &self.address).map(drop)
+    }
+}

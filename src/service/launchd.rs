@@ -1,0 +1,54 @@
+//! The service as an agent of launchd.
+//!
+//! `KeepAlive` with `SuccessfulExit` false is `Restart=on-failure` of systemd, and `AbandonProcessGroup` its
+//! `KillMode=process`. launchd does not listen to the loop; the verdict of `status` still does.
+//!
+//! Source: `launchd.plist(5)`.
+
+use super::plan::Plan;
+
+/// The file's name.
+pub fn file_name(plan: &Plan) -> String {
+    format!("{}.plist", plan.label)
+}
+
+/// The agent's text.
+pub fn agent(plan: &Plan) -> String {
+    let words: Vec<String> =
+        plan.command.iter().map(|word| format!("    <string>{}</string>\n", escaped(word))).collect();
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
+         <!DOCTYPE plist PUBLIC \"-//Apple//DTD PLIST 1.0//EN\" \"http://www.apple.com/DTDs/PropertyList-1.0.dtd\">\n\
+         <plist version=\"1.0\">\n\
+         <dict>\n  \
+           <key>Comment</key>\n  <string>{mark}. To remove it: {removal}</string>\n  \
+           <key>Label</key>\n  <string>{label}</string>\n  \
+           <key>ProgramArguments</key>\n  <array>\n{words}  </array>\n  \
+           <key>RunAtLoad</key>\n  <true/>\n  \
+           <key>KeepAlive</key>\n  <dict>\n    <key>SuccessfulExit</key>\n    <false/>\n  </dict>\n  \
+           <key>AbandonProcessGroup</key>\n  <true/>\n  \
+           <key>ExitTimeOut</key>\n  <integer>{leaves_within}</integer>\n  \
+           <key>Umask</key>\n  <integer>63</integer>\n\
+         </dict>\n\
+         </plist>\n",
+        mark = escaped(&plan.mark()),
+        removal = escaped(&plan.removal),
+        label = plan.label,
+        words = words.concat(),
+        leaves_within = plan.leaves_within.as_secs().max(1),
+    )
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_means_something_to_xml_is_escaped() {
+        assert_eq!(escaped("/a&b/<c>"), "/a&amp;b/&lt;c&gt;");
+    }
+}

@@ -1,0 +1,178 @@
+//! The user's service manager: where its files are, and the one program through which it is spoken to.
+//!
+//! That program is called with a deadline, and only if it is there: a machine without one can still have the file
+//! written for the day when it has.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use super::binary;
+use super::plan::Plan;
+use super::{launchd, systemd};
+use crate::environment::Environment;
+use crate::error::{Error, Result};
+use crate::liveness::identity::Pid;
+use crate::watcher::bounded_run::{self, Ending};
+
+/// Which manager.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Manager {
+    /// systemd's user instance
+    Systemd,
+    /// launchd, for an agent of this user
+    Launchd,
+}
+
+impl Manager {
+    /// The one of this system.
+    pub fn of_this_system() -> Self {
+        if cfg!(target_os = "macos") { Self::Launchd } else { Self::Systemd }
+    }
+
+    /// What is to be written for a plan.
+    pub fn text(self, plan: &Plan) -> String {
+        match self {
+            Self::Systemd => systemd::unit(plan),
+            Self::Launchd => launchd::agent(plan),
+        }
+    }
+
+    /// Under which name.
+    pub fn file_name(self, plan: &Plan) -> String {
+        match self {
+            Self::Systemd => systemd::file_name(plan),
+            Self::Launchd => launchd::file_name(plan),
+        }
+    }
+
+    /// In which directory.
+    ///
+    /// # Errors
+    /// Neither `HOME` nor `XDG_CONFIG_HOME` says where the user's files are.
+    pub fn directory(self, environment: &Environment) -> Result<PathBuf> {
+        let absolute = |name: &str| environment.path(name).filter(|path| path.is_absolute());
+        let directory = match self {
+            Self::Systemd => absolute("XDG_CONFIG_HOME")
+                .or_else(|| Some(absolute("HOME")?.join(".config")))
+                .map(|configuration| configuration.join("systemd/user")),
+            Self::Launchd => absolute("HOME").map(|home| home.join("Library/LaunchAgents")),
+        };
+        directory.ok_or_else(|| {
+            Error::Usage("no place for a service: HOME is not an absolute path; set it and try again".to_owned())
+        })
+    }
+}
+
+/// The way to systemd's user instance.
+#[derive(Debug)]
+pub struct Systemctl {
+    program: PathBuf,
+    environment: Vec<(String, OsString)>,
+}
+
+/// What the manager says about a service.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// `active`, `inactive`, `failed`, ... in systemd's own words.
+    pub active: String,
+    /// How it ended last, in systemd's own words: `success`, `watchdog`, ...
+    pub result: String,
+    /// Its main process, while it has one.
+    pub pid: Option<Pid>,
+}
+
+/// How long a question may take.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+
+impl Systemctl {
+    /// `systemctl`, if it is on `PATH`.
+    pub fn find(environment: &Environment) -> Option<Self> {
+        let program = binary::on_path(environment, "systemctl")?;
+        Some(Self { program, environment: environment.for_child(&["DBUS_SESSION_BUS_ADDRESS".to_owned()]) })
+    }
+
+    /// Gives an order, and waits until it is carried out.
+    ///
+    /// # Errors
+    /// What kept it from being carried out, in one line.
+    pub fn order(&self, words: &[&str], at_most: Duration) -> std::result::Result<String, String> {
+        let mut command = Command::new(&self.program);
+        command.args(["--user", "--no-pager"]).args(words).env_clear().envs(self.environment.iter().cloned());
+        command.current_dir("/");
+        let plan = bounded_run::Plan {
+            command,
+            input: Vec::new(),
+            deadline: at_most,
+            stdout_limit: 64 * 1024,
+            stderr_limit: 1024,
+        };
+        let called = || format!("`systemctl --user {}`", words.join(" "));
+        let outcome = bounded_run::run(plan, &AtomicBool::new(false))
+            .map_err(|error| format!("{} cannot be run: {error}", called()))?;
+        match outcome.ending {
+            Ending::Exited(0) => Ok(String::from_utf8_lossy(&outcome.stdout).into_owned()),
+            Ending::TimedOut => Err(format!("{} did not answer within {}s", called(), at_most.as_secs())),
+            _ => Err(format!("{} failed: {}", called(), String::from_utf8_lossy(outcome.stderr.trim_ascii()))),
+        }
+    }
+
+    /// Asks how a service stands.
+    ///
+    /// # Errors
+    /// The manager cannot be asked.
+    pub fn standing(&self, unit: &str) -> std::result::Result<Standing, String> {
+        self.order(&["show", "--property=ActiveState,Result,MainPID", unit], ANSWERS_WITHIN)
+            .map(|text| Standing::parse(&text))
+    }
+}
+
+impl Standing {
+    /// Reads the lines of `systemctl show`. What is missing is not known.
+    fn parse(text: &str) -> Self {
+        let value = |name: &str| {
+            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap_or_default().to_owned()
+        };
+        let pid = value("MainPID").parse().ok().and_then(Pid::new);
+        Self { active: value("ActiveState"), result: value("Result"), pid }
+    }
+}
+
+/// Whether a user's manager lives on when the user has logged out: `None` if nobody can tell.
+pub fn lingers(environment: &Environment, lingering: &Path) -> Option<bool> {
+    let user = environment.text("USER").or_else(|| environment.text("LOGNAME"))?;
+    lingering.is_dir().then(|| lingering.join(user).exists())
+}
+
+/// Where systemd notes who lingers.
+pub const LINGERING: &str = "/var/lib/systemd/linger";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_systemctl_shows_is_read_in_any_order() {
+        let standing = Standing::parse("Result=success\nMainPID=42\nActiveState=active\n");
+        assert_eq!((standing.active.as_str(), standing.result.as_str()), ("active", "success"));
+        assert_eq!(standing.pid.map(Pid::get), Some(42));
+        assert_eq!(Standing::parse("MainPID=0\n").pid, None);
+        assert_eq!(Standing::parse(""), Standing::default());
+    }
+
+    #[test]
+    fn the_files_of_systemd_are_where_the_user_keeps_settings() {
+        let directory = |pairs: &[(&str, &str)], manager: Manager| {
+            manager.directory(&Environment::from_pairs(pairs.iter().copied())).ok()
+        };
+        let both = [("HOME", "/h"), ("XDG_CONFIG_HOME", "/c")];
+        assert_eq!(directory(&both, Manager::Systemd), Some("/c/systemd/user".into()));
+        assert_eq!(directory(&both[..1], Manager::Systemd), Some("/h/.config/systemd/user".into()));
+        assert_eq!(directory(&both, Manager::Launchd), Some("/h/Library/LaunchAgents".into()));
+        assert_eq!(directory(&[], Manager::Systemd), None);
+    }
+}
