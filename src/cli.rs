@@ -272,10 +272,10 @@ pub struct Guard {
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Hook {
     /// Whose hook it is
-    #[arg(long, value_name = "H", value_enum)]
+    #[arg(long, value_name = "H", value_enum, ignore_case = true)]
     pub harness: Harness,
     /// At which moment it runs
-    #[arg(long, value_name = "E", value_enum)]
+    #[arg(long, value_name = "E", value_enum, ignore_case = true)]
     pub event: Event,
 }
 

@@ -4,18 +4,24 @@ use std::fmt;
 
 use clap::ValueEnum;
 
-/// A moment of a session. Its word is part of entries in settings files and never changes.
+/// A moment of a session. Its word is part of entries in settings files and never changes. For entries that are written by
+/// hand, it also has the names that the vendors give it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
 pub enum Event {
     /// A session begins or goes on
+    #[value(aliases = ["sessionstart", "session_start"])]
     SessionStart,
     /// A person has sent a prompt
+    #[value(aliases = ["userpromptsubmit", "user-prompt-submit", "beforesubmitprompt", "beforeagent"])]
     UserPrompt,
     /// A tool is about to run
+    #[value(aliases = ["pretooluse", "pre-tool-use", "beforeshellexecution", "beforetool"])]
     PreTool,
     /// The agent wants to end its turn
+    #[value(aliases = ["stop", "afteragent", "turn_end"])]
     TurnEnd,
     /// Wait for a wake, and wake the session (Claude Code only, with asyncRewake)
+    #[value(aliases = ["asyncrewake", "waiter"])]
     Wait,
 }
 
@@ -50,6 +56,14 @@ mod tests {
         for event in Event::ALL {
             let flag = event.to_possible_value().map(|value| value.get_name().to_owned());
             assert_eq!(flag.as_deref(), Some(event.word()));
+        }
+    }
+
+    #[test]
+    fn the_vendors_names_are_understood_as_well() {
+        for (name, event) in [("Stop", Event::TurnEnd), ("AfterAgent", Event::TurnEnd), ("PreToolUse", Event::PreTool)]
+        {
+            assert_eq!(Event::from_str(name, true).as_ref(), Ok(&event), "{name}");
         }
     }
 }

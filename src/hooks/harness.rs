@@ -13,19 +13,25 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "lowercase")]
 pub enum Harness {
     /// Claude Code
+    #[value(alias = "claude-code")]
     Claude,
     /// Codex CLI
+    #[value(alias = "codex-cli")]
     Codex,
     /// Cursor, the editor and `cursor-agent`
+    #[value(alias = "cursor-agent")]
     Cursor,
     /// Gemini CLI
+    #[value(alias = "gemini-cli")]
     Gemini,
     /// Grok Build CLI
+    #[value(alias = "grok-build")]
     Grok,
     /// Kimi Code
+    #[value(alias = "kimi-code")]
     Kimi,
     /// OpenCode, through a plugin
-    #[value(name = "opencode")]
+    #[value(name = "opencode", alias = "open-code")]
     OpenCode,
     /// Pi, through an extension
     Pi,
