@@ -83,7 +83,13 @@ mod tests {
     fn a_service_is_well_when_it_keeps_the_watcher() {
         let pid = Pid::new;
         let grades = |active: &str, keeps, watcher, is_enabled| {
-            let standing = Standing { active: active.to_owned(), result: "success".to_owned(), pid: keeps, is_enabled };
+            let standing = Standing {
+                active: active.to_owned(),
+                result: "success".to_owned(),
+                pid: keeps,
+                is_enabled,
+                ..Standing::default()
+            };
             judge("u", &Ok(standing), watcher, "install").iter().map(|finding| finding.grade).collect::<Vec<_>>()
         };
         assert_eq!(grades("active", pid(7), pid(7), true), [Grade::Pass]);

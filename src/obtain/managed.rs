@@ -26,7 +26,7 @@ use crate::wait_until::wait_until;
 /// What the manager may take besides the times that the watcher has for leaving and for starting.
 pub(super) const SLACK: Duration = Duration::from_secs(5);
 
-/// How long the manager may take to start a watcher before this program does it: it rests for a second between two starts.
+/// How long the manager may take to start a watcher before this program does it.
 const STARTS_WITHIN: Duration = Duration::from_secs(3);
 /// Between two looks whether it has.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -36,7 +36,7 @@ pub(super) fn start(session: &Session, deadline: Instant) -> Option<Pid> {
     let keeper = installed::next_keeper(session)?;
     let end = deadline.min(Instant::now() + STARTS_WITHIN);
     let left = || end.saturating_duration_since(Instant::now());
-    if let Err(why) = keeper.systemctl.order(&["start", &keeper.unit], left()) {
+    if let Err(why) = keeper.systemctl.order(&[keeper.start(), &keeper.unit], left()) {
         session.console.note(format!("{} does not start the watcher: {why}", keeper.unit));
         return None;
     }

@@ -166,9 +166,17 @@ pub struct Keeper {
     pub unit: String,
     /// The way to its manager.
     pub systemctl: Systemctl,
+    /// How it stands.
+    pub standing: Standing,
 }
 
 impl Keeper {
+    /// The verb by which its manager starts a watcher at once. One that rests between two starts answers a plain start
+    /// only when it has rested.
+    pub fn start(&self) -> &'static str {
+        if self.standing.is_resting { "restart" } else { "start" }
+    }
+
     /// The command with which a person has the manager keep the watcher again.
     pub fn way_back(&self) -> String {
         format!("systemctl --user start {}", self.unit)
@@ -198,7 +206,7 @@ fn asked(session: &Session, is_wanted: impl FnOnce(&Standing) -> bool) -> Option
         return None;
     };
     match systemctl.standing(&unit) {
-        Ok(standing) => is_wanted(&standing).then_some(Keeper { unit, systemctl }),
+        Ok(standing) => is_wanted(&standing).then_some(Keeper { unit, systemctl, standing }),
         Err(why) => {
             untold(session, &unit, &why);
             None

@@ -84,6 +84,8 @@ pub struct Standing {
     pub active: String,
     /// How it ended last, in systemd's own words: `success`, `watchdog`, ...
     pub result: String,
+    /// Whether it rests between two starts.
+    pub is_resting: bool,
     /// Its main process, while it has one.
     pub pid: Option<Pid>,
     /// Whether it is started with its user's manager.
@@ -133,7 +135,7 @@ impl Systemctl {
     /// # Errors
     /// The manager cannot be asked.
     pub fn standing(&self, unit: &str) -> std::result::Result<Standing, String> {
-        self.order(&["show", "--property=ActiveState,Result,MainPID,UnitFileState", unit], ANSWERS_WITHIN)
+        self.order(&["show", "--property=ActiveState,Result,MainPID,UnitFileState,SubState", unit], ANSWERS_WITHIN)
             .map(|text| Standing::parse(&text))
     }
 }
@@ -157,7 +159,13 @@ impl Standing {
         };
         let pid = value("MainPID").parse().ok().and_then(Pid::new);
         let is_enabled = matches!(value("UnitFileState").as_str(), "enabled" | "enabled-runtime");
-        Self { active: value("ActiveState"), result: value("Result"), pid, is_enabled }
+        Self {
+            active: value("ActiveState"),
+            result: value("Result"),
+            pid,
+            is_enabled,
+            is_resting: value("SubState") == "auto-restart",
+        }
     }
 }
 
@@ -180,6 +188,7 @@ mod tests {
         assert_eq!((standing.active.as_str(), standing.result.as_str()), ("active", "success"));
         assert_eq!(standing.pid.map(Pid::get), Some(42));
         assert_eq!(Standing::parse("MainPID=0\n").pid, None);
+        assert!(Standing::parse("SubState=auto-restart\n").is_resting);
         let enabled = |state: &str| Standing::parse(&format!("UnitFileState={state}\n")).is_enabled;
         assert_eq!((enabled("enabled"), enabled("disabled"), enabled("")), (true, false, false));
         assert_eq!(Standing::parse(""), Standing::default());

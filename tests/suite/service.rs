@@ -52,6 +52,7 @@ cases! {
     a_watcher_that_the_manager_does_not_keep_is_replaced_as_ever,
     a_stuck_watcher_of_the_manager_is_replaced_by_it,
     a_watcher_of_the_manager_that_crashed_is_started_by_it,
+    a_manager_that_rests_between_two_starts_is_not_waited_for,
     a_service_that_is_not_meant_to_run_starts_nothing,
     a_manager_that_cannot_start_the_watcher_does_not_keep_arm_from_it,
     #[cfg(feature = "sync-points")]
@@ -407,7 +408,7 @@ impl StandIn {
              until grep -q \"\\\"pid\\\":$(cat pid),\" '{owner}' 2>/dev/null || ! lives $(cat pid); do sleep 0.01; done\n\
              lives $(cat pid) || rm -f pid; }}\n\
              case $3 in\n\
-             show) echo ActiveState=$(cat active 2>/dev/null || echo active); echo Result=success;\n\
+             show) echo SubState=$(cat sub 2>/dev/null || echo running); echo ActiveState=$(cat active 2>/dev/null || echo active); echo Result=success;\n\
              echo UnitFileState=$(cat enabled 2>/dev/null || echo enabled); echo MainPID=$(cat pid 2>/dev/null || echo 0);;\n\
              restart) {restart};;\nstart) start;;\ndisable) leave;;\nesac\n",
             at = directory.display(),
@@ -451,7 +452,7 @@ fn a_service_is_installed_once_and_removed_without_a_trace() {
     let answer = systemd.ask(&home, &["service", "install"]).expect_code(0);
     assert_eq!(fs::read_to_string(&path).unwrap(), answer.stdout, "what is written was shown");
     assert!(answer.stderr.contains("enable-linger"), "{answer:?}");
-    let show = format!("show --property=ActiveState,Result,MainPID,UnitFileState {unit}");
+    let show = format!("show --property=ActiveState,Result,MainPID,UnitFileState,SubState {unit}");
     let expected = ["daemon-reload", &format!("enable {unit}"), &format!("start {unit}"), &show];
     assert_eq!(systemd.calls(), expected);
     let written = fs::metadata(&path).unwrap();
@@ -650,6 +651,16 @@ fn crashed(home: &TestHome, active: &str, how: &str) -> StandIn {
 
 fn starts(systemd: &StandIn) -> usize {
     systemd.calls().iter().filter(|call| call.starts_with("start ")).count()
+}
+
+fn a_manager_that_rests_between_two_starts_is_not_waited_for() {
+    let home = TestHome::new();
+    let systemd = crashed(&home, "activating", "starts");
+    systemd.set("sub", "auto-restart");
+    let answer = systemd.ask(&home, &["arm", "--no-wait"]).expect_code(0);
+    // A plain start would be carried out when the rest is over.
+    assert_eq!((starts(&systemd), restarts(&systemd.calls())), (0, 1));
+    assert_eq!(pid_in(&answer.stdout), Some(systemd.kept()));
 }
 
 fn a_watcher_of_the_manager_that_crashed_is_started_by_it() {
