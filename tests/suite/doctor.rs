@@ -231,7 +231,10 @@ fn a_second_process_that_says_it_watches_is_told() {
     let home = TestHome::new();
     let watcher = home.watcher();
     let mut command = home.bare("bash");
-    let pretend = format!("exec -a fm-watch bash -c 'read -r' --home {} run", home.root().display());
+    // It names the home by another path, and is found all the same.
+    let link = home.scratch().join("link");
+    std::os::unix::fs::symlink(home.root(), &link).unwrap();
+    let pretend = format!("exec -a fm-watch bash -c 'read -r' --home {} run", link.display());
     command.args(["-c", &pretend]).stdin(Stdio::piped());
     let pretender = Background::spawn_reading(command);
     let named = || fs::read(format!("/proc/{}/cmdline", pretender.pid())).unwrap().starts_with(b"fm-watch\0");

@@ -33,6 +33,7 @@ cases! {
     a_manager_in_the_abstract_namespace_is_heard_as_well,
     a_manager_that_is_gone_disturbs_nobody,
     a_service_that_finds_a_watcher_is_content,
+    a_service_that_is_content_waits_until_it_is_heard,
     a_service_is_installed_once_and_removed_without_a_trace,
     without_systemctl_the_unit_is_written_and_nothing_started,
     a_file_that_is_not_ours_is_neither_replaced_nor_removed,
@@ -42,6 +43,8 @@ cases! {
     paths_that_no_manager_takes_are_refused_in_words,
     every_word_of_the_command_is_read_as_it_was_meant,
     installing_hands_a_running_watcher_over,
+    a_stuck_watcher_is_taken_over_as_well,
+    whoever_is_not_proven_to_watch_is_not_asked_to_leave,
     uninstalling_says_what_remains,
     a_watcher_that_leaves_the_home_to_another_is_not_started_again,
     a_forced_restart_goes_through_the_manager_that_keeps_the_watcher,
@@ -374,6 +377,19 @@ fn what_the_watcher_starts_hears_nothing_of_the_manager() {
         }
     }
     home.ask(&["daemon", "stop", "kept"]).expect_code(0);
+}
+
+/// It has nothing else to do than to be heard: unheard, it would count as one that failed, and be started again and again.
+fn a_service_that_is_content_waits_until_it_is_heard() {
+    let home = TestHome::new();
+    home.arm();
+    let path = home.scratch().join("manager");
+    let ear = Ear::at(&path);
+    fill(&path);
+    let mut content = Background::spawn(run_under(&home, path.to_str().unwrap(), Duration::from_secs(1)));
+    crate::support::stays_true(Duration::from_millis(500), "it waits for room", || content.ended().is_none());
+    ear.hears("STOPPING=1");
+    content.finish(SOON).expect_code(0);
 }
 
 /// A stand-in for `systemctl`: it writes down how it is called, and keeps one process, which it starts as the unit on
@@ -750,6 +766,33 @@ fn installing_hands_a_running_watcher_over() {
     assert!(waiter.ended().is_none(), "whoever waits goes on waiting");
     home.write_status("task", "done\n");
     waiter.finish(SOON).expect_code(0);
+}
+
+fn a_stuck_watcher_is_taken_over_as_well() {
+    let home = TestHome::with(&["stop_grace=300ms", "stuck_after=500ms"]);
+    let old = home.arm();
+    home.signal(old, Signal::STOP);
+    home.wait_for_verdict("stuck");
+    let watcher = home.spawn(&["run", "--take-over"]);
+    home.wait_until_watched_by(watcher.pid());
+    wait_for_end(old, "the stuck watcher");
+}
+
+fn whoever_is_not_proven_to_watch_is_not_asked_to_leave() {
+    let home = TestHome::with(&["arm_timeout=300ms"]);
+    home.make_watch();
+    // This test itself: a signal would be its end.
+    let lock = fs::File::create(home.watch("lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+    let answer = home.ask(&["run", "--take-over"]).expect_code(1);
+    assert!(answer.stderr.contains("is not taken over"), "{answer:?}");
+    // The same with the record of a living watcher of another home in its place.
+    let other = TestHome::new();
+    let stranger = other.arm();
+    fs::copy(other.watch("owner.json"), home.watch("owner.json")).unwrap();
+    let answer = home.ask(&["run", "--take-over"]).expect_code(1);
+    assert!(answer.stderr.contains("no signal was sent"), "{answer:?}");
+    assert_eq!((other.pid(), other.verdict().as_str()), (Some(stranger), "ok"));
 }
 
 /// A waiting `arm` and the watcher that it has started.
