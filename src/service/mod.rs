@@ -15,7 +15,7 @@
 //! again. No other thread ever speaks for it.
 //!
 //! What is written ([`systemd`], [`launchd`]) is made by pure functions from a [`plan`], and shown before it is written.
-//! A text that a person has changed since is theirs ([`seal`]). Its name ([`label`]) is made from the state directory's path in a way that can be read backwards, so that no two
+//! A text that a person has changed since is theirs (`seal`). Its name ([`label`]) is made from the state directory's path in a way that can be read backwards, so that no two
 //! homes can ever have one name.
 //!
 //! If this is wrong, a watcher is killed while it is well, two homes share one service, or the daemons that a
