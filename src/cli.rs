@@ -190,6 +190,12 @@ pub enum Command {
     /// It works with settings that cannot be understood, too. With --fix it mends by itself what can lose nothing:
     /// directories of ours that are missing, or that others could write to or read. Nothing else is changed.
     ///
+    /// A part of the machine that does not answer is a finding of its own, and ends the examination.
+    ///
+    /// With --json, one object: `schema` (1), `worst` (the worst grade) and `findings`, each with `check` (which of the
+    /// things that are looked at; it stays between releases), `grade` (`PASS`, `WARN` or `FAIL`), `found` (in words),
+    /// `mend` (a command or what to do, or null) and `safe` (whether --fix does it).
+    ///
     /// Exit codes: 0 nothing failed, 1 something did, 2 usage.
     Doctor(Doctor),
     /// Prove or break exclusion here: many processes contend for one lock, and no two may hold it at once
@@ -233,6 +239,9 @@ pub struct Run {
     /// Get ready, say so, and take the home when its holder leaves, within this time
     #[arg(long, hide = true, value_parser = parse_duration, requires = "word_fd")]
     pub standby: Option<Duration>,
+    /// Take the place of a watcher that holds the home, as the service of a home does
+    #[arg(long, hide = true, conflicts_with_all = ["standby", "once"])]
+    pub take_over: bool,
     /// The descriptor on which to say what became of the start
     #[arg(long, hide = true, value_name = "FD")]
     pub word_fd: Option<i32>,
@@ -523,7 +532,7 @@ fn unescaped(text: &str) -> Result<String, String> {
 }
 
 /// `doctor`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Copy, Args)]
 pub struct Doctor {
     /// Mend what can be mended without losing anything
     #[arg(long)]
@@ -533,11 +542,16 @@ pub struct Doctor {
 /// `service`.
 #[derive(Debug, Subcommand)]
 pub enum Service {
-    /// Show the service, write it, and have it started unless a watcher watches already
+    /// Show the service, write it, and have its manager start it and keep the watcher
+    ///
+    /// A watcher that runs already hands over to it: the new one stands by before the old one is asked to leave. PATH is
+    /// written down, so that checks find the programs that they find now.
     ///
     /// Exit codes: 0 installed, also if it was before; 1 failed; 2 usage or settings.
     Install,
-    /// Stop the service and remove it; the daemons that its watcher kept live on
+    /// Stop the service and remove it, and say what goes on and what does not
+    ///
+    /// The watcher that it kept is stopped; the daemons of the home live on. A file that was changed by hand is left alone.
     ///
     /// Exit codes: 0 removed, or there was none; 1 failed; 2 usage or settings.
     Uninstall,

@@ -75,7 +75,7 @@ fn dispatch(cli: &Cli) -> Result<u8> {
         Command::Lock(options) => lock::lock(Console::new(&cli.global), options),
         Command::Daemon(command) => daemon::daemon(&session()?, command),
         Command::Hooks(command) => hooks::hooks(&cli.global, command),
-        Command::Doctor(options) => doctor::doctor(&cli.global, options),
+        Command::Doctor(options) => doctor::doctor(&cli.global, *options),
         Command::Service(command) => service::service(session()?, command),
         Command::Storm(options) => storm::storm(Console::new(&cli.global), options),
         Command::StormWorker(options) => storm::worker(options),

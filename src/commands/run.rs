@@ -22,6 +22,7 @@ use crate::liveness::verdict::{STOPPED, Verdict};
 use crate::lock::{Attempt, Somebody};
 use crate::log::{self, Log};
 use crate::obtain::word::{Speaker, Word};
+use crate::service::takeover;
 use crate::service::voice::Voice;
 use crate::settings::Patterns;
 use crate::wait_until::wait_until;
@@ -61,10 +62,11 @@ fn watch(global: &Global, options: &cli::Run, speaker: &mut Speaker<Word>) -> Re
     session.prepare()?;
     let ready = get_ready(&session)?;
     let taken = match options.standby {
+        None if options.take_over && session.world.is_protected("service.take-over") => take_over(&session)?,
         None => take_unless_held(&session)?,
         Some(patience) => {
             speaker.say(&Word::Standby { pid: session.world.own_pid() });
-            take_when_free(&session, patience)?
+            take_when_free(&session, recorded_generation(&session), patience)?
         }
     };
     let Some(holding) = taken else { return lost(&session, speaker) };
@@ -141,11 +143,44 @@ fn take_unless_held(session: &Session) -> Result<Option<Holding<Real>>> {
     }
 }
 
-/// Takes the home as soon as its present holder lets go. Gives up when somebody else takes it first, or in the end.
-fn take_when_free(session: &Session, patience: Duration) -> Result<Option<Holding<Real>>> {
+/// Takes the home, also from a watcher that holds it. `None`: whoever holds it cannot be proven to be one, or another
+/// one was faster each time.
+fn take_over(session: &Session) -> Result<Option<Holding<Real>>> {
+    /// Each time another process must have stood by as well.
+    const TRIES: usize = 3;
+    for _ in 0..TRIES {
+        if let Some(holding) = take_unless_held(session)? {
+            return Ok(Some(holding));
+        }
+        let predecessor = recorded_generation(session);
+        let asked = takeover::holder(session).and_then(|holder| match holder {
+            Some(holder) => holder.ask(session).map(|()| Some(holder)),
+            None => Ok(None),
+        });
+        let holder = match asked {
+            Ok(Some(holder)) => holder,
+            Ok(None) => continue,
+            Err(why) => {
+                session.console.note(format!("the home is not taken over: {why}"));
+                return Ok(None);
+            }
+        };
+        let taken = take_when_free(session, predecessor, session.settings().stop_grace)?;
+        if taken.is_some() {
+            return Ok(taken);
+        }
+        if recorded_generation(session) == predecessor {
+            holder.insist(session).map_err(Error::Failed)?;
+        }
+    }
+    take_unless_held(session)
+}
+
+/// Takes the home as soon as the holder with this generation lets go. Gives up when somebody else takes it first, or in
+/// the end.
+fn take_when_free(session: &Session, predecessor: Option<u64>, patience: Duration) -> Result<Option<Holding<Real>>> {
     /// The lock of a process that was killed is free before anybody could be told so; looking costs little.
     const PAUSE: Duration = Duration::from_millis(1);
-    let predecessor = recorded_generation(session);
     // A person who stops the watcher wants nobody to watch; whoever stands by is not to undo that.
     let is_stopped = || predecessor.is_some() && stop_requested(session) == predecessor;
     let attempt = || {

@@ -7,10 +7,12 @@ use serde_json::{Value, json};
 
 use super::console::Format;
 use super::context::Session;
+use super::look;
 use crate::cli;
 use crate::error::{Error, Result};
 use crate::exit;
 use crate::liveness::identity::Pid;
+use crate::liveness::verdict::Verdict;
 use crate::service::installed::{Found, Site};
 use crate::service::manager::{LINGERING, Manager, Standing, Systemctl, lingers};
 
@@ -64,10 +66,13 @@ fn install(mut session: Session) -> Result<u8> {
         return Ok(exit::OK);
     }
     let Some(systemctl) = Systemctl::find(&session.environment) else {
-        session.console.note("systemctl is not there, so nothing was started");
+        session.console.note(format!(
+            "systemctl is not there, so nothing was started; until it is, watch with: {}",
+            session.command_line("arm --no-wait")
+        ));
         return Ok(exit::OK);
     };
-    enable(session, &site.unit(), &systemctl).map_err(|why| {
+    enable(session, &site, &systemctl).map_err(|why| {
         Error::refused(
             site.path(),
             format!("was written, but {why}"),
@@ -78,26 +83,45 @@ fn install(mut session: Session) -> Result<u8> {
     Ok(exit::OK)
 }
 
-/// Lets the manager know the service, and start it unless a watcher watches already.
-fn enable(session: &Session, unit: &str, systemctl: &Systemctl) -> std::result::Result<(), String> {
+/// Lets the manager know the service, and has it keep the watcher.
+fn enable(session: &Session, site: &Site, systemctl: &Systemctl) -> std::result::Result<(), String> {
+    let unit = &site.unit();
     systemctl.order(&["daemon-reload"], ORDERED_WITHIN)?;
     systemctl.order(&["enable", unit], ORDERED_WITHIN)?;
-    let keeps = systemctl.standing(unit)?.pid;
-    let (_, verdict) = session.settled_verdict(session.settings().arm_timeout);
-    match verdict.living_pid() {
-        Some(pid) if keeps == Some(pid) => {
-            session.console.note(format!("{unit} keeps pid {pid}; what changed counts from its next start on"));
+    let watcher = || session.settled_verdict(session.settings().arm_timeout).1;
+    let before = watcher().living_pid();
+    if before.is_some() && systemctl.standing(unit)?.pid == before {
+        session.console.note(format!(
+            "{unit} keeps the watcher already; what has changed counts from its next start on: {}",
+            session.command_line("arm --restart --no-wait")
+        ));
+        return Ok(());
+    }
+    systemctl.order(&["start", unit], site.plan.starts_within + ORDERED_WITHIN)?;
+    // What is true is read from the home, not from the manager's answer.
+    let done = in_words(unit, before, systemctl.standing(unit)?.pid, &watcher())?;
+    session.console.note(done);
+    Ok(())
+}
+
+/// What has become of a service that was started. The error is that it does not keep the watcher.
+fn in_words(
+    unit: &str,
+    before: Option<Pid>,
+    keeps: Option<Pid>,
+    verdict: &Verdict,
+) -> std::result::Result<String, String> {
+    let look = || format!("look with: journalctl --user -u {unit}");
+    match (keeps, before) {
+        (Some(pid), _) if verdict.living_pid() != keeps => {
+            Err(format!("{unit} runs pid {pid}, which does not watch: {verdict}; {}", look()))
         }
-        Some(pid) => session.console.note(format!(
-            "pid {pid} watches already and {unit} does not keep it; to hand over: {} && systemctl --user start {unit}",
-            session.command_line("stop")
-        )),
-        None => {
-            systemctl.order(&["start", unit], session.settings().arm_timeout + ORDERED_WITHIN)?;
-            session.console.note(format!("{unit} is started"));
+        (None, _) => Err(format!("{unit} was started and keeps nothing: {verdict}; {}", look())),
+        (Some(pid), None) => Ok(format!("{unit} is started and keeps pid {pid}")),
+        (Some(pid), Some(old)) => {
+            Ok(format!("{unit} is started and keeps pid {pid}, which took the place of pid {old}"))
         }
     }
-    Ok(())
 }
 
 fn hint_at_lingering(session: &Session) {
@@ -132,7 +156,26 @@ fn uninstall(session: &Session) -> Result<u8> {
     site.remove(session.world.as_ref())?;
     order(&["daemon-reload"]);
     session.console.note(format!("removed: {}", site.path().display()));
+    say_what_remains(session);
     Ok(exit::OK)
+}
+
+/// Says who watches from now on: supervision never ends without a word.
+fn say_what_remains(session: &Session) {
+    let (_, verdict) = session.settled_verdict(session.settings().arm_timeout);
+    let arm = session.command_line("arm --no-wait");
+    session.console.note(
+        match (verdict.living_pid(), look::tasks(session.world.as_ref(), &session.home).unwrap_or(0)) {
+            (Some(pid), _) => format!("pid {pid} still watches this home, and nobody starts the next one when it ends"),
+            (None, 0) => format!("nobody watches this home now; to watch again: {arm}"),
+            (None, tasks) => {
+                format!("nobody watches this home now, and {tasks} task(s) are in flight; to watch on: {arm}")
+            }
+        },
+    );
+    if !session.settings().daemons.is_empty() {
+        session.console.note("the daemons of this home live on; to stop one: fm-watch daemon stop NAME");
+    }
 }
 
 /// What is known about the service.
@@ -141,6 +184,8 @@ struct Report {
     found: Found,
     standing: std::result::Result<Standing, String>,
     watcher: Option<Pid>,
+    /// The command that has the service keep the watcher.
+    install: String,
 }
 
 fn status(session: &Session) -> Result<u8> {
@@ -150,7 +195,8 @@ fn status(session: &Session) -> Result<u8> {
         (Manager::Systemd, Some(systemctl)) => systemctl.standing(&site.unit()),
         _ => Err("its manager cannot be asked here".to_owned()),
     };
-    let report = Report { site, found, standing, watcher: session.verdict().1.living_pid() };
+    let (watcher, install) = (session.verdict().1.living_pid(), session.command_line("service install"));
+    let report = Report { site, found, standing, watcher, install };
     match session.console.format {
         Format::Json => session.console.json(&report.object())?,
         Format::Lines => {
@@ -182,7 +228,9 @@ impl Report {
             _ if self.found == Found::Nothing => {}
             Ok(standing) => {
                 let process = standing.pid.map_or_else(String::new, |pid| format!(", pid {pid}"));
-                lines.push(format!("  manager    {}, last result {}{process}", standing.active, standing.result));
+                let login = if standing.is_enabled { "" } else { ", not enabled for the next login" };
+                lines
+                    .push(format!("  manager    {}, last result {}{process}{login}", standing.active, standing.result));
             }
             Err(why) => lines.push(format!("  manager    {why}")),
         }
@@ -195,7 +243,8 @@ impl Report {
         match self.watcher {
             None => "none runs".to_owned(),
             Some(pid) if keeps == Some(pid) => format!("pid {pid}, kept by this service"),
-            Some(pid) => format!("pid {pid}, not kept by this service"),
+            Some(pid) if self.found == Found::Nothing => format!("pid {pid}, kept by nobody"),
+            Some(pid) => format!("pid {pid}, not kept by this service; to hand over: {}", self.install),
         }
     }
 
@@ -213,6 +262,7 @@ impl Report {
             },
             "active": standing.map(|standing| standing.active.clone()),
             "result": standing.map(|standing| standing.result.clone()),
+            "enabled": standing.map(|standing| standing.is_enabled),
             "service_pid": standing.and_then(|standing| standing.pid),
             "watcher_pid": self.watcher,
             "unknown": self.standing.as_ref().err(),

@@ -11,7 +11,7 @@ use crate::world::World;
 const CHECK: &str = "lock";
 
 /// Nothing depends on a fast answer here, and a busy machine must not be taken for a hanging file system.
-const AT_MOST: Duration = Duration::from_secs(5);
+const AT_MOST: Duration = Duration::from_secs(4);
 
 /// What was found about the lock.
 pub(super) struct Locks {

@@ -7,6 +7,10 @@
 //! examination that cannot look says so as a finding and never ends the round, because it is most needed when
 //! much is broken: with settings that cannot be understood the defaults stand in, and only that is wrong.
 //!
+//! A machine on which something does not answer is what a doctor is called for. So the examinations run in a thread of their
+//! own and tell what they find as they find it, and [`round`] waits for each of them only so long: what it has heard by then
+//! is told, and so is what does not answer.
+//!
 //! Nothing is changed, but for the self-test of the lock, which makes and removes a directory of its own. A repair is made
 //! only when it is asked for, and only if it can lose nothing: see [`repair`].
 //!
@@ -19,33 +23,45 @@ mod locks;
 mod machine;
 mod places;
 pub mod repair;
+pub mod round;
 mod service;
 mod settings;
 mod wakes;
 mod watchers;
 
 use self::finding::Finding;
+use self::round::Report;
 use crate::commands::context::Session;
 use crate::error::Error;
+use crate::world::World;
 
-/// Examines a home. `broken` is what kept its session from being opened as it should be.
-pub fn examine(session: &Session, broken: &[Error]) -> Vec<Finding> {
-    let mut findings = settings::examine(session, broken);
+/// Examines a home, and tells what is looked at and what was found. `broken` is what kept its session from being opened as
+/// it should be.
+pub fn examine(session: &Session, broken: &[Error], tell: &dyn Fn(Report)) {
+    let look = |check, findings: &dyn Fn() -> Vec<Finding>| {
+        tell(Report::Looking(check));
+        if let Err(error) = session.world.reach("doctor.look") {
+            tracing::debug!("not paused: {error}");
+        }
+        tell(Report::Found(findings()));
+    };
+    look("settings", &|| settings::examine(session, broken));
     // By processes of its own, before this one looks into a directory: it may be one in which calls hang.
+    tell(Report::Looking("lock"));
     let locks = locks::examine(session);
-    findings.extend(locks.findings);
+    tell(Report::Found(locks.findings));
     if locks.is_out_of_order {
-        return findings;
+        return;
     }
+    tell(Report::Looking("directories"));
     let home = places::examine(session);
-    findings.extend(home.findings);
+    tell(Report::Found(home.findings));
     if home.has_state {
-        findings.extend(machine::events(session));
+        look("events", &|| machine::events(session));
     }
-    findings.extend(machine::examine(session));
-    findings.extend(watchers::examine(session));
-    findings.extend(wakes::examine(session));
-    findings.extend(service::examine(session));
+    look("clock", &|| machine::examine(session));
+    look("watcher", &|| watchers::examine(session));
+    look("wakes", &|| wakes::examine(session));
+    look("service", &|| service::examine(session));
     // Hooks: their examination runs each installed entry once, and its findings come here.
-    findings
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::finding::{Finding, Mend};
 use crate::commands::context::Session;
+use crate::liveness::identity::Pid;
 use crate::service::installed::{Found, Site};
 use crate::service::manager::{LINGERING, Manager, Standing, Systemctl, lingers};
 
@@ -37,7 +38,8 @@ fn standing(session: &Session, site: &Site) -> Vec<Finding> {
         return vec![Finding::warn(CHECK, "its manager cannot be asked here", Mend::Nothing)];
     };
     let asked = systemctl.standing(&site.unit());
-    let mut findings = vec![judge(&site.unit(), asked)];
+    let watcher = session.verdict().1.living_pid();
+    let mut findings = judge(&site.unit(), &asked, watcher, &session.command_line("service install"));
     if lingers(&session.environment, Path::new(LINGERING)) == Some(false) {
         let found = "it ends when its user logs out";
         findings.push(Finding::warn(CHECK, found, Mend::command("loginctl enable-linger")));
@@ -45,19 +47,31 @@ fn standing(session: &Session, site: &Site) -> Vec<Finding> {
     findings
 }
 
-fn judge(unit: &str, asked: Result<Standing, String>) -> Finding {
-    let look = || Mend::command(format!("systemctl --user status {unit}"));
-    match asked {
-        Err(why) => Finding::warn(CHECK, why, Mend::Nothing),
-        Ok(standing) => {
-            let found = format!("{unit} is {} (last result: {})", standing.active, standing.result);
-            match standing.active.as_str() {
-                "active" | "activating" | "reloading" => Finding::pass(CHECK, found),
-                "failed" => Finding::fail(CHECK, found, look()),
-                _ => Finding::warn(CHECK, found, Mend::command(format!("systemctl --user start {unit}"))),
-            }
+/// `install` is the command that has the service keep the watcher, whatever it is now.
+fn judge(unit: &str, asked: &Result<Standing, String>, watcher: Option<Pid>, install: &str) -> Vec<Finding> {
+    let standing = match asked {
+        Ok(standing) => standing,
+        Err(why) => return vec![Finding::warn(CHECK, why, Mend::Nothing)],
+    };
+    let found = format!("{unit} is {} (last result: {})", standing.active, standing.result);
+    let mut findings = vec![match (standing.active.as_str(), watcher) {
+        ("failed", _) => {
+            let mend = format!("look with: journalctl --user -u {unit}; mend the cause, then: {install}");
+            Finding::fail(CHECK, found, Mend::command(mend))
         }
+        (_, Some(pid)) if standing.pid == Some(pid) => Finding::pass(CHECK, format!("{found}, and keeps pid {pid}")),
+        (_, Some(pid)) => {
+            let found = format!("{found}, and pid {pid} watches without it: nobody starts the next one");
+            Finding::warn(CHECK, found, Mend::command(install))
+        }
+        ("activating" | "reloading", None) => Finding::pass(CHECK, found),
+        (_, None) => Finding::warn(CHECK, format!("{found}, and keeps no watcher"), Mend::command(install)),
+    }];
+    if !standing.is_enabled {
+        let mend = Mend::command(format!("systemctl --user enable {unit}"));
+        findings.push(Finding::warn(CHECK, format!("{unit} is not started at the next login"), mend));
     }
+    findings
 }
 
 #[cfg(test)]
@@ -66,11 +80,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failed_service_is_a_failure_and_a_resting_one_a_warning() {
-        let grade = |active: &str| {
-            judge("u", Ok(Standing { active: active.to_owned(), result: "success".to_owned(), pid: None })).grade
+    fn a_service_is_well_when_it_keeps_the_watcher() {
+        let pid = Pid::new;
+        let grades = |active: &str, keeps, watcher, is_enabled| {
+            let standing = Standing {
+                active: active.to_owned(),
+                result: "success".to_owned(),
+                pid: keeps,
+                is_enabled,
+                ..Standing::default()
+            };
+            judge("u", &Ok(standing), watcher, "install").iter().map(|finding| finding.grade).collect::<Vec<_>>()
         };
-        assert_eq!((grade("active"), grade("inactive"), grade("failed")), (Grade::Pass, Grade::Warn, Grade::Fail));
-        assert_eq!(judge("u", Err("no bus".to_owned())).grade, Grade::Warn);
+        assert_eq!(grades("active", pid(7), pid(7), true), [Grade::Pass]);
+        assert_eq!(grades("active", pid(7), pid(7), false), [Grade::Pass, Grade::Warn]);
+        assert_eq!(grades("active", pid(7), pid(8), true), [Grade::Warn]);
+        assert_eq!(grades("active", pid(7), None, true), [Grade::Warn]);
+        assert_eq!(grades("activating", None, None, true), [Grade::Pass]);
+        assert_eq!(grades("inactive", None, pid(8), true), [Grade::Warn]);
+        assert_eq!(grades("failed", None, pid(8), true), [Grade::Fail]);
+        assert_eq!(judge("u", &Err("no bus".to_owned()), None, "install")[0].grade, Grade::Warn);
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! Processes are listed to be shown to a person, never to be acted on: a command line proves nothing.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use super::finding::{Finding, Mend};
 use crate::commands::context::Session;
 use crate::commands::look;
+use crate::home::Home;
 use crate::liveness::identity::Pid;
 use crate::liveness::verdict::Verdict;
 use crate::world::World;
@@ -43,17 +45,24 @@ fn judge(verdict: &Verdict, tasks: usize, line: &dyn Fn(&str) -> String) -> Find
     }
 }
 
-/// Processes besides the holder whose command line is that of a watcher of this home.
+/// Processes besides the holder whose command line is that of a watcher of this home, by whatever path it names it.
 fn duplicates(session: &Session, verdict: &Verdict) -> Finding {
     let world = session.world.as_ref();
-    let flags = session.home.flags();
     let holder = verdict.living_pid().map(Pid::get);
+    let own = world.facts_of_path(session.home.state()).ok();
+    let is_here = |state: &Path| {
+        let other = world.facts_of_path(state).ok();
+        own.zip(other).is_some_and(|(own, other)| own.is_same_inode(&other))
+    };
     let processes = match world.processes() {
         Ok(processes) => processes,
         Err(error) => return Finding::warn(DUPLICATES, format!("processes cannot be listed: {error}"), Mend::Nothing),
     };
     let is_another = |&pid: &u32| {
-        Some(pid) != holder && world.listing(pid).is_some_and(|listing| is_watcher_of(&listing.arguments, &flags))
+        Some(pid) != holder
+            && world
+                .listing(pid)
+                .is_some_and(|listing| state_in(&listing.arguments).is_some_and(|state| is_here(&state)))
     };
     let others: Vec<String> = processes.into_iter().filter(is_another).map(|pid| pid.to_string()).collect();
     if others.is_empty() {
@@ -65,14 +74,16 @@ fn duplicates(session: &Session, verdict: &Verdict) -> Finding {
     Finding::warn(DUPLICATES, found, Mend::command(mend))
 }
 
-/// Whether a command line is that of `fm-watch <flags> run`. Other flags may stand before and behind.
-fn is_watcher_of(arguments: &[u8], flags: &[OsString]) -> bool {
+/// The state directory in a command line of `fm-watch <flags> run`. A path that depends on where its process is says nothing.
+fn state_in(arguments: &[u8]) -> Option<PathBuf> {
     let words: Vec<&[u8]> = arguments.split(|&byte| byte == 0).collect();
-    let is_ours = words.first().is_some_and(|program| program.rsplit(|&byte| byte == b'/').next() == Some(b"fm-watch"));
-    let names_home =
-        words.windows(flags.len()).any(|window| window.iter().zip(flags).all(|(word, flag)| *word == flag.as_bytes()));
-    let has_state = words.iter().any(|word| *word == b"--state");
-    is_ours && names_home && has_state == (flags.len() > 2) && words.iter().any(|word| *word == b"run")
+    let is_ours = words.first()?.rsplit(|&byte| byte == b'/').next() == Some(b"fm-watch");
+    let value = |flag: &[u8]| {
+        let at = words.iter().position(|word| *word == flag)?;
+        words.get(at + 1).map(|word| PathBuf::from(OsStr::from_bytes(word)))
+    };
+    let state = value(b"--state").or_else(|| Some(Home::at(value(b"--home")?).state().to_owned()))?;
+    (is_ours && words.iter().any(|word| *word == b"run") && state.is_absolute()).then_some(state)
 }
 
 #[cfg(test)]
@@ -95,17 +106,14 @@ mod tests {
 
     #[test]
     fn a_command_line_names_one_home() {
-        let is_watcher = |line: &str, flags: &[&str]| {
-            let arguments = line.replace(' ', "\0") + "\0";
-            is_watcher_of(arguments.as_bytes(), &flags.iter().map(OsString::from).collect::<Vec<_>>())
-        };
-        assert!(is_watcher("fm-watch --home /a run --word-fd 5", &["--home", "/a"]));
-        assert!(is_watcher("/usr/bin/fm-watch --set poll=1s --home /a run", &["--home", "/a"]));
-        assert!(!is_watcher("fm-watch --home /ab run", &["--home", "/a"]));
-        assert!(!is_watcher("fm-watch --home /a --state /s run", &["--home", "/a"]));
-        assert!(is_watcher("fm-watch --home /a --state /s run", &["--home", "/a", "--state", "/s"]));
-        assert!(!is_watcher("fm-watch --home /a arm", &["--home", "/a"]));
-        assert!(!is_watcher("vi fm-watch --home /a run", &["--home", "/a"]));
-        assert!(!is_watcher("", &["--home", "/a"]));
+        let state = |line: &str| state_in((line.replace(' ', "\0") + "\0").as_bytes());
+        let some = |path: &str| Some(PathBuf::from(path));
+        assert_eq!(state("fm-watch --home /a run --word-fd 5"), some("/a/state"));
+        assert_eq!(state("/usr/bin/fm-watch --set poll=1s --home /a run"), some("/a/state"));
+        assert_eq!(state("fm-watch --home /a --state /s run"), some("/s"));
+        assert_eq!(state("fm-watch --home a run"), None);
+        assert_eq!(state("fm-watch --home /a arm"), None);
+        assert_eq!(state("vi fm-watch --home /a run"), None);
+        assert_eq!((state("fm-watch run"), state("fm-watch --home"), state("")), (None, None, None));
     }
 }

@@ -9,7 +9,7 @@
 //! Replacing a watcher is the same with two words: the successor first says that it *stands by* (settings read, sources
 //! open), only then is the old one asked to leave, and the successor takes the lock the moment it is free. If it
 //! cannot stand by, the old one stays. The successor waits for the lock by itself, so it does not matter if the
-//! caller dies in between. A watcher that a service manager keeps is replaced by that manager instead.
+//! caller dies in between. A watcher that a service manager keeps is replaced by that manager, under the same protection.
 
 mod managed;
 pub mod spawn;
@@ -241,14 +241,10 @@ fn replace(session: &Session, owner: &Owner, deadline: Instant) -> Result<Replac
     let Some(proven) = sure.map_err(|refusal| format!("pid {old} is not replaced: {refusal}"))? else {
         return Ok(Replaced::LostTo(None));
     };
-    if world.is_protected("obtain.through-manager")
-        && let Some(keeper) = installed::keeper_of(session, old)
-    {
-        return managed::replace(session, &keeper, old, proven, deadline);
-    }
+    let keeper = installed::keeper_of(session, old).filter(|_| world.is_protected("obtain.through-manager"));
     let grace = session.settings().stop_grace;
     // The successor gives up by itself if the lock never becomes free.
-    let patience = grace + deadline.saturating_duration_since(Instant::now());
+    let patience = grace + deadline.saturating_duration_since(Instant::now()) + managed::SLACK;
     let successor = Start::spawn(session, &Mode::Standby(patience))?;
     match successor.next_word(deadline)? {
         Word::Standby { .. } => {}
@@ -257,6 +253,17 @@ fn replace(session: &Session, owner: &Owner, deadline: Instant) -> Result<Replac
         Word::Ready { pid, .. } => {
             let replacement = Replacement { pid: old, left: Left::Already, process: proven };
             return Ok(Replaced::By(ready(pid)?, replacement));
+        }
+    }
+    // What stands by now watches if the manager ends the old one and cannot start the next.
+    if let Some(keeper) = &keeper {
+        match managed::replace(session, keeper, old, deadline) {
+            Ok(pid) => return Ok(Replaced::By(pid, Replacement { pid: old, left: Left::Asked, process: proven })),
+            Err(why) => session.console.note(format!(
+                "{}: {why}; the watcher is replaced without it, and to have it kept again: {}",
+                keeper.unit,
+                keeper.way_back()
+            )),
         }
     }
     let not_replaced = |refusal: leave::Refusal| format!("pid {old} is not replaced: {refusal}");

@@ -1,7 +1,7 @@
 //! The ear of a service manager, as `sd_notify(3)` describes it, on Linux: a datagram socket in the file system or, with
 //! an `@` in front of its name, in the abstract namespace.
 //!
-//! A word is sent without waiting. A manager that does not read (it is being replaced, or its queue is full) must never
+//! A word is sent without waiting, unless the caller has nothing else to do. A manager that does not read (it is being replaced, or its queue is full) must never
 //! hold up whoever speaks to it: the word is lost and the caller hears so.
 
 use std::io;
@@ -9,6 +9,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
+use std::time::Duration;
 
 /// The way to a service manager.
 #[derive(Debug)]
@@ -44,5 +45,17 @@ impl ManagerEar {
     /// Nobody listens, or the listener's queue is full.
     pub fn tell(&self, text: &str) -> io::Result<()> {
         self.socket.send_to_addr(text.as_bytes(), &self.address).map(drop)
+    }
+
+    /// Sends one message, and waits until there is room for it, at most so long (which must not be zero).
+    ///
+    /// # Errors
+    /// As [`ManagerEar::tell`].
+    pub fn tell_within(&self, text: &str, at_most: Duration) -> io::Result<()> {
+        self.socket.set_write_timeout(Some(at_most))?;
+        self.socket.set_nonblocking(false)?;
+        let told = self.tell(text);
+        self.socket.set_nonblocking(true)?;
+        told
     }
 }

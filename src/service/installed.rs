@@ -1,7 +1,7 @@
 //! The service of a home as it is on disk.
 //!
-//! A file counts as this home's only if its mark says so. Any other file of that name is somebody's own, and is neither
-//! replaced nor removed.
+//! A file counts as this home's only if its mark says so and its seal is whole. Any other file of that name is somebody's
+//! own, or holds somebody's changes, and is neither replaced nor removed.
 
 use std::ffi::OsStr;
 use std::io::ErrorKind;
@@ -9,10 +9,12 @@ use std::path::PathBuf;
 
 use super::manager::{Manager, Standing, Systemctl};
 use super::plan::Plan;
+use super::{launchd, seal, systemd};
 use crate::commands::context::Session;
 use crate::error::{Context, Error, Result};
 use crate::liveness::identity::Pid;
 use crate::storage::{self, Durability};
+use crate::sync_point::is_protected;
 use crate::world::World;
 
 /// The longest file that is read; ours are far shorter.
@@ -34,11 +36,11 @@ pub struct Site {
 pub enum Found {
     /// Nothing.
     Nothing,
-    /// This home's service, exactly as it should be.
+    /// This home's service, as it should be. It may look for programs in other places than this shell does.
     Current,
-    /// This home's service, with another text.
+    /// This home's service, with another text of ours.
     Other,
-    /// A file that is not ours, and why.
+    /// A file that is not ours or not ours alone, and why.
     Foreign(String),
 }
 
@@ -49,7 +51,15 @@ impl Site {
     /// Paths that no manager takes, and a user without a home directory.
     pub fn of(session: &Session, manager: Manager) -> Result<Self> {
         let directory = real(manager.directory(&session.environment)?);
-        Ok(Self { manager, plan: Plan::of(session)?, directory })
+        let plan = Plan::of(session)?;
+        match plan.command.first() {
+            Some(program) if manager == Manager::Systemd && systemd::is_impossible(program) => Err(Error::refused(
+                program,
+                "systemd starts no program whose path has quotes or backslashes in it",
+                "nothing was written; give this program another path, or run the watcher with `arm`",
+            )),
+            _ => Ok(Self { manager, plan, directory }),
+        }
     }
 
     /// The file's path.
@@ -119,13 +129,23 @@ impl Site {
 fn judge(bytes: &[u8], wanted: &str, mark: &str) -> Found {
     let text = String::from_utf8_lossy(bytes);
     // A mark is followed by a full stop, so that the one of a longer path is another one.
-    if text == wanted {
-        Found::Current
-    } else if text.contains(&format!("{mark}.\n")) || text.contains(&format!("{mark}. ")) {
-        Found::Other
-    } else {
+    let is_marked = text.contains(&format!("{mark}.\n")) || text.contains(&format!("{mark}. "));
+    if !is_marked {
         Found::Foreign("is not the service of this home".to_owned())
+    } else if !seal::is_whole(&text) && is_protected("service.seal") {
+        Found::Foreign("is the service of this home, but was changed by hand since it was written".to_owned())
+    } else if essence(&text) == essence(wanted) {
+        Found::Current
+    } else {
+        Found::Other
     }
+}
+
+/// A text without what is another one in each shell and for each text.
+fn essence(text: &str) -> Vec<&str> {
+    let is_essential =
+        |line: &&str| !systemd::is_search(line) && !launchd::is_search(line) && !line.contains(seal::BEFORE);
+    text.lines().filter(is_essential).collect()
 }
 
 /// A path without links, as far as it exists. What does not exist yet cannot be a link.
@@ -146,6 +166,21 @@ pub struct Keeper {
     pub unit: String,
     /// The way to its manager.
     pub systemctl: Systemctl,
+    /// How it stands.
+    pub standing: Standing,
+}
+
+impl Keeper {
+    /// The verb by which its manager starts a watcher at once. One that rests between two starts answers a plain start
+    /// only when it has rested.
+    pub fn start(&self) -> &'static str {
+        if self.standing.is_resting { "restart" } else { "start" }
+    }
+
+    /// The command with which a person has the manager keep the watcher again.
+    pub fn way_back(&self) -> String {
+        format!("systemctl --user start {}", self.unit)
+    }
 }
 
 /// The unit that has this watcher as its main process.
@@ -153,10 +188,10 @@ pub fn keeper_of(session: &Session, watcher: Pid) -> Option<Keeper> {
     asked(session, |standing| standing.pid == Some(watcher))
 }
 
-/// The unit that is meant to run, and whose manager therefore starts the next watcher. One that a person stopped, or
-/// that has given up, is not.
+/// The unit that is meant to run, and whose manager therefore starts the next watcher: also after a person has stopped
+/// the watcher, because whoever arms a home with a service wants that one back. One that a person has disabled is not.
 pub fn next_keeper(session: &Session) -> Option<Keeper> {
-    asked(session, |standing| matches!(standing.active.as_str(), "active" | "activating"))
+    asked(session, |standing| standing.is_enabled || matches!(standing.active.as_str(), "active" | "activating"))
 }
 
 /// This home's unit, if its manager's answer is as wanted. Without a service on disk nobody is asked.
@@ -165,14 +200,24 @@ fn asked(session: &Session, is_wanted: impl FnOnce(&Standing) -> bool) -> Option
     if !matches!(site.look(session.world.as_ref()), Ok(Found::Current | Found::Other)) {
         return None;
     }
-    let (unit, systemctl) = (site.unit(), Systemctl::find(&session.environment)?);
+    let unit = site.unit();
+    let Some(systemctl) = Systemctl::find(&session.environment) else {
+        untold(session, &unit, "systemctl is not on PATH");
+        return None;
+    };
     match systemctl.standing(&unit) {
-        Ok(standing) => is_wanted(&standing).then_some(Keeper { unit, systemctl }),
+        Ok(standing) => is_wanted(&standing).then_some(Keeper { unit, systemctl, standing }),
         Err(why) => {
-            session.console.note(format!("nobody can tell how {unit} stands: {why}"));
+            untold(session, &unit, &why);
             None
         }
     }
+}
+
+fn untold(session: &Session, unit: &str, why: &str) {
+    session.console.note(format!(
+        "{why}, so nobody can tell whether {unit} keeps the watcher; to have it kept afterwards: systemctl --user start {unit}"
+    ));
 }
 
 #[cfg(test)]
@@ -181,10 +226,13 @@ mod tests {
 
     #[test]
     fn only_a_file_with_this_homes_mark_is_ours() {
-        let judge = |text: &str| super::judge(text.as_bytes(), "# keeps /a/state.\nnew", "keeps /a/state");
-        assert_eq!(judge("# keeps /a/state.\nnew"), Found::Current);
-        assert_eq!(judge("# keeps /a/state.\nold"), Found::Other);
-        assert!(matches!(judge("# keeps /a/state2.\nold"), Found::Foreign(_)));
+        let text = |state: &str, rest: &str| seal::sealed(&format!("# keeps {state}.\n{rest}\n# {}\n", seal::blank()));
+        let judge = |found: &str| super::judge(found.as_bytes(), &text("/a/state", "new"), "keeps /a/state");
+        assert_eq!(judge(&text("/a/state", "new")), Found::Current);
+        assert_eq!(judge(&text("/a/state", "Environment=\"PATH=/b\"\nnew")), Found::Current);
+        assert_eq!(judge(&text("/a/state", "old")), Found::Other);
+        assert!(matches!(judge(&text("/a/state2", "old")), Found::Foreign(_)));
+        assert!(matches!(judge(&text("/a/state", "old").replace("old", "odd")), Found::Foreign(_)));
         assert!(matches!(judge(""), Found::Foreign(_)));
     }
 

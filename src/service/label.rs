@@ -48,7 +48,7 @@ fn escaped(path: &[u8]) -> String {
 }
 
 /// FNV-1a of 128 bits.
-fn digest(bytes: &[u8]) -> u128 {
+pub(super) fn digest(bytes: &[u8]) -> u128 {
     const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
     bytes.iter().fold(BASIS, |digest, &byte| (digest ^ u128::from(byte)).wrapping_mul(PRIME))

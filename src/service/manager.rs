@@ -4,6 +4,7 @@
 //! written for the day when it has.
 
 use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
@@ -17,6 +18,7 @@ use super::{launchd, systemd};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::liveness::identity::Pid;
+use crate::platform;
 use crate::watcher::bounded_run::{self, Ending};
 
 /// Which manager.
@@ -82,18 +84,25 @@ pub struct Standing {
     pub active: String,
     /// How it ended last, in systemd's own words: `success`, `watchdog`, ...
     pub result: String,
+    /// Whether it rests between two starts.
+    pub is_resting: bool,
     /// Its main process, while it has one.
     pub pid: Option<Pid>,
+    /// Whether it is started with its user's manager.
+    pub is_enabled: bool,
 }
 
 /// How long a question may take.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+const ANSWERS_WITHIN: Duration = Duration::from_secs(4);
 
 impl Systemctl {
     /// `systemctl`, if it is on `PATH`.
     pub fn find(environment: &Environment) -> Option<Self> {
         let program = binary::on_path(environment, "systemctl")?;
-        Some(Self { program, environment: environment.for_child(&["DBUS_SESSION_BUS_ADDRESS".to_owned()]) })
+        let mut environment = environment.for_child(&["DBUS_SESSION_BUS_ADDRESS".to_owned()]);
+        let runtime = runtime_directory().filter(|_| environment.iter().all(|(name, _)| name != RUNTIME));
+        environment.extend(runtime.map(|directory| (RUNTIME.to_owned(), directory.into())));
+        Some(Self { program, environment })
     }
 
     /// Gives an order, and waits until it is carried out.
@@ -126,9 +135,20 @@ impl Systemctl {
     /// # Errors
     /// The manager cannot be asked.
     pub fn standing(&self, unit: &str) -> std::result::Result<Standing, String> {
-        self.order(&["show", "--property=ActiveState,Result,MainPID", unit], ANSWERS_WITHIN)
+        self.order(&["show", "--property=ActiveState,Result,MainPID,UnitFileState,SubState", unit], ANSWERS_WITHIN)
             .map(|text| Standing::parse(&text))
     }
+}
+
+/// The variable that leads to the user's manager.
+const RUNTIME: &str = "XDG_RUNTIME_DIR";
+
+/// Where systemd keeps it for this user, if it does: cron, harnesses and `su` leave the variable out.
+fn runtime_directory() -> Option<PathBuf> {
+    let uid = platform::effective_uid();
+    let directory = PathBuf::from(format!("/run/user/{uid}"));
+    let is_ours = std::fs::symlink_metadata(&directory).is_ok_and(|facts| facts.is_dir() && facts.uid() == uid);
+    is_ours.then_some(directory)
 }
 
 impl Standing {
@@ -138,7 +158,14 @@ impl Standing {
             text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap_or_default().to_owned()
         };
         let pid = value("MainPID").parse().ok().and_then(Pid::new);
-        Self { active: value("ActiveState"), result: value("Result"), pid }
+        let is_enabled = matches!(value("UnitFileState").as_str(), "enabled" | "enabled-runtime");
+        Self {
+            active: value("ActiveState"),
+            result: value("Result"),
+            pid,
+            is_enabled,
+            is_resting: value("SubState") == "auto-restart",
+        }
     }
 }
 
@@ -161,7 +188,21 @@ mod tests {
         assert_eq!((standing.active.as_str(), standing.result.as_str()), ("active", "success"));
         assert_eq!(standing.pid.map(Pid::get), Some(42));
         assert_eq!(Standing::parse("MainPID=0\n").pid, None);
+        assert!(Standing::parse("SubState=auto-restart\n").is_resting);
+        let enabled = |state: &str| Standing::parse(&format!("UnitFileState={state}\n")).is_enabled;
+        assert_eq!((enabled("enabled"), enabled("disabled"), enabled("")), (true, false, false));
         assert_eq!(Standing::parse(""), Standing::default());
+    }
+
+    #[test]
+    fn whether_somebody_lingers_is_told_only_where_it_is_noted() {
+        let noted = tempfile::tempdir().unwrap();
+        let lingers = |pairs: &[(&str, &str)], at: &Path| lingers(&Environment::from_pairs(pairs.iter().copied()), at);
+        std::os::unix::fs::symlink("/dev/null", noted.path().join("ann")).unwrap();
+        assert_eq!(lingers(&[("USER", "ann")], noted.path()), Some(true));
+        assert_eq!(lingers(&[("LOGNAME", "bob")], noted.path()), Some(false));
+        assert_eq!(lingers(&[("USER", "ann")], &noted.path().join("absent")), None);
+        assert_eq!(lingers(&[], noted.path()), None);
     }
 
     #[test]

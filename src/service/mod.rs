@@ -4,16 +4,18 @@
 //!
 //! A service manager (systemd's user instance, launchd) starts the watcher, hears from it, and starts it again when it
 //! fails. It is one more starter and nothing else: the home's kernel lock decides who watches, and a watcher is healthy
-//! because of its lock and its beat, whoever started it. So `arm` and the manager never fight. A service that finds a
-//! healthy watcher says that it is content and leaves with success, which no manager answers with another start; a
-//! forced restart of a watcher that the manager keeps goes through the manager, which would otherwise take the
-//! end of its child for a person's wish and keep nothing any more.
+//! because of its lock and its beat, whoever started it. So `arm` and the manager never fight: one goes before the other in
+//! one direction only. `arm` leaves every healthy watcher alone. A manager's start takes the place of a watcher that its
+//! manager does not keep ([`takeover`]), because whoever installed a service wants the watcher to be kept, and it would be
+//! kept by nobody otherwise. Where that is refused, the manager's start says that it is content and leaves with success, which
+//! no manager answers with another start. A forced restart of a watcher that the manager keeps goes through the manager,
+//! which would otherwise take the end of its child for a person's wish and keep nothing any more.
 //!
 //! The manager hears from the loop itself ([`voice`]): a loop that stands still is silent, and is killed and started
 //! again. No other thread ever speaks for it.
 //!
 //! What is written ([`systemd`], [`launchd`]) is made by pure functions from a [`plan`], and shown before it is written.
-//! Its name ([`label`]) is made from the state directory's path in a way that can be read backwards, so that no two
+//! A text that a person has changed since is theirs (`seal`). Its name ([`label`]) is made from the state directory's path in a way that can be read backwards, so that no two
 //! homes can ever have one name.
 //!
 //! If this is wrong, a watcher is killed while it is well, two homes share one service, or the daemons that a
@@ -27,5 +29,7 @@ pub mod label;
 pub mod launchd;
 pub mod manager;
 pub mod plan;
+mod seal;
 pub mod systemd;
+pub mod takeover;
 pub mod voice;

@@ -1,6 +1,6 @@
 //! What a service is to run: plain values, from which the text for each manager is made.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::binary::stable_path;
@@ -22,8 +22,13 @@ pub struct Plan {
     pub state: String,
     /// The command: an absolute path and its arguments.
     pub command: Vec<String>,
+    /// Where the watcher finds the programs that it is to start. The manager's own `PATH` is a shorter one, and a check that
+    /// works under `arm` must not fail because a service runs it.
+    pub search: Option<String>,
     /// For how long the loop may be silent.
     pub patience: Duration,
+    /// How long the watcher may take to get ready, with the time for taking another one's place.
+    pub starts_within: Duration,
     /// How long the watcher may take to leave.
     pub leaves_within: Duration,
     /// The command that removes the service.
@@ -32,6 +37,9 @@ pub struct Plan {
 
 /// A manager insists a little later than the watcher's own grace ends.
 const SLACK: Duration = Duration::from_secs(5);
+
+/// How long reading a large home may take at the start, besides what the settings allow.
+const STARTS_WITHIN: Duration = Duration::from_secs(90);
 
 impl Plan {
     /// The service of this session's home: this program, with the home and the knobs that were given in explicit flags,
@@ -51,13 +59,15 @@ impl Plan {
         for flag in session.home.flags() {
             command.push(as_text(flag.into())?);
         }
-        command.push("run".to_owned());
+        command.extend(["run".to_owned(), "--take-over".to_owned()]);
         command.extend(session.loaded.explicit_flags());
         Ok(Self {
             label: Label::of_state(&state),
             state: as_text(state)?,
             command,
             patience: Self::patience(session.settings().stuck_after()),
+            search: session.environment.path("PATH").and_then(|path| search(&path)),
+            starts_within: STARTS_WITHIN + session.settings().arm_timeout + session.settings().stop_grace,
             leaves_within: session.settings().stop_grace + SLACK,
             removal: session.command_line("service uninstall"),
         })
@@ -72,6 +82,13 @@ impl Plan {
     pub fn mark(&self) -> String {
         format!("fm-watch keeps the watcher of {}", crate::escape::line(&self.state))
     }
+}
+
+/// What of a search path is worth writing down: directories that do not depend on where somebody is.
+fn search(path: &Path) -> Option<String> {
+    let absolute: Vec<PathBuf> = std::env::split_paths(path).filter(|directory| directory.is_absolute()).collect();
+    let joined = std::env::join_paths(absolute).ok()?;
+    as_text(joined.into()).ok().filter(|text| !text.is_empty())
 }
 
 /// A path as text, as service managers want it.
@@ -92,4 +109,16 @@ fn refused(path: &PathBuf) -> Error {
         "a service manager takes only paths of UTF-8 without control characters",
         "nothing was written; give the home another path, or run the watcher with `arm`",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_absolute_directories_are_searched() {
+        let searched = |path: &str| search(Path::new(path));
+        assert_eq!(searched("/a b:bin::/c:."), Some("/a b:/c".to_owned()));
+        assert_eq!((searched(""), searched("bin"), searched("/a\nb")), (None, None, None));
+    }
 }

@@ -1,8 +1,9 @@
 //! The watcher's voice: what its loop says to the service manager that started it.
 //!
-//! `READY=1` at the end of the first round, `WATCHDOG=1` three times within the time that the manager allows,
-//! `STOPPING=1` when the loop has ended. All of it is said from the loop, so silence means that the loop stands still.
-//! Without a manager nothing is said.
+//! `READY=1` at the end of the first round, and again at the next ones until it was heard: a manager that misses it takes
+//! the watcher for one that never came up. `WATCHDOG=1` three times within the time that the manager allows, `STOPPING=1`
+//! when the loop has ended. All of it is said from the loop, so silence means that the loop stands still, and nothing of it
+//! waits for the manager. Without a manager nothing is said.
 //!
 //! Source: `sd_notify(3)` and `sd_watchdog_enabled(3)` for the names and meanings of the variables.
 
@@ -13,6 +14,9 @@ use crate::platform::ManagerEar;
 
 /// What a manager is told by a process that finds its work done by another one: it started well, and leaves well.
 const CONTENT: &str = "READY=1\nSTATUS=another watcher watches this home\nSTOPPING=1";
+
+/// How long a process that has nothing else to do waits for a manager that does not read.
+const CONTENT_WITHIN: Duration = Duration::from_secs(2);
 
 /// The voice of one process.
 #[derive(Debug, Default)]
@@ -48,8 +52,7 @@ impl Voice {
     /// Says that the loop has come round, if it is time to.
     pub fn came_round(&mut self, now: Duration) {
         let Some(word) = due(self.said, self.rhythm, now) else { return };
-        self.tell(word);
-        self.said = Said::Well(now);
+        self.said = after(self.said, self.tell(word), now);
     }
 
     /// When the loop must have come round again, on the monotonic clock.
@@ -62,19 +65,41 @@ impl Voice {
 
     /// Says that the loop has ended.
     pub fn stops(&self) {
-        self.tell("STOPPING=1");
+        let _nobody_waits_for_it = self.tell("STOPPING=1");
     }
 
     /// Says that there is nothing to do, because another watcher is well.
     pub fn is_content(&self) {
-        self.tell(CONTENT);
+        let told = self.ear.as_ref().map_or(Ok(()), |ear| ear.tell_within(CONTENT, CONTENT_WITHIN));
+        if let Err(error) = told {
+            tracing::warn!("the service manager does not hear that another watcher watches: {error}");
+        }
     }
 
-    fn tell(&self, word: &str) {
-        let Some(ear) = &self.ear else { return };
-        if let Err(error) = ear.tell(word) {
-            tracing::debug!("the service manager does not hear: {error}");
+    fn tell(&self, word: &str) -> Heard {
+        match self.ear.as_ref().map_or(Ok(()), |ear| ear.tell(word)) {
+            Ok(()) => Heard::Yes,
+            Err(error) => {
+                tracing::debug!("the service manager does not hear: {error}");
+                Heard::No
+            }
         }
+    }
+}
+
+/// Whether a word has reached the manager's queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    Yes,
+    No,
+}
+
+/// What the manager knows after a word. A sign of life that was lost is followed by the next one in time; that it is
+/// ready is said until it is heard.
+fn after(said: Said, heard: Heard, now: Duration) -> Said {
+    match (said, heard) {
+        (Said::Nothing, Heard::No) => Said::Nothing,
+        _ => Said::Well(now),
     }
 }
 
@@ -126,5 +151,13 @@ mod tests {
         assert_eq!(due(Said::Well(now), Some(second), now + second / 2), None);
         assert_eq!(due(Said::Well(now), Some(second), now + second), Some("WATCHDOG=1"));
         assert_eq!(due(Said::Well(now), None, now + 1000 * second), None);
+    }
+
+    #[test]
+    fn readiness_is_said_until_it_is_heard() {
+        let (before, now) = (Duration::from_secs(99), Duration::from_secs(100));
+        assert_eq!(after(Said::Nothing, Heard::No, now), Said::Nothing);
+        assert_eq!(after(Said::Nothing, Heard::Yes, now), Said::Well(now));
+        assert_eq!(after(Said::Well(before), Heard::No, now), Said::Well(now));
     }
 }

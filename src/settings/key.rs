@@ -262,8 +262,10 @@ fn absolute(text: &str) -> Result<&str, String> {
     }
 }
 
-/// Variables that would point a child at another home; every child of ours is told its home.
-const NOT_PASSED: [&str; 3] = ["FM_HOME", "FM_STATE_OVERRIDE", "FM_ROOT_OVERRIDE"];
+/// Variables that would point a child at another home (every child of ours is told its home), and those with which it could
+/// speak to the service manager in the watcher's name.
+const NOT_PASSED: [&str; 6] =
+    ["FM_HOME", "FM_STATE_OVERRIDE", "FM_ROOT_OVERRIDE", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
 
 fn names_that_may_pass(names: Vec<String>) -> Result<Vec<String>, String> {
     // A comma is allowed by the system, but such a name could not be told from two on a command line.

@@ -238,6 +238,7 @@ fn tables_are_read_whole_and_strictly() {
         ("[[notify]]\nexec = ['/x']\ntimeout = 3\n", ":3: notify.timeout: 3 has no unit"),
         ("[[notify]]\nexec = ['/x']\nkinds = ['sginal']\n", "no kind of wake"),
         ("[environment]\npass = ['FM_HOME']\n", ":2: environment.pass"),
+        ("[environment]\npass = ['NOTIFY_SOCKET']\n", ":2: environment.pass"),
         ("[environment]\npass = ['A=B']\n", ":2: environment.pass"),
         ("[rule]\ndeliver = 'now'\n", "[[rule]]"),
     ] {

@@ -6,13 +6,17 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::support::background::wait_for_end;
 use crate::support::fuse::{Locks, Manners, Mounted};
 use crate::support::home::{PROGRAM, finish};
+use crate::support::namespace::Namespace;
 use crate::support::processes::stat_field;
+use crate::support::strace::{requires_strace, traced};
 use crate::support::{Answer, Background, SOON, Skip, TestHome, requires, requires_root, wait_until_true};
 
 cases! {
@@ -32,7 +36,21 @@ cases! {
     locks_that_do_nothing_are_told,
     without_file_events_the_limit_is_named,
     a_service_of_somebody_else_is_told,
+    a_service_is_told_by_what_it_keeps,
+    settings_that_others_can_write_to_are_told,
+    settings_of_another_user_are_told,
+    a_home_that_cannot_be_looked_into_is_told,
+    a_full_disk_is_told,
+    a_read_only_file_system_is_told,
+    a_boot_without_an_id_is_told,
+    a_clock_that_was_set_back_is_told,
+    a_kernel_without_pidfds_is_told,
+    a_lock_call_that_hangs_is_told_in_time,
+    a_journal_that_cannot_be_read_is_told,
     each_line_is_one_finding,
+    the_object_has_its_documented_shape,
+    #[cfg(feature = "sync-points")]
+    what_does_not_answer_is_told_in_time,
     #[cfg(feature = "sync-points")]
     without_asking_for_the_owner_a_strangers_directory_is_changed,
 }
@@ -213,7 +231,10 @@ fn a_second_process_that_says_it_watches_is_told() {
     let home = TestHome::new();
     let watcher = home.watcher();
     let mut command = home.bare("bash");
-    let pretend = format!("exec -a fm-watch bash -c 'read -r' --home {} run", home.root().display());
+    // It names the home by another path, and is found all the same.
+    let link = home.scratch().join("link");
+    std::os::unix::fs::symlink(home.root(), &link).unwrap();
+    let pretend = format!("exec -a fm-watch bash -c 'read -r' --home {} run", link.display());
     command.args(["-c", &pretend]).stdin(Stdio::piped());
     let pretender = Background::spawn_reading(command);
     let named = || fs::read(format!("/proc/{}/cmdline", pretender.pid())).unwrap().starts_with(b"fm-watch\0");
@@ -281,6 +302,195 @@ fn a_service_of_somebody_else_is_told() {
     let answer = home.ask(&["doctor", "--json", "--fix"]).expect_code(0);
     assert_found(&answer, "service", "WARN", &["not the service of this home"]);
     assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
+}
+
+/// What the doctor finds when the manager answers with these lines.
+fn under_a_manager(home: &TestHome, lines: &[&str]) -> Answer {
+    let directory = home.scratch().join("bin");
+    fs::create_dir_all(&directory).unwrap();
+    let systemctl = directory.join("systemctl");
+    fs::write(&systemctl, format!("#!/bin/sh\nprintf '%s\\n' {}\n", lines.join(" "))).unwrap();
+    set_mode(&systemctl, 0o755);
+    let mut command = home.command(&["doctor", "--json"]);
+    command.env("PATH", &directory);
+    finish(command)
+}
+
+fn a_service_is_told_by_what_it_keeps() {
+    let home = TestHome::new();
+    let nowhere = home.scratch().join("nowhere");
+    let with_nothing = |arguments: &[&str]| {
+        let mut command = home.command(arguments);
+        command.env("PATH", &nowhere);
+        finish(command)
+    };
+    with_nothing(&["service", "install"]).expect_code(0);
+    assert_found(&with_nothing(&["doctor", "--json"]), "service", "WARN", &["cannot be asked"]);
+    let resting = ["ActiveState=inactive", "UnitFileState=enabled"];
+    assert_found(&under_a_manager(&home, &resting), "service", "WARN", &["keeps no watcher", "service install"]);
+    let watcher = home.watcher();
+    let keeps = format!("MainPID={}", watcher.pid());
+    let kept = ["ActiveState=active", &keeps, "UnitFileState=enabled"];
+    assert_found(&under_a_manager(&home, &kept), "service", "PASS", &[&format!("keeps pid {}", watcher.pid())]);
+    let until_logout = ["ActiveState=active", &keeps, "UnitFileState=disabled"];
+    assert_found(&under_a_manager(&home, &until_logout), "service", "WARN", &["next login", "systemctl --user enable"]);
+    let other = ["ActiveState=active", "MainPID=1", "UnitFileState=enabled"];
+    assert_found(&under_a_manager(&home, &other), "service", "WARN", &["watches without it", "service install"]);
+    let failed = ["ActiveState=failed", "Result=exit-code", "UnitFileState=enabled"];
+    assert_found(&under_a_manager(&home, &failed).expect_code(1), "service", "FAIL", &["exit-code", "journalctl"]);
+}
+
+fn settings_that_others_can_write_to_are_told() {
+    let home = TestHome::new();
+    home.configure("");
+    let file = home.root().join("config/fm-watch.toml");
+    set_mode(&file, 0o664);
+    assert_found(&examine(&home).expect_code(0), "settings", "WARN", &["has mode 664", "chmod go-w"]);
+    set_mode(&file, 0o644);
+    set_mode(&home.root().join("config"), 0o777);
+    let answer = home.ask(&["doctor", "--json", "--fix"]).expect_code(1);
+    assert_found(&answer, "settings", "FAIL", &["config has mode 777", "others choose what runs"]);
+    assert_eq!(mode_of(&home.root().join("config")), 0o777, "it may be meant so");
+    set_mode(&home.root().join("config"), 0o755);
+    assert_found(&examine(&home).expect_code(0), "settings", "PASS", &[]);
+}
+
+fn settings_of_another_user_are_told() -> Result<(), Skip> {
+    requires_root()?;
+    let home = TestHome::new();
+    home.configure("");
+    std::os::unix::fs::chown(home.root().join("config/fm-watch.toml"), Some(12345), None).unwrap();
+    assert_found(&examine(&home).expect_code(1), "settings", "FAIL", &["belongs to uid 12345", "sudo chown"]);
+    Ok(())
+}
+
+fn a_home_that_cannot_be_looked_into_is_told() -> Result<(), Skip> {
+    requires_root()?;
+    requires("setpriv")?;
+    let home = TestHome::new();
+    home.wake("custom", "key", "text");
+    let program = home.scratch().join("fm-watch");
+    fs::copy(*PROGRAM, &program).unwrap();
+    set_mode(home.scratch(), 0o755);
+    set_mode(&program, 0o755);
+    let mut command = home.bare("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program).args(home.flags());
+    command.args(["doctor", "--json"]).current_dir("/");
+    let answer = finish(command).expect_code(1);
+    assert_found(&answer, "directories", "FAIL", &["cannot examine", "Permission denied"]);
+    Ok(())
+}
+
+/// What the doctor finds after a script has changed the mounts.
+fn after_mounting(home: &TestHome, script: &str) -> Result<Answer, Skip> {
+    Namespace::Mounts.required(home)?;
+    home.make_state();
+    let script = format!("{script}\nfm doctor --json || exit $?");
+    let answer = finish(Namespace::Mounts.script(home, &script));
+    assert!(answer.took < Duration::from_secs(10), "{answer:?}");
+    Ok(answer)
+}
+
+fn a_full_disk_is_told() -> Result<(), Skip> {
+    let home = TestHome::new();
+    let script = r#"
+        mount -t tmpfs -o size=256k,mode=0700 none "$STATE"
+        fm wake custom key text > "$SCRATCH/seq"
+        dd if=/dev/zero of="$STATE/filler" bs=4k 2>/dev/null || :
+        dd if=/dev/zero of="$STATE/filler2" bs=1 2>/dev/null || :
+    "#;
+    let answer = after_mounting(&home, script)?.expect_code(1);
+    assert_found(&answer, "space", "FAIL", &["0 MiB are free", "make room"]);
+    assert_found(&answer, "wakes", "WARN", &["at most 1"]);
+    Ok(())
+}
+
+fn a_read_only_file_system_is_told() -> Result<(), Skip> {
+    let home = TestHome::new();
+    let script = r#"
+        fm wake custom key text > "$SCRATCH/seq"
+        mount --bind "$STATE" "$STATE"
+        mount -o remount,ro,bind "$STATE"
+    "#;
+    let answer = after_mounting(&home, script)?.expect_code(1);
+    assert_found(&answer, "space", "FAIL", &["read-only"]);
+    assert_found(&answer, "wakes", "WARN", &["at most 1"]);
+    Ok(())
+}
+
+fn a_boot_without_an_id_is_told() -> Result<(), Skip> {
+    let home = TestHome::new();
+    let answer = after_mounting(&home, "mount --bind /dev/null /proc/sys/kernel/random/boot_id")?;
+    assert_found(&answer, "clock", "WARN", &["does not tell the id of this boot", "/proc"]);
+    Ok(())
+}
+
+fn a_clock_that_was_set_back_is_told() {
+    let home = TestHome::new();
+    let pid = home.arm();
+    home.kill(pid);
+    wait_for_end(pid, "the watcher");
+    let mut owner = home.owner().unwrap();
+    assert_found(&examine(&home), "clock", "PASS", &[]);
+    // An hour later than the clock says it is now.
+    owner["since"] = (owner["since"].as_i64().unwrap() + 3_600_000).into();
+    fs::write(home.watch("owner.json"), owner.to_string()).unwrap();
+    assert_found(&examine(&home), "clock", "WARN", &["was set back"]);
+}
+
+fn a_kernel_without_pidfds_is_told() -> Result<(), Skip> {
+    let home = TestHome::new();
+    requires_strace(&home)?;
+    let expressions = ["trace=pidfd_open", "inject=pidfd_open:error=ENOSYS"];
+    let answer = finish(traced(&home, &expressions, &["doctor", "--json"])).expect_code(1);
+    assert_found(&answer, "identity", "FAIL", &["cannot be recognised", "Linux 5.3"]);
+    Ok(())
+}
+
+fn a_lock_call_that_hangs_is_told_in_time() -> Result<(), Skip> {
+    let home = TestHome::new();
+    let mounted = Mounted::in_home(&home, Manners::of_locks(Locks::Hang))?;
+    let command = home.command(&["--state", mounted.path().to_str().unwrap(), "doctor", "--json"]);
+    let answer = finish(command).expect_code(1);
+    assert!(answer.took < Duration::from_secs(10), "{answer:?}");
+    assert_found(&answer, "lock", "FAIL", &["lock a file", "--runtime-dir"]);
+    Ok(())
+}
+
+fn a_journal_that_cannot_be_read_is_told() {
+    let home = TestHome::new();
+    home.wake("custom", "key", "text");
+    fs::remove_dir_all(home.watch("wakes")).unwrap();
+    fs::write(home.watch("wakes"), "a file").unwrap();
+    assert_found(&examine(&home).expect_code(1), "wakes", "FAIL", &[]);
+}
+
+fn the_object_has_its_documented_shape() {
+    let home = TestHome::new();
+    home.wake("custom", "key", "text");
+    fs::remove_dir(home.watch("waiters")).unwrap();
+    let object = examine(&home).expect_code(0).json();
+    assert_eq!((&object["schema"], &object["worst"]), (&1.into(), &"WARN".into()));
+    assert_eq!(object.as_object().unwrap().len(), 3);
+    for finding in object["findings"].as_array().unwrap() {
+        let fields: Vec<_> = finding.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(fields, ["check", "found", "grade", "mend", "safe"], "{finding}");
+        assert!(finding["mend"].is_string() || finding["mend"].is_null(), "{finding}");
+        let is_of_the_missing = finding["found"].as_str().unwrap().ends_with("waiters is missing");
+        assert_eq!(finding["safe"], is_of_the_missing, "{finding}");
+    }
+}
+
+/// A call that the kernel never answers looks like this from outside.
+#[cfg(feature = "sync-points")]
+fn what_does_not_answer_is_told_in_time() {
+    let home = TestHome::new();
+    let points = crate::support::sync::Points::new(&home, "doctor");
+    let mut command = home.command(&["doctor", "--json"]);
+    points.pause(&mut command, &["doctor.look"]);
+    let answer = finish(command).expect_code(1);
+    assert!(answer.took < Duration::from_secs(15), "{answer:?}");
+    assert_found(&answer, "settings", "FAIL", &["no answer within", "df"]);
 }
 
 fn each_line_is_one_finding() {

@@ -6,6 +6,7 @@ pub mod daemons;
 pub mod fuse;
 pub mod gate;
 pub mod home;
+pub mod manager;
 pub mod namespace;
 pub mod peers;
 pub mod player;

@@ -34,6 +34,12 @@ impl Points {
         wait_until_true(SOON, &format!("the point {point} is reached"), || reached.exists());
     }
 
+    /// Makes the program wait at a point again, from which it was let go.
+    pub fn hold(&self, point: &str) {
+        fs::remove_file(self.directory.join(format!("{point}.go"))).unwrap();
+        fs::remove_file(self.directory.join(format!("{point}.reached"))).unwrap();
+    }
+
     /// Lets the program go on from a point.
     pub fn go(&self, point: &str) {
         fs::write(self.directory.join(format!("{point}.go")), "").unwrap();
