@@ -13,7 +13,6 @@ use crate::hooks::install::check::{self, Finding, Grade, Surroundings};
 use crate::hooks::install::entry::Program;
 use crate::hooks::install::place::{Place, Scope};
 use crate::hooks::install::{self, BACKUP, Outcome};
-use crate::platform;
 use crate::world::Real;
 
 /// Installs, removes, prints or checks the hooks of a harness, and gives the exit code.
@@ -34,7 +33,7 @@ pub fn hooks(global: &Global, command: &cli::Hooks) -> Result<u8> {
     let place = Place::of(target.harness, scope, &environment, &project)?;
     match command {
         cli::Hooks::Install(_) => {
-            let program = program(&environment)?;
+            let program = Program::of_this_process(&environment)?;
             let outcome = install::install(&Real, &place, &program)?;
             say(console, &place, "installed", &outcome)?;
             advise(console, &program);
@@ -44,19 +43,13 @@ pub fn hooks(global: &Global, command: &cli::Hooks) -> Result<u8> {
             say(console, &place, "uninstalled", &install::uninstall(&Real, &place)?)?;
             Ok(exit::OK)
         }
-        cli::Hooks::Print(_) => print(console, &place, &program(&environment)?),
+        cli::Hooks::Print(_) => print(console, &place, &Program::of_this_process(&environment)?),
         cli::Hooks::Check(_) => {
-            let program = program(&environment)?;
+            let program = Program::of_this_process(&environment)?;
             let around = Surroundings { environment: &environment, project: &project, program: &program };
             show(console, &place, &check::check(&Real, &place, &around)?)
         }
     }
-}
-
-/// How entries are to name this program.
-fn program(environment: &Environment) -> Result<Program> {
-    let own = std::fs::read_link(platform::own_program()).doing("find", "this program")?;
-    Program::of(&own, environment)
 }
 
 /// Says what became of the file, in one line.
@@ -102,11 +95,15 @@ fn print(console: Console, place: &Place, program: &Program) -> Result<u8> {
 }
 
 fn show(console: Console, place: &Place, findings: &[Finding]) -> Result<u8> {
-    for Finding { grade, what, text } in findings {
+    for Finding { grade, what, text, mend } in findings {
         match console.format {
-            Format::Lines => console.data(&crate::escape::line(&format!("{grade} {what}: {text}")))?,
+            Format::Lines => {
+                let next = mend.as_ref().map(|mend| format!(" -> {mend}")).unwrap_or_default();
+                console.data(&crate::escape::line(&format!("{grade} {what}: {text}{next}")))?;
+            }
             Format::Json => console.json(&json!({
                 "schema": 1, "harness": place.harness, "grade": grade.to_string(), "what": what, "text": text,
+                "mend": mend,
             }))?,
         }
     }

@@ -15,6 +15,7 @@
 //! Limits: it says what is so now, on this machine.
 
 pub mod finding;
+mod hooks;
 mod locks;
 mod machine;
 mod places;
@@ -46,6 +47,6 @@ pub fn examine(session: &Session, broken: &[Error]) -> Vec<Finding> {
     findings.extend(watchers::examine(session));
     findings.extend(wakes::examine(session));
     findings.extend(service::examine(session));
-    // Hooks: their examination runs each installed entry once, and its findings come here.
+    findings.extend(hooks::examine(session));
     findings
 }

@@ -15,7 +15,7 @@ use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use super::entry::{Program, entries, event_of};
+use super::entry::{NAME, Program, entries, event_of};
 use super::file::{File, Way};
 use super::place::{Form, Place, Scope};
 use super::{after_install, installed, is_turned_off, json, plugin, text_of};
@@ -55,13 +55,19 @@ pub struct Finding {
     pub grade: Grade,
     /// What was looked at: `present`, `parses`, `enabled`, `trusted`, `doubled` or `runs`.
     pub what: &'static str,
-    /// What was found, and what to do about it.
+    /// What was found.
     pub text: String,
+    /// What mends it, if anything is to be mended.
+    pub mend: Option<String>,
 }
 
 impl Finding {
     fn new(grade: Grade, what: &'static str, text: impl Into<String>) -> Self {
-        Self { grade, what, text: text.into() }
+        Self { grade, what, text: text.into(), mend: None }
+    }
+
+    fn with(self, mend: impl Into<String>) -> Self {
+        Self { mend: Some(mend.into()), ..self }
     }
 }
 
@@ -96,7 +102,8 @@ pub fn check<W: World>(world: &W, place: &Place, around: &Surroundings<'_>) -> R
     let found = match installed(place, content) {
         Ok(found) => found,
         Err(refusal) => {
-            return Ok(vec![Finding::new(Grade::Fail, "parses", format!("{}: {refusal}", file.path().display()))]);
+            let text = format!("{}: {refusal}", file.path().display());
+            return Ok(vec![Finding::new(Grade::Fail, "parses", text).with("mend the file by hand")]);
         }
     };
     let mut findings = vec![Finding::new(Grade::Pass, "parses", file.path().display().to_string())];
@@ -107,13 +114,30 @@ pub fn check<W: World>(world: &W, place: &Place, around: &Surroundings<'_>) -> R
     findings.push(enabled(place, content));
     findings.push(trusted(world, place, &file, around));
     findings.push(doubled(world, place, &found, around));
-    findings.extend(found.iter().filter_map(|(_, command)| runs(place.harness, command, around)));
+    findings.extend(found.iter().filter_map(|(_, command)| runs(place, command, around)));
     Ok(findings)
 }
 
+/// Whether a file has entries of ours. One that does not parse has them if it has their text.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn has_entries<W: World>(world: &W, place: &Place) -> Result<bool> {
+    let Some(file) = File::find(world, &place.path, Way::Leave)? else { return Ok(false) };
+    let Some(content) = file.content() else { return Ok(false) };
+    let text = String::from_utf8_lossy(content);
+    Ok(match place.form {
+        Form::Plugin => text_of(content).is_ok_and(|(_, text)| plugin::is_ours(text, place.harness)),
+        Form::Json | Form::Toml => match installed(place, content) {
+            Ok(found) => !found.is_empty(),
+            Err(_) => text.contains(&format!("{NAME} hook --harness {} ", place.harness)),
+        },
+    })
+}
+
 fn present_none(place: &Place) -> Finding {
-    let next = format!("install them with `fm-watch hooks install {}`", place.harness);
-    Finding::new(Grade::Fail, "present", format!("no entries in {}; {next}", place.path.display()))
+    let text = format!("no entries in {}", place.path.display());
+    Finding::new(Grade::Fail, "present", text).with(place.command_line("install"))
 }
 
 fn plugin_present(place: &Place, content: &[u8], program: &Program) -> Finding {
@@ -125,8 +149,8 @@ fn plugin_present(place: &Place, content: &[u8], program: &Program) -> Finding {
     if after_install(place, Some(content), program).is_ok_and(|after| after == content) {
         Finding::new(Grade::Pass, "present", format!("{path}"))
     } else {
-        let next = format!("write it anew with `fm-watch hooks install {}`", place.harness);
-        Finding::new(Grade::Warn, "present", format!("{path} was changed, or is another release's; {next}"))
+        let text = format!("{path} was changed, or is another release's, or names another program");
+        Finding::new(Grade::Warn, "present", text).with(place.command_line("install"))
     }
 }
 
@@ -139,20 +163,16 @@ fn present(place: &Place, found: &[(String, String)], program: &Program) -> Find
     } else if there == wanted.len() && found.len() == wanted.len() {
         Finding::new(Grade::Pass, "present", format!("{there} of {} entries", wanted.len()))
     } else {
-        let (all, found, harness) = (wanted.len(), found.len(), place.harness);
-        let next = format!("put them right with `fm-watch hooks install {harness}`");
-        Finding::new(
-            Grade::Warn,
-            "present",
-            format!("{there} of {all} entries as they should be, {found} in all; {next}"),
-        )
+        let (all, found) = (wanted.len(), found.len());
+        let text = format!("{there} of {all} entries as they should be, {found} in all");
+        Finding::new(Grade::Warn, "present", text).with(place.command_line("install"))
     }
 }
 
 fn enabled(place: &Place, content: &[u8]) -> Finding {
     if is_turned_off(place.harness, content) {
         let text = format!("{} turns all of its hooks off, so none of them runs", place.path.display());
-        Finding::new(Grade::Fail, "enabled", text)
+        Finding::new(Grade::Fail, "enabled", text).with("turn them on in that file")
     } else {
         Finding::new(Grade::Pass, "enabled", "the file does not turn its hooks off")
     }
@@ -187,9 +207,8 @@ fn codex_trust<W: World>(world: &W, place: &Place, file: &File<W>, around: &Surr
     if trusted == found.len() {
         Finding::new(Grade::Pass, "trusted", format!("Codex has a trusted hash for each of {trusted} entries"))
     } else {
-        let text =
-            format!("Codex has a trusted hash for {trusted} of {} entries; start it and review the hooks", found.len());
-        Finding::new(Grade::Warn, "trusted", text)
+        let text = format!("Codex has a trusted hash for {trusted} of {} entries, and skips the others", found.len());
+        Finding::new(Grade::Warn, "trusted", text).with("start codex and review its hooks")
     }
 }
 
@@ -226,11 +245,7 @@ fn doubled<W: World>(world: &W, place: &Place, found: &[(String, String)], aroun
     let mut commands: Vec<_> = found.iter().collect();
     commands.sort();
     commands.dedup();
-    let has_entries = |other: &Place| {
-        let file = File::find(world, &other.path, Way::Leave).ok().flatten();
-        let content = file.as_ref().and_then(File::content);
-        content.is_some_and(|content| installed(other, content).is_ok_and(|found| !found.is_empty()))
-    };
+    let has_entries = |other: &Place| has_entries(world, other).unwrap_or(false);
     let places = |harness: Harness| {
         let place = move |scope| Place::of(harness, scope, around.environment, around.project).ok();
         Scope::ALL.into_iter().filter_map(place)
@@ -238,10 +253,11 @@ fn doubled<W: World>(world: &W, place: &Place, found: &[(String, String)], aroun
     let own = places(place.harness).find(|other| other.path != place.path && has_entries(other));
     let cross = also_read(place.harness).iter().flat_map(|harness| places(*harness)).find(has_entries);
     if commands.len() < found.len() {
-        Finding::new(Grade::Warn, "doubled", "an entry is there twice, so it runs twice")
+        let text = "an entry is there twice, so it runs twice";
+        Finding::new(Grade::Warn, "doubled", text).with(place.command_line("install"))
     } else if let Some(other) = own {
-        let text = format!("{} has entries as well, so each of them runs twice; uninstall one", other.path.display());
-        Finding::new(Grade::Warn, "doubled", text)
+        let text = format!("{} has entries as well, so each of them runs twice", other.path.display());
+        Finding::new(Grade::Warn, "doubled", text).with(place.command_line("uninstall"))
     } else if let Some(other) = cross {
         let (title, path, names) = (place.harness.title(), other.path.display(), other.harness.title());
         let text = format!("{title} may also run the entries for {names} in {path}; they know it and stay silent");
@@ -252,14 +268,15 @@ fn doubled<W: World>(world: &W, place: &Place, found: &[(String, String)], aroun
 }
 
 /// Runs an entry once, as a harness would.
-fn runs(harness: Harness, command: &str, around: &Surroundings<'_>) -> Option<Finding> {
-    let event = event_of(harness, command).filter(|event| *event != Event::Wait)?;
+fn runs(place: &Place, command: &str, around: &Surroundings<'_>) -> Option<Finding> {
+    let event = event_of(place.harness, command).filter(|event| *event != Event::Wait)?;
     let mut shell = Command::new("/bin/sh");
     shell.arg("-c").arg(command).env_clear().envs(around.environment.for_child(&[])).current_dir(around.project);
     let plan = Plan { command: shell, input: Vec::new(), deadline: DEADLINE, stdout_limit: 4096, stderr_limit: 4096 };
     let begun = platform::monotonic();
     let outcome = bounded_run::run(plan, &AtomicBool::new(false));
     let took = platform::monotonic().saturating_sub(begun);
+    let failed = |text: String| Finding::new(Grade::Fail, "runs", text).with(place.command_line("install"));
     Some(match outcome.map(|outcome| (outcome.ending, outcome.stderr)) {
         Ok((Ending::Exited(0), _)) if took <= SOON => {
             Finding::new(Grade::Pass, "runs", format!("{event} in {} ms", took.as_millis()))
@@ -270,9 +287,9 @@ fn runs(harness: Harness, command: &str, around: &Surroundings<'_>) -> Option<Fi
         Ok((ending, stderr)) => {
             let said = String::from_utf8_lossy(&stderr);
             let said = said.lines().next().unwrap_or("nothing").to_owned();
-            Finding::new(Grade::Fail, "runs", format!("{event} {}: {said}", words(ending)))
+            failed(format!("{event} {}: {said}", words(ending)))
         }
-        Err(error) => Finding::new(Grade::Fail, "runs", format!("{event} could not be started: {error}")),
+        Err(error) => failed(format!("{event} could not be started: {error}")),
     })
 }
 

@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 
 use crate::commands::context::shell_word;
 use crate::environment::Environment;
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::hooks::event::Event;
 use crate::hooks::harness::Harness;
+use crate::platform;
 
 /// How an entry names the program.
 ///
@@ -48,6 +49,15 @@ impl Program {
             let found = "an entry cannot name this program, because its path is not text or does not end in fm-watch";
             Err(Error::refused(own, found, "call it fm-watch, or put it on PATH under that name"))
         }
+    }
+
+    /// How entries are to name this very program, by the rule.
+    ///
+    /// # Errors
+    /// As [`Program::of`], or the program cannot be found.
+    pub fn of_this_process(environment: &Environment) -> Result<Self> {
+        let own = std::fs::read_link(platform::own_program()).doing("find", "this program")?;
+        Self::of(&own, environment)
     }
 
     fn word(&self) -> String {

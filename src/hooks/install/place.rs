@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::commands::context::shell_word;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::hooks::harness::Harness;
@@ -40,6 +41,8 @@ pub struct Place {
     pub path: PathBuf,
     /// What it is made of.
     pub form: Form,
+    /// The project for whose sessions it is; `None` for all sessions of the user.
+    pub project: Option<PathBuf>,
 }
 
 impl Place {
@@ -48,11 +51,20 @@ impl Place {
     /// # Errors
     /// The harness has no hooks for a project, or nobody knows where the user's files are.
     pub fn of(harness: Harness, scope: Scope, environment: &Environment, project: &Path) -> Result<Self> {
-        let path = match scope {
-            Scope::User => user_path(harness, environment)?,
-            Scope::Project => project.join(project_path(harness)?),
+        let (path, project) = match scope {
+            Scope::User => (user_path(harness, environment)?, None),
+            Scope::Project => (project.join(project_path(harness)?), Some(project.to_owned())),
         };
-        Ok(Self { harness, path, form: form(harness) })
+        Ok(Self { harness, path, form: form(harness), project })
+    }
+
+    /// How a person calls `hooks` for this very file, from wherever they are.
+    pub fn command_line(&self, verb: &str) -> String {
+        let call = format!("fm-watch hooks {verb} {}", self.harness);
+        match &self.project {
+            None => call,
+            Some(project) => format!("cd {} && {call} --project", shell_word(&project.to_string_lossy())),
+        }
     }
 }
 
