@@ -1,7 +1,5 @@
 //! `hooks`: the entries in the settings of a harness.
 
-use std::path::PathBuf;
-
 use serde_json::json;
 
 use crate::cli::{self, Global};
@@ -12,7 +10,7 @@ use crate::exit;
 use crate::hooks::install::check::{self, Finding, Grade, Surroundings};
 use crate::hooks::install::entry::Program;
 use crate::hooks::install::place::{Place, Scope};
-use crate::hooks::install::{self, BACKUP, Outcome};
+use crate::hooks::install::{self, Outcome};
 use crate::world::Real;
 
 /// Installs, removes, prints or checks the hooks of a harness, and gives the exit code.
@@ -52,20 +50,20 @@ pub fn hooks(global: &Global, command: &cli::Hooks) -> Result<u8> {
     }
 }
 
-/// Says what became of the file, in one line.
+/// Says what became of the file, in one line, and where its old content is.
 fn say(console: Console, place: &Place, done: &str, outcome: &Outcome) -> Result<()> {
-    let (what, path): (&str, &PathBuf) = match outcome {
-        Outcome::Written(path) => ("written", path),
-        Outcome::Removed(path) => ("removed", path),
-        Outcome::Unchanged(path) => ("unchanged", path),
+    let (what, path, backup) = match outcome {
+        Outcome::Written { path, backup } => ("written", path, backup.as_deref()),
+        Outcome::Removed(path) => ("removed", path, None),
+        Outcome::Unchanged(path) => ("unchanged", path, None),
     };
-    if *what == *"written" {
-        console.detail(format!("the content of before, if there was one, is in {}{BACKUP}", path.display()));
+    if let Some(backup) = backup {
+        console.note(format!("its content of before is in {}", backup.display()));
     }
     match console.format {
         Format::Lines => console.data(&format!("hooks: {done} {} {what} {}", place.harness, path.display())),
         Format::Json => console.json(&json!({
-            "schema": 1, "event": done, "harness": place.harness, "file": what, "path": path,
+            "schema": 1, "event": done, "harness": place.harness, "file": what, "path": path, "backup": backup,
         })),
     }
 }

@@ -5,10 +5,17 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use fm_watch::environment::Environment;
+use fm_watch::hooks::harness::Harness;
+use fm_watch::hooks::install;
+use fm_watch::hooks::install::entry::Program;
+use fm_watch::hooks::install::place::{Place, Scope};
+
 use crate::support::home::{PROGRAM, finish};
+use crate::support::rigged::Rigged;
 #[cfg(feature = "sync-points")]
 use crate::support::sync::{Points, kill_at, without};
-use crate::support::{Answer, Skip, TestHome, requires};
+use crate::support::{Answer, Skip, TestHome, requires, requires_root};
 #[cfg(feature = "sync-points")]
 use crate::support::{Background, SOON};
 
@@ -18,7 +25,15 @@ cases! {
     a_file_that_does_not_parse_is_refused_and_not_touched,
     what_must_not_be_replaced_is_refused_and_not_touched,
     a_link_to_nothing_is_refused,
+    what_was_made_for_a_file_goes_with_it_and_nothing_else_does,
+    the_backup_is_named_and_private,
+    mode_and_group_of_a_file_stay,
+    a_file_of_somebody_else_is_refused_and_not_touched,
+    a_full_disk_changes_nothing,
+    wherever_an_edit_dies_the_file_is_whole,
+    two_edits_at_once_leave_one_whole_file,
     an_entry_names_the_program_by_the_rule,
+    a_guarded_entry_does_no_harm_where_the_program_cannot_run,
     print_writes_nothing,
     a_harness_without_hooks_of_a_project_is_a_usage_error,
     check_says_what_is_missing_and_what_runs,
@@ -131,7 +146,8 @@ fn installed_twice_and_uninstalled_every_file_is_what_it_was() {
             assert_eq!(fs::read_to_string(backup(&path)).unwrap(), after);
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o644);
         }
-        let rest: Vec<_> = fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let rest = fs::read_dir(path.parent().unwrap()).into_iter().flatten();
+        let rest: Vec<_> = rest.map(|entry| entry.unwrap().file_name()).collect();
         assert!(rest.iter().all(|name| !name.to_string_lossy().ends_with(".tmp")), "{rest:?}");
     }
 }
@@ -185,9 +201,25 @@ fn what_must_not_be_replaced_is_refused_and_not_touched() {
     fs::hard_link(&path, home.scratch().join("other")).unwrap();
     is_refused(&home, "claude", &path, "2 names");
     fs::remove_file(&path).unwrap();
+    // Even by the administrator, who may write to it.
+    write(&path, "{}");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
+    is_refused(&home, "claude", &path, "may not be written");
+    fs::remove_file(&path).unwrap();
+    write(&path, &format!("{{\"a\": \"{}\"}}", "x".repeat(5 << 20)));
+    is_refused(&home, "claude", &path, "at most 4194304 are read");
+    fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
-    hooks(&home, &["install", "claude"]).expect_code(1);
-    assert!(path.is_dir());
+    let answer = hooks(&home, &["install", "claude"]).expect_code(1);
+    assert!(path.is_dir() && answer.stderr.contains("not a regular file"), "{answer:?}");
+    fs::remove_dir(&path).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let answer = hooks(&home, &["install", "claude"]).expect_code(1);
+    assert!(answer.stderr.contains("not a regular file"), "{answer:?}");
+    let foreign = user(&home, ".grok");
+    fs::write(&foreign, "a file where a directory should be").unwrap();
+    hooks(&home, &["install", "grok"]).expect_code(1);
+    assert!(foreign.is_file());
 }
 
 fn a_link_to_nothing_is_refused() {
@@ -198,6 +230,162 @@ fn a_link_to_nothing_is_refused() {
     let answer = hooks(&home, &["install", "claude"]).expect_code(1);
     assert!(answer.stderr.contains("follow the link"), "{answer:?}");
     assert!(!home.scratch().join("nothing").exists() && link.is_symlink());
+    says(&home, &["uninstall", "claude"], "unchanged");
+    assert!(link.is_symlink());
+    fs::remove_file(&link).unwrap();
+    symlink(&link, &link).unwrap();
+    hooks(&home, &["install", "claude"]).expect_code(1);
+    assert!(link.is_symlink());
+}
+
+fn what_was_made_for_a_file_goes_with_it_and_nothing_else_does() {
+    let home = TestHome::plain();
+    let root = home.scratch().join("user");
+    let names = || crate::support::contest::names_in(&root);
+    for (harness, path) in HARNESSES {
+        says(&home, &["install", harness], "written");
+        says(&home, &["uninstall", harness], "removed");
+        // `$XDG_CONFIG_HOME` is everybody's.
+        let left = if harness == "opencode" { vec!["config".to_owned()] } else { Vec::new() };
+        assert_eq!(names(), left, "{harness}");
+        let _made = fs::remove_dir(root.join("config"));
+        // What others have there stays, and so does a directory that was not made like ours.
+        let path = user(&home, path);
+        let directory = path.parent().unwrap();
+        fs::create_dir_all(directory).unwrap();
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
+        says(&home, &["install", harness], "written");
+        says(&home, &["uninstall", harness], "removed");
+        assert!(directory.is_dir());
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).unwrap();
+        write(&directory.join("mine"), "");
+        says(&home, &["install", harness], "written");
+        says(&home, &["uninstall", harness], "removed");
+        assert_eq!(crate::support::contest::names_in(directory), ["mine"]);
+        fs::remove_dir_all(root.join(path.strip_prefix(&root).unwrap().iter().next().unwrap())).unwrap();
+    }
+    // A file of ours that went through a release in another place leaves no backup either.
+    let directory = installed_by_name(&home, "pi", QUIET);
+    says(&home, &["install", "pi"], "written");
+    let path = user(&home, ".pi/agent/extensions/fm-watch.ts");
+    assert!(backup(&path).exists() && directory.is_dir());
+    says(&home, &["uninstall", "pi"], "removed");
+    assert!(names().is_empty(), "{:?}", names());
+    // Somebody moved our file to where they keep such files, and put a link in its place.
+    says(&home, &["install", "gemini"], "written");
+    let link = user(&home, ".gemini/settings.json");
+    fs::rename(&link, home.scratch().join("kept.json")).unwrap();
+    symlink(home.scratch().join("kept.json"), &link).unwrap();
+    says(&home, &["uninstall", "gemini"], "removed");
+    assert!(names().is_empty() && !home.scratch().join("kept.json").exists());
+}
+
+fn the_backup_is_named_and_private() {
+    let home = TestHome::plain();
+    let path = user(&home, ".claude/settings.json");
+    write(&path, "{\"secret\": 1}");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    let backup = backup(&path);
+    let answer = hooks(&home, &["install", "claude"]).expect_code(0);
+    assert!(answer.stderr.contains(&format!("its content of before is in {}", backup.display())), "{answer:?}");
+    assert_eq!(fs::metadata(&backup).unwrap().permissions().mode() & 0o7777, 0o600);
+    let answer = hooks(&home, &["--json", "uninstall", "claude"]).expect_code(0);
+    assert_eq!(answer.json()["backup"], backup.to_str().unwrap());
+    let answer = hooks(&home, &["--json", "uninstall", "claude"]).expect_code(0);
+    assert_eq!(answer.json()["backup"], serde_json::Value::Null);
+    assert!(!answer.stderr.contains("is in"), "{answer:?}");
+    fs::remove_file(&backup).unwrap();
+    fs::create_dir(&backup).unwrap();
+    let before = state_of(&path);
+    let answer = hooks(&home, &["install", "claude"]).expect_code(1);
+    assert!(answer.stderr.contains("before-fm-watch"), "{answer:?}");
+    assert_eq!(state_of(&path), before);
+}
+
+fn mode_and_group_of_a_file_stay() -> Result<(), Skip> {
+    requires_root()?;
+    let home = TestHome::plain();
+    let path = user(&home, ".codex/hooks.json");
+    write(&path, "{}");
+    std::os::unix::fs::chown(&path, None, Some(12345)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o2640)).unwrap();
+    for verb in ["install", "uninstall"] {
+        says(&home, &[verb, "codex"], "written");
+        let facts = fs::metadata(&path).unwrap();
+        assert_eq!((facts.gid(), facts.mode() & 0o7777), (12345, 0o2640));
+    }
+    Ok(())
+}
+
+fn a_file_of_somebody_else_is_refused_and_not_touched() -> Result<(), Skip> {
+    requires_root()?;
+    let home = TestHome::plain();
+    let path = user(&home, ".codex/hooks.json");
+    write(&path, "{}");
+    std::os::unix::fs::chown(&path, Some(12345), None).unwrap();
+    is_refused(&home, "codex", &path, "belongs to uid 12345");
+    Ok(())
+}
+
+/// A file with settings in it, where a harness looks for it.
+fn settings_of(home: &TestHome) -> (Place, PathBuf) {
+    let environment = Environment::from_pairs([("HOME", home.scratch().join("user"))]);
+    let place = Place::of(Harness::Claude, Scope::User, &environment, home.scratch()).unwrap();
+    write(&place.path, "{ /* mine */ }");
+    let path = place.path.clone();
+    (place, path)
+}
+
+fn a_full_disk_changes_nothing() {
+    let home = TestHome::plain();
+    let (place, path) = settings_of(&home);
+    let before = state_of(&path);
+    for (call, error) in [("append", 28), ("append", 122), ("sync_all", 28), ("rename", 28), ("set_mode", 1)] {
+        let world = Rigged::new().refusing(call, error);
+        let refused = install::install(&world, &place, &Program::OnPath).unwrap_err().to_string();
+        assert!(refused.contains("settings.json"), "{refused}");
+        assert_eq!(state_of(&path), before);
+        assert_eq!(crate::support::contest::names_in(path.parent().unwrap()), ["settings.json"], "{call}");
+    }
+}
+
+fn wherever_an_edit_dies_the_file_is_whole() {
+    let home = TestHome::plain();
+    let (place, path) = settings_of(&home);
+    let before = fs::read(&path).unwrap();
+    install::install(&Rigged::new(), &place, &Program::OnPath).unwrap();
+    let after = fs::read(&path).unwrap();
+    let (mut old, mut new) = (0, 0);
+    for calls in 0.. {
+        fs::write(&path, &before).unwrap();
+        let done = install::install(&Rigged::living_for(calls), &place, &Program::OnPath);
+        let now = fs::read(&path).unwrap();
+        old += usize::from(now == before);
+        new += usize::from(now == after);
+        assert!(now == before || now == after, "after {calls} calls: {}", String::from_utf8_lossy(&now));
+        if done.is_ok() {
+            break;
+        }
+    }
+    assert!(old > 5 && new > 0, "{old} {new}");
+    // And whatever such deaths left, the next edit gets through.
+    fs::write(&path, &before).unwrap();
+    install::install(&Rigged::new(), &place, &Program::OnPath).unwrap();
+    install::uninstall(&Rigged::new(), &place).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+fn two_edits_at_once_leave_one_whole_file() {
+    let home = TestHome::plain();
+    let (place, path) = settings_of(&home);
+    let (before, other) = (fs::read(&path).unwrap(), place.clone());
+    // Another one gets through between the reading and the last look.
+    let rival = move || drop(install::install(&Rigged::new(), &other, &Program::OnPath).unwrap());
+    let late = install::install(&Rigged::new().at("hooks.backed-up", rival), &place, &Program::OnPath);
+    let refused = late.unwrap_err().to_string();
+    assert!(refused.contains("just changed it"), "{refused}");
+    install::uninstall(&Rigged::new(), &place).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), before);
 }
 
 /// A directory of programs in which `fm-watch` is something of the test's own.
@@ -223,6 +411,33 @@ fn an_entry_names_the_program_by_the_rule() {
     let mut print = command(&home, &["print", "codex"]);
     on_path(&mut print, &directory);
     assert!(finish(print).expect_code(0).stdout.contains("\"fm-watch hook --harness codex --event turn-end\""));
+}
+
+fn a_guarded_entry_does_no_harm_where_the_program_cannot_run() {
+    let home = TestHome::plain();
+    let program = home.scratch().join("bin/fm-watch");
+    let of_program = Program::At(program.clone());
+    let wait = install::entry::entries(Harness::Claude, &of_program).pop().unwrap().command;
+    let gemini = install::entry::entries(Harness::Gemini, &of_program).pop().unwrap().command;
+    let codes = || {
+        [&wait, &gemini].map(|entry| {
+            let mut shell = home.bare("/bin/sh");
+            shell.arg("-c").arg(entry);
+            finish(shell).code
+        })
+    };
+    assert_eq!(codes(), [Some(0); 2], "it is missing");
+    let kinds = [
+        ("#!/bin/sh\nexit 1", 0o600, 0, "it is not permitted"),
+        ("#!/nowhere/sh\n", 0o700, 0, "what it needs is missing"),
+        ("\u{7f}ELF\u{2}\u{1}", 0o700, 0, "it is of another machine"),
+        ("#!/bin/sh\n[ \"$1\" = --version ] || exit 2\n", 0o700, 2, "it can"),
+    ];
+    for (text, mode, code, why) in kinds {
+        write(&program, text);
+        fs::set_permissions(&program, fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(codes(), [Some(code); 2], "{why}");
+    }
 }
 
 fn print_writes_nothing() {

@@ -21,7 +21,7 @@ use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 
 use super::Refusal;
 use super::entry::{Entry, event_of};
-use super::json_layout::{Container, indentation, line_end};
+use super::json_layout::{Container, indentation, is_blank, line_end};
 use crate::hooks::event::Event;
 use crate::hooks::harness::Harness;
 
@@ -31,7 +31,7 @@ use crate::hooks::harness::Harness;
 /// The text cannot be understood, or not be brought back.
 pub(super) fn install(before: Option<&str>, harness: Harness, entries: &[Entry]) -> Result<String, Refusal> {
     let Some(text) = before else { return Ok(made_for(entries, harness, Origin::Missing)) };
-    if text.trim().is_empty() {
+    if is_blank(text) {
         return Ok(format!("{text}{}", made_for(entries, harness, Origin::Empty)));
     }
     let mut wanted: Vec<_> = entries.iter().map(|entry| (entry.name.to_owned(), entry.command.clone())).collect();
@@ -74,7 +74,7 @@ pub(super) fn uninstall(text: &str, harness: Harness) -> Result<Option<String>, 
 
 /// What belongs to others in a text, as they have written it.
 fn others(text: &str, harness: Harness) -> Result<Vec<String>, Refusal> {
-    if text.trim().is_empty() {
+    if is_blank(text) {
         return Ok(Vec::new());
     }
     let root = parse(text)?;
@@ -116,7 +116,7 @@ pub(super) struct Installed {
 /// # Errors
 /// The text cannot be understood.
 pub(super) fn installed(text: &str, harness: Harness) -> Result<Vec<Installed>, Refusal> {
-    if text.trim().is_empty() {
+    if is_blank(text) {
         return Ok(Vec::new());
     }
     let root = parse(text)?;
@@ -139,7 +139,7 @@ pub(super) fn installed(text: &str, harness: Harness) -> Result<Vec<Installed>, 
 /// # Errors
 /// The text cannot be understood.
 pub(super) fn is_turned_off(text: &str, harness: Harness) -> Result<bool, Refusal> {
-    if text.trim().is_empty() {
+    if is_blank(text) {
         return Ok(false);
     }
     let root = parse(text)?;
@@ -219,7 +219,7 @@ enum Step {
 
 /// Takes out the first of our entries, together with what was made for it.
 fn step(text: &str, harness: Harness) -> Result<Option<Step>, Refusal> {
-    if text.trim().is_empty() {
+    if is_blank(text) {
         return Ok(None);
     }
     let root = parse(text)?;
@@ -289,7 +289,7 @@ fn origin(text: &str, root: &Object<'_>) -> Option<Origin> {
     let has_own_lines = Container::from(root).is_made_for_its_items(text);
     match (before, behind) {
         ("", "\n") if has_own_lines && inside.starts_with('\n') => Some(Origin::Missing),
-        (_, "") if before.trim().is_empty() && inside.starts_with("  \"hooks") => Some(Origin::Empty),
+        (_, "") if is_blank(before) && inside.starts_with("  \"hooks") => Some(Origin::Empty),
         _ => None,
     }
 }

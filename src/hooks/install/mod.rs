@@ -12,17 +12,20 @@
 //!
 //! If this is wrong, somebody's settings are damaged, or a harness refuses to start. So a file that does not parse is
 //! refused and not touched, and an entry is only ever known by its command, never by its place.
-//!
-//! Limits: directories that were made for a file stay.
 
 pub mod check;
 pub mod entry;
 mod file;
+#[cfg(test)]
+mod frozen;
+#[cfg(test)]
+mod fuzz;
 mod json;
 mod json_layout;
 pub mod place;
 mod plugin;
 mod toml;
+mod toml_list;
 
 use std::path::PathBuf;
 
@@ -34,8 +37,6 @@ use self::place::{Form, Place};
 use crate::error::{Error, Result};
 use crate::hooks::harness::Harness;
 use crate::world::World;
-
-pub use self::file::BACKUP;
 
 /// Why a file is not edited. It is as it was then.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -58,7 +59,12 @@ pub enum Refusal {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// It was written.
-    Written(PathBuf),
+    Written {
+        /// Where it is.
+        path: PathBuf,
+        /// Where its old content is, if it had any.
+        backup: Option<PathBuf>,
+    },
     /// It was removed, because it was made for our entries.
     Removed(PathBuf),
     /// It is as it was, because it is as it should be.
@@ -77,8 +83,8 @@ pub fn install<W: World>(world: &W, place: &Place, program: &Program) -> Result<
     if file.content() == Some(after.as_slice()) {
         return Ok(Outcome::Unchanged(file.path().to_owned()));
     }
-    file.replace(world, Some(&after))?;
-    Ok(Outcome::Written(file.path().to_owned()))
+    let backup = file.replace(world, &after)?;
+    Ok(Outcome::Written { path: file.path().to_owned(), backup })
 }
 
 /// Makes sure that no entry of ours is in the file.
@@ -93,9 +99,13 @@ pub fn uninstall<W: World>(world: &W, place: &Place) -> Result<Outcome> {
     if after.as_deref() == Some(before) {
         return Ok(Outcome::Unchanged(file.path().to_owned()));
     }
-    file.replace(world, after.as_deref())?;
     let path = file.path().to_owned();
-    Ok(if after.is_some() { Outcome::Written(path) } else { Outcome::Removed(path) })
+    let Some(after) = after else {
+        file.remove(world, place, |content| after_uninstall(place, content) == Ok(None))?;
+        return Ok(Outcome::Removed(path));
+    };
+    let backup = file.replace(world, &after)?;
+    Ok(Outcome::Written { path, backup })
 }
 
 /// What [`install`] would write into a file that is not there yet.
