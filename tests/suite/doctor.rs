@@ -309,7 +309,7 @@ fn hooks_are_mentioned_only_where_they_are_installed() {
     assert_eq!(found.len(), 3, "{found:#?}");
     assert_found(&answer, "hooks", "PASS", &["Claude Code: ", ".claude/settings.json", "its 4 entries run"]);
     assert_found(&answer, "hooks", "PASS", &["Kimi Code: "]);
-    assert_found(&answer, "hooks", "PASS", &["OpenCode: "]);
+    assert_found(&answer, "hooks", "PASS", &["OpenCode: ", "its 3 entries run"]);
 }
 
 fn hooks_that_do_not_work_are_told_with_what_mends_them() {

@@ -15,9 +15,10 @@ use crate::support::home::{PROGRAM, finish};
 use crate::support::rigged::Rigged;
 #[cfg(feature = "sync-points")]
 use crate::support::sync::{Points, kill_at, without};
-use crate::support::{Answer, Skip, TestHome, requires, requires_root};
+use crate::support::processes::has_ended;
+use crate::support::{Answer, SOON, Skip, TestHome, requires, requires_root, wait_until_true};
 #[cfg(feature = "sync-points")]
-use crate::support::{Background, SOON};
+use crate::support::Background;
 
 cases! {
     installed_twice_and_uninstalled_every_file_is_what_it_was,
@@ -40,8 +41,14 @@ cases! {
     check_knows_what_codex_trusts,
     check_sees_entries_that_run_twice,
     check_sees_a_file_that_turns_its_hooks_off,
+    check_sees_a_shell_that_talks,
+    check_sees_what_somebody_made_of_an_entry,
+    check_runs_what_a_plugin_runs,
     the_plugin_of_opencode_asks_and_does_what_it_is_told,
     the_extension_of_pi_asks_and_does_what_it_is_told,
+    whatever_the_program_does_no_plugin_throws_hangs_or_leaves_a_process,
+    whatever_the_host_does_no_plugin_throws,
+    a_turn_of_opencode_that_was_stopped_is_not_answered,
     #[cfg(feature = "sync-points")]
     killed_before_the_rename_the_old_content_is_there,
     #[cfg(feature = "sync-points")]
@@ -506,9 +513,15 @@ fn check_says_what_is_missing_and_what_runs() {
 
 const QUIET: &str = "#!/bin/sh\nexit 0\n";
 
+/// Codex runs its hooks in a login shell, which sets `PATH` anew.
+fn login_shell(home: &TestHome, directory: &Path, more: &str) {
+    write(&user(home, ".profile"), &format!("PATH={}:/usr/bin:/bin\n{more}", directory.display()));
+}
+
 fn check_knows_what_codex_trusts() {
     let home = TestHome::plain();
     let directory = installed_by_name(&home, "codex", QUIET);
+    login_shell(&home, &directory, "");
     let answer = check(&home, "codex", &directory).expect_code(0);
     assert!(answer.stdout.contains("WARN trusted: Codex has a trusted hash for 0 of 4"), "{answer:?}");
     let file = user(&home, ".codex/hooks.json");
@@ -549,10 +562,65 @@ fn check_sees_entries_that_run_twice() {
 
 fn check_sees_a_file_that_turns_its_hooks_off() {
     let home = TestHome::plain();
-    write(&user(&home, ".claude/settings.json"), "{\"disableAllHooks\": true}");
-    let directory = installed_by_name(&home, "claude", QUIET);
-    let answer = check(&home, "claude", &directory).expect_code(1);
-    assert!(answer.stdout.contains("FAIL enabled"), "{answer:?}");
+    let off = [
+        ("claude", ".claude/settings.json", "{\"disableAllHooks\": true}"),
+        ("claude", ".claude/settings.local.json", "{\"disableAllHooks\": true}"),
+        ("gemini", ".gemini/settings.json", "{\"hooksConfig\": {\"enabled\": false}}"),
+        ("codex", ".codex/config.toml", "[features]\nhooks = false\n"),
+        ("codex", ".codex/config.toml", "features.codex_hooks = false # old\n"),
+    ];
+    for (harness, path, text) in off {
+        let path = user(&home, path);
+        write(&path, text);
+        let directory = installed_by_name(&home, harness, QUIET);
+        let answer = check(&home, harness, &directory).expect_code(1);
+        let turned_off = format!("FAIL enabled: {} turns all hooks off", path.display());
+        assert!(answer.stdout.contains(&turned_off), "{answer:?}");
+        hooks(&home, &["uninstall", harness]).expect_code(0);
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        fs::remove_file(&path).unwrap();
+        installed_by_name(&home, harness, QUIET);
+        assert!(check(&home, harness, &directory).stdout.contains("PASS enabled"));
+        hooks(&home, &["uninstall", harness]).expect_code(0);
+    }
+}
+
+fn check_sees_a_shell_that_talks() {
+    let home = TestHome::plain();
+    let directory = installed_by_name(&home, "codex", QUIET);
+    login_shell(&home, &directory, "echo Good morning\n");
+    let answer = check(&home, "codex", &directory).expect_code(1);
+    let found = "FAIL runs: turn-end: a shell says something of its own, which is taken for an answer: Good morning";
+    assert!(answer.stdout.contains(found), "{answer:?}");
+    login_shell(&home, &directory, "");
+    assert!(check(&home, "codex", &directory).expect_code(0).stdout.contains("PASS runs: turn-end in "));
+    write(&user(&home, ".profile"), "PATH=/usr/bin:/bin\n");
+    assert!(check(&home, "codex", &directory).expect_code(1).stdout.contains("FAIL runs: turn-end exited with 127"));
+}
+
+fn check_sees_what_somebody_made_of_an_entry() {
+    let home = TestHome::plain();
+    let path = user(&home, ".cursor/hooks.json");
+    let mine = "nice fm-watch hook --harness cursor --event turn-end";
+    let before = format!("{{\"version\": 1, \"hooks\": {{\"stop\": [{{\"command\": \"{mine}\"}}]}}}}");
+    write(&path, &before);
+    let directory = installed_by_name(&home, "cursor", QUIET);
+    let answer = check(&home, "cursor", &directory).expect_code(0);
+    assert!(answer.stdout.contains("WARN doubled: fm-watch did not write this one of stop"), "{answer:?}");
+    assert!(answer.stdout.contains(mine), "{answer:?}");
+    says(&home, &["uninstall", "cursor"], "written");
+    assert_eq!(fs::read_to_string(&path).unwrap(), before);
+}
+
+fn check_runs_what_a_plugin_runs() {
+    let home = TestHome::plain();
+    for harness in ["opencode", "pi"] {
+        let directory = installed_by_name(&home, harness, QUIET);
+        let answer = check(&home, harness, &directory).expect_code(0);
+        assert_eq!(answer.stdout.lines().filter(|line| line.starts_with("PASS runs: ")).count(), 3, "{answer:?}");
+        programs(&home, "#!/bin/sh\nexit 9\n");
+        assert!(check(&home, harness, &directory).expect_code(1).stdout.contains("turn-end exited with 9"));
+    }
 }
 
 /// A program that writes down what it is asked, and answers each event in its own way.
@@ -565,18 +633,199 @@ case $5 in
 esac
 "#;
 
-/// Runs a script of Node beside an installed plugin, and gives what it prints and what the program was asked.
+/// Runs a script of Node beside an installed plugin, with this program, and gives what it prints.
 #[track_caller]
-fn with_plugin(home: &TestHome, harness: &str, script: &str) -> (String, String) {
-    let directory = installed_by_name(home, harness, ANSWERING);
+fn in_node(home: &TestHome, harness: &str, program: &str, script: &str) -> Answer {
+    let directory = installed_by_name(home, harness, program);
     let (_, path) = HARNESSES.into_iter().find(|(name, _)| *name == harness).unwrap();
-    fs::copy(user(home, path), home.scratch().join("plugin.mjs")).unwrap();
+    let plugin = fs::read_to_string(user(home, path)).unwrap();
+    // Nobody wants to wait here as long as a session would.
+    assert!(plugin.contains("const LIMIT_MS = 3000;"));
+    write(&home.scratch().join("plugin.mjs"), &plugin.replace("LIMIT_MS = 3000", "LIMIT_MS = 700"));
     write(&home.scratch().join("test.mjs"), script);
     let mut node = home.bare("node");
     on_path(&mut node, &directory);
     node.arg(home.scratch().join("test.mjs"));
-    let answer = finish(node).expect_code(0);
+    finish(node)
+}
+
+/// As [`in_node`], with a program that answers, and also what that was asked.
+#[track_caller]
+fn with_plugin(home: &TestHome, harness: &str, script: &str) -> (String, String) {
+    let answer = in_node(home, harness, ANSWERING, script).expect_code(0);
     (answer.stdout, fs::read_to_string(user(home, "asked")).unwrap_or_default())
+}
+
+/// Asks everything once, under whatever circumstances, and prints what came of it. It ends by itself, and says so last.
+const ASK_OPENCODE: &str = r#"
+    import * as plugin from "./plugin.mjs";
+    const said = [];
+    const client = { session: { prompt: async () => said.push("prompt"), promptAsync: async () => said.push("again") } };
+    const hooks = await plugin.FmWatch({ client, directory: process.env.HOME });
+    await Promise.all([
+      hooks.event({ event: { type: "session.created", properties: { info: { id: "s" } } } }),
+      hooks.event({ event: { type: "session.status", properties: { sessionID: "s", status: { type: "idle" } } } }),
+      hooks["tool.execute.before"]({ tool: "bash", sessionID: "s" }, { args: { command: "ls" } }),
+    ]);
+"#;
+
+/// The same for Pi.
+const ASK_PI: &str = r#"
+    import extension from "./plugin.mjs";
+    const said = [];
+    const handlers = {};
+    const say = (what) => () => said.push(what);
+    extension({ on: (name, handler) => (handlers[name] = handler), sendMessage: say("message"), sendUserMessage: say("user") });
+    const ctx = { cwd: process.env.HOME, sessionManager: { getSessionId: () => "s" } };
+    await Promise.all([
+      handlers.session_start({}, ctx),
+      handlers.agent_settled({}, ctx),
+      handlers.tool_call({ toolName: "bash", input: { command: "ls" } }, ctx).then((x) => x && said.push("blocked")),
+    ]);
+"#;
+
+/// No child is left, not even one that nobody has reaped.
+const ALONE: &str = r#"
+    import { readFileSync } from "node:fs";
+    const children = () => readFileSync("/proc/self/task/" + process.pid + "/children", "utf8").trim();
+    while (children() !== "") await new Promise((resolve) => setImmediate(resolve));
+    console.log(JSON.stringify(said.sort()), process.memoryUsage().rss < 400e6);
+"#;
+
+fn whatever_the_program_does_no_plugin_throws_hangs_or_leaves_a_process() -> Result<(), Skip> {
+    requires("node")?;
+    let programs = [
+        ("exit at once", "#!/bin/sh\nexit 3\n"),
+        ("no program", "#!/nowhere/sh\n"),
+        ("never answers", "#!/bin/sh\nexec tail -f /dev/null\n"),
+        ("never reads", "#!/bin/sh\nexec <&-\nexec tail -f /dev/null\n"),
+        ("does not stop talking", "#!/bin/sh\nexec yes\n"),
+        ("talks nonsense", "#!/bin/sh\necho '{\"deny\":'\n"),
+        ("says nothing", "#!/bin/sh\necho null\n"),
+        ("says a number", "#!/bin/sh\necho 7\n"),
+        ("says other things", "#!/bin/sh\necho '{\"deny\":{\"a\":1},\"context\":[],\"follow_up\":true}'\n"),
+        ("kills itself", "#!/bin/sh\nkill -9 $$\n"),
+    ];
+    for (what, program) in programs {
+        for (harness, ask) in [("opencode", ASK_OPENCODE), ("pi", ASK_PI)] {
+            let home = TestHome::plain();
+            let answer = in_node(&home, harness, program, &format!("{ask}{ALONE}"));
+            assert_eq!((answer.code, answer.stdout.trim()), (Some(0), "[] true"), "{harness}: {what}: {answer:?}");
+            assert_eq!(answer.stderr, "", "{harness}: {what}");
+        }
+    }
+    // Somebody else keeps the pipe: the answer counts, and nobody waits for it.
+    let holding = "#!/bin/sh\ncat \"$HOME/fifo\" &\necho $! >> \"$HOME/holders\"\necho '{\"follow_up\":\"go on\"}'\n";
+    for (harness, ask, said) in [("opencode", ASK_OPENCODE, "again"), ("pi", ASK_PI, "user")] {
+        let home = TestHome::plain();
+        let fifo = user(&home, "fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let answer = in_node(&home, harness, holding, &format!("{ask}console.log(JSON.stringify(said));"));
+        assert_eq!((answer.code, answer.stdout.trim()), (Some(0), &*format!("[\"{said}\"]")), "{answer:?}");
+        let holders = fs::read_to_string(user(&home, "holders")).unwrap();
+        let holders: Vec<u32> = holders.lines().map(|pid| pid.parse().unwrap()).collect();
+        assert_eq!(holders.len(), 3);
+        wait_until_true(SOON, "whoever kept the pipes has ended", || {
+            // Whoever waits for a writer has met one then.
+            drop(fs::OpenOptions::new().read(true).write(true).open(&fifo).unwrap());
+            holders.iter().all(|pid| has_ended(*pid))
+        });
+    }
+    Ok(())
+}
+
+fn whatever_the_host_does_no_plugin_throws() -> Result<(), Skip> {
+    requires("node")?;
+    let home = TestHome::plain();
+    let throwing = r#"
+        const circle = {};
+        circle.self = circle;
+        const trap = new Proxy({}, { get() { throw new Error("a trap"); } });
+        const odd = [undefined, null, 1, "x", {}, [], trap, circle, 1n];
+    "#;
+    let opencode = r#"
+        import * as plugin from "./plugin.mjs";
+        const broken = [async () => { throw new Error("gone"); }, () => { throw new Error("gone"); }, undefined];
+        for (const call of broken) {
+          const client = call && { session: { prompt: call, promptAsync: call } };
+          for (const directory of [process.env.HOME, "/nowhere", undefined, 7]) {
+            const hooks = await plugin.FmWatch({ client, directory });
+            await hooks.event({ event: { type: "session.created", properties: { info: { id: "s" } } } });
+            const idle = { sessionID: "s", status: { type: "idle" } };
+            await hooks.event({ event: { type: "session.status", properties: idle } });
+          }
+        }
+        const hooks = await plugin.FmWatch({});
+        for (const event of odd) {
+          await hooks.event(event);
+          await hooks.event({ event });
+          for (const type of ["session.created", "session.deleted", "session.status", "session.error"]) {
+            await hooks.event({ event: { type, properties: event } });
+            await hooks.event({ event: { type, properties: { info: event, status: event, sessionID: event } } });
+          }
+        }
+        const before = hooks["tool.execute.before"];
+        for (const input of odd) await before(input, input);
+        let denied = 0;
+        for (const command of odd) {
+          const answer = before({ tool: "bash", sessionID: "s" }, { args: { command } });
+          await answer.catch((error) => (denied += error.message === "not that"));
+        }
+        // What cannot be told to the program is not refused either: a trap, a circle, and a number without end.
+        console.log(denied);
+    "#;
+    let answer = in_node(&home, "opencode", ANSWERING, &format!("{throwing}{opencode}"));
+    assert_eq!((answer.code, answer.stdout.trim(), &*answer.stderr), (Some(0), "6", ""), "{answer:?}");
+    let pi = r#"
+        import extension from "./plugin.mjs";
+        for (const on of [undefined, () => { throw new Error("no such event"); }]) extension({ on });
+        const handlers = {};
+        const gone = () => { throw new Error("gone"); };
+        extension({ on: (name, handler) => (handlers[name] = handler), sendMessage: gone, sendUserMessage: async () => gone() });
+        const contexts = [...odd, { sessionManager: trap }, { cwd: "/nowhere" }, { sessionManager: { getSessionId: gone } }];
+        let denied = 0;
+        for (const ctx of contexts) {
+          await handlers.session_start({}, ctx);
+          await handlers.agent_settled(ctx, ctx);
+          await handlers.tool_call(ctx, ctx);
+        }
+        for (const command of odd) {
+          const answer = await handlers.tool_call({ toolName: "bash", input: { command } }, { cwd: process.env.HOME });
+          denied += answer?.block === true && answer.reason === "not that";
+        }
+        console.log(denied);
+    "#;
+    let answer = in_node(&home, "pi", ANSWERING, &format!("{throwing}{pi}"));
+    assert_eq!((answer.code, answer.stdout.trim(), &*answer.stderr), (Some(0), "6", ""), "{answer:?}");
+    Ok(())
+}
+
+fn a_turn_of_opencode_that_was_stopped_is_not_answered() -> Result<(), Skip> {
+    requires("node")?;
+    let home = TestHome::plain();
+    let (said, asked) = with_plugin(
+        &home,
+        "opencode",
+        r#"
+        import * as plugin from "./plugin.mjs";
+        const client = { session: { promptAsync: async ({ path }) => console.log(path.id) } };
+        const hooks = await plugin.FmWatch({ client, directory: process.env.HOME });
+        const event = (type, sessionID, status) => hooks.event({ event: { type, properties: { sessionID, status } } });
+        const status = (id, type) => event("session.status", id, { type });
+        await status("stopped", "busy");
+        await event("session.error", "stopped");
+        await status("stopped", "idle");
+        await event("session.error", "goes on");
+        await status("goes on", "busy");
+        // Three times the same end of a turn is one.
+        await Promise.all([status("goes on", "idle"), status("goes on", "idle"), status("goes on", "idle")]);
+        await status("stopped", "busy");
+        await status("stopped", "idle");
+        "#,
+    );
+    assert_eq!(said.lines().collect::<Vec<_>>(), ["goes on", "stopped"]);
+    assert_eq!(asked.lines().count(), 2, "{asked}");
+    Ok(())
 }
 
 fn the_plugin_of_opencode_asks_and_does_what_it_is_told() -> Result<(), Skip> {

@@ -98,7 +98,7 @@ fn others(text: &str, harness: Harness) -> Result<Vec<String>, Refusal> {
     Ok(others)
 }
 
-/// An entry of ours in a file.
+/// A command in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Installed {
     /// The event in the harness's words.
@@ -116,6 +116,14 @@ pub(super) struct Installed {
 /// # Errors
 /// The text cannot be understood.
 pub(super) fn installed(text: &str, harness: Harness) -> Result<Vec<Installed>, Refusal> {
+    Ok(all(text)?.into_iter().filter(|found| event_of(harness, &found.command).is_some()).collect())
+}
+
+/// All commands in a text.
+///
+/// # Errors
+/// The text cannot be understood.
+pub(super) fn all(text: &str) -> Result<Vec<Installed>, Refusal> {
     if is_blank(text) {
         return Ok(Vec::new());
     }
@@ -126,7 +134,7 @@ pub(super) fn installed(text: &str, harness: Harness) -> Result<Vec<Installed>, 
         let groups = property.value.as_array().map(|array| array.elements.as_slice()).unwrap_or_default();
         for (group, value) in groups.iter().enumerate() {
             for (handler, command) in commands(value).into_iter().enumerate() {
-                let Some(command) = command.filter(|command| event_of(harness, command).is_some()) else { continue };
+                let Some(command) = command else { continue };
                 found.push(Installed { name: property.name.as_str().to_owned(), group, handler, command });
             }
         }

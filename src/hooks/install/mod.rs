@@ -35,7 +35,6 @@ use self::entry::{Program, entries};
 use self::file::{File, Way};
 use self::place::{Form, Place};
 use crate::error::{Error, Result};
-use crate::hooks::harness::Harness;
 use crate::world::World;
 
 /// Why a file is not edited. It is as it was then.
@@ -161,18 +160,16 @@ fn after_uninstall(place: &Place, before: &[u8]) -> Result<Option<Vec<u8>>, Refu
 
 /// The commands of ours in a file, with the harness's name of the event.
 fn installed(place: &Place, content: &[u8]) -> Result<Vec<(String, String)>, Refusal> {
-    let (_, text) = text_of(content)?;
-    match place.form {
-        Form::Json => {
-            let found = json::installed(text, place.harness)?;
-            Ok(found.into_iter().map(|found| (found.name, found.command)).collect())
-        }
-        Form::Toml => toml::installed(text, place.harness),
-        Form::Plugin => Ok(Vec::new()),
-    }
+    let all = commands(place, content)?;
+    Ok(all.into_iter().filter(|(_, command)| entry::event_of(place.harness, command).is_some()).collect())
 }
 
-/// Whether the file says that none of its hooks may run.
-fn is_turned_off(harness: Harness, content: &[u8]) -> bool {
-    text_of(content).is_ok_and(|(_, text)| json::is_turned_off(text, harness).unwrap_or(false))
+/// All commands in a file, with the harness's name of the event.
+fn commands(place: &Place, content: &[u8]) -> Result<Vec<(String, String)>, Refusal> {
+    let (_, text) = text_of(content)?;
+    match place.form {
+        Form::Json => Ok(json::all(text)?.into_iter().map(|found| (found.name, found.command)).collect()),
+        Form::Toml => toml::all(text),
+        Form::Plugin => Ok(Vec::new()),
+    }
 }

@@ -72,12 +72,12 @@ pub(super) fn uninstall(text: &str, harness: Harness) -> Result<Option<String>, 
     }
 }
 
-/// The entries of ours in a text: the harness's event and the command.
+/// All commands in a text, with the harness's name of the event.
 ///
 /// # Errors
 /// The text cannot be understood.
-pub(super) fn installed(text: &str, harness: Harness) -> Result<Vec<(String, String)>, Refusal> {
-    Ok(installed_in(&parse(text)?, harness))
+pub(super) fn all(text: &str) -> Result<Vec<(String, String)>, Refusal> {
+    Ok(hooks_in(&parse(text)?, |_| true))
 }
 
 fn parse(text: &str) -> Result<Table, Refusal> {
@@ -85,13 +85,13 @@ fn parse(text: &str) -> Result<Table, Refusal> {
 }
 
 fn installed_in(table: &Table, harness: Harness) -> Vec<(String, String)> {
+    hooks_in(table, |hook| is_ours(hook, harness))
+}
+
+fn hooks_in(table: &Table, is_wanted: impl Fn(&Value) -> bool) -> Vec<(String, String)> {
     let hooks = table.get("hooks").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let word = |hook: &Value, key: &str| hook.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-    hooks
-        .iter()
-        .filter(|hook| is_ours(hook, harness))
-        .map(|hook| (word(hook, "event"), word(hook, "command")))
-        .collect()
+    hooks.iter().filter(|hook| is_wanted(hook)).map(|hook| (word(hook, "event"), word(hook, "command"))).collect()
 }
 
 fn is_ours(hook: &Value, harness: Harness) -> bool {

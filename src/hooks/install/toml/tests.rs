@@ -14,7 +14,7 @@ fn comes_back(before: Option<&str>) -> String {
     let put =
         |text: Option<&str>| install(text, Harness::Kimi, &ours()).unwrap_or_else(|error| panic!("{error}: {text:?}"));
     let after = put(before);
-    assert_eq!(installed(&after, Harness::Kimi).unwrap().len(), ours().len(), "{after}");
+    assert_eq!(installed_in(&parse(&after).unwrap(), Harness::Kimi).len(), ours().len(), "{after}");
     assert_eq!(put(Some(&after)), after);
     assert_eq!(uninstall(&after, Harness::Kimi).unwrap().as_deref(), before, "{after}");
     after
