@@ -7,6 +7,7 @@ use crate::commands::console::{Console, Format};
 use crate::environment::Environment;
 use crate::error::{Context, Result};
 use crate::exit;
+use crate::hooks::harness::Harness;
 use crate::hooks::install::check::{self, Finding, Grade, Surroundings};
 use crate::hooks::install::entry::Program;
 use crate::hooks::install::place::{Place, Scope};
@@ -34,7 +35,7 @@ pub fn hooks(global: &Global, command: &cli::Hooks) -> Result<u8> {
             let program = Program::of_this_process(&environment)?;
             let outcome = install::install(&Real, &place, &program)?;
             say(console, &place, "installed", &outcome)?;
-            advise(console, &program);
+            advise(console, &place, &program);
             Ok(exit::OK)
         }
         cli::Hooks::Uninstall(_) => {
@@ -68,8 +69,18 @@ fn say(console: Console, place: &Place, done: &str, outcome: &Outcome) -> Result
     }
 }
 
-/// Tells a person when an update of the program may leave its entries behind.
-fn advise(console: Console, program: &Program) {
+/// Tells a person what else is to be done before the entries run, and when an update may leave them behind.
+fn advise(console: Console, place: &Place, program: &Program) {
+    let trust = match (place.harness, &place.project) {
+        (Harness::Codex, _) => Some("codex skips them until a person has reviewed them; start it once"),
+        (Harness::Cursor | Harness::Grok | Harness::Pi, Some(_)) => {
+            Some("they run only in a project that a person has declared trusted")
+        }
+        _ => None,
+    };
+    if let Some(trust) = trust {
+        console.note(trust);
+    }
     if let Program::At(path) = program {
         console.note(format!(
             "the entries name {}, because no `fm-watch` on PATH is this program; install again when it moves",

@@ -350,7 +350,7 @@ fn a_full_disk_changes_nothing() {
     for (call, error) in [("append", 28), ("append", 122), ("sync_all", 28), ("rename", 28), ("set_mode", 1)] {
         let world = Rigged::new().refusing(call, error);
         let refused = install::install(&world, &place, &Program::OnPath).unwrap_err().to_string();
-        assert!(refused.contains("settings.json"), "{refused}");
+        assert!(refused.contains("settings.json") && refused.contains("nothing was changed"), "{refused}");
         assert_eq!(state_of(&path), before);
         assert_eq!(crate::support::contest::names_in(path.parent().unwrap()), ["settings.json"], "{call}");
     }
@@ -367,6 +367,8 @@ fn wherever_an_edit_dies_the_file_is_whole() {
         fs::write(&path, &before).unwrap();
         let done = install::install(&Rigged::living_for(calls), &place, &Program::OnPath);
         let now = fs::read(&path).unwrap();
+        let says_unchanged = done.as_ref().is_err_and(|error| error.to_string().contains("nothing was changed"));
+        assert!(!says_unchanged || now == before, "{done:?}");
         old += usize::from(now == before);
         new += usize::from(now == after);
         assert!(now == before || now == after, "after {calls} calls: {}", String::from_utf8_lossy(&now));
@@ -508,7 +510,7 @@ fn check_says_what_is_missing_and_what_runs() {
     let answer = check(&home, "claude", &directory).expect_code(1);
     assert!(answer.stdout.contains("FAIL runs: turn-end exited with 3: broken"), "{answer:?}");
     fs::remove_file(directory.join("fm-watch")).unwrap();
-    assert!(check(&home, "claude", &directory).expect_code(1).stdout.contains("exited with 127"));
+    assert!(check(&home, "claude", &directory).expect_code(1).stdout.contains("does not find fm-watch"));
 }
 
 const QUIET: &str = "#!/bin/sh\nexit 0\n";
@@ -595,7 +597,8 @@ fn check_sees_a_shell_that_talks() {
     login_shell(&home, &directory, "");
     assert!(check(&home, "codex", &directory).expect_code(0).stdout.contains("PASS runs: turn-end in "));
     write(&user(&home, ".profile"), "PATH=/usr/bin:/bin\n");
-    assert!(check(&home, "codex", &directory).expect_code(1).stdout.contains("FAIL runs: turn-end exited with 127"));
+    let answer = check(&home, "codex", &directory).expect_code(1);
+    assert!(answer.stdout.contains("FAIL runs: turn-end: the shell in which it runs does not find fm-watch"));
 }
 
 fn check_sees_what_somebody_made_of_an_entry() {

@@ -120,6 +120,7 @@ fn check_plugin<W: World>(
     let text = text_of(content).map(|(_, text)| text).unwrap_or_default();
     let commands = plugin::commands(text, place.harness);
     if !commands.is_empty() {
+        findings.push(trust::trusted(world, place, file, around));
         findings.extend(doubled::doubled(world, file, place, &[], around));
     }
     findings.extend(commands.iter().map(|(event, command)| run::run(place, *event, command, around)));

@@ -31,6 +31,9 @@ use crate::world::{Facts, Kind, World};
 /// Longer files of settings are not read.
 const LIMIT: usize = 4 * 1024 * 1024;
 
+/// What is next after an error of the system.
+const NOTHING: &str = "nothing was changed; mend that, and try again";
+
 /// How the name of a backup ends. No harness reads a file of hooks with such a name.
 const BACKUP: &str = ".before-fm-watch";
 
@@ -109,10 +112,17 @@ impl<W: World> File<W> {
         world.reach("hooks.backed-up").doing("replace", &self.path)?;
         let mode = self.found.as_ref().map_or(0o600, |(facts, _)| facts.mode);
         let change = Change { before: self.content(), after, mode };
-        match storage::change(world, &self.directory, &self.name, &change).doing("replace", &self.path)? {
-            Replaced::Done => Ok(()),
-            Replaced::Changed => {
+        match storage::change(world, &self.directory, &self.name, &change) {
+            Ok(Replaced::Done) => Ok(()),
+            Ok(Replaced::Changed) => {
                 Err(Error::refused(&self.path, "somebody else has just changed it", "nothing was written; try again"))
+            }
+            Err(error) => {
+                let now = storage::read(world, &self.directory, self.name.as_ref(), LIMIT);
+                let is_as_before = now.is_ok_and(|now| now.as_deref() == self.content());
+                // Only the very last step, making it durable, comes after the change.
+                let next = if is_as_before { NOTHING } else { "it may be changed already; look at it" };
+                Err(Error::refused(&self.path, format!("it cannot be replaced: {error}"), next))
             }
         }
     }
@@ -124,9 +134,10 @@ impl<W: World> File<W> {
         let before = self.backup_content(world).doing("read the older backup", &path)?;
         // A new file may get another group than the one that may read the old one.
         let change = Change { before: before.as_deref(), after: Some(content), mode: facts.mode & 0o700 };
-        match storage::change(world, &self.directory, &name, &change).doing("keep a backup in", &path)? {
-            Replaced::Done => Ok(Some(path)),
-            Replaced::Changed => Err(Error::refused(&path, "somebody else is just writing it", "try again")),
+        match storage::change(world, &self.directory, &name, &change) {
+            Ok(Replaced::Done) => Ok(Some(path)),
+            Ok(Replaced::Changed) => Err(Error::refused(&path, "somebody else is just writing it", "try again")),
+            Err(error) => Err(Error::refused(&path, format!("no backup can be written: {error}"), NOTHING)),
         }
     }
 

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use super::super::entry::NAME;
 use super::super::place::Place;
 use super::{Finding, Grade, Surroundings};
 use crate::hooks::event::Event;
@@ -19,6 +20,9 @@ const SOON: Duration = Duration::from_millis(300);
 
 /// How long an entry is given.
 const DEADLINE: Duration = Duration::from_secs(2);
+
+/// How a shell says that it has not found a program.
+const NOT_FOUND: i32 = 127;
 
 /// Runs the command of an entry.
 pub(super) fn run(place: &Place, event: Event, command: &str, around: &Surroundings<'_>) -> Finding {
@@ -43,6 +47,11 @@ pub(super) fn run(place: &Place, event: Event, command: &str, around: &Surroundi
         }
         Ok(Outcome { ending: Ending::Exited(0), .. }) => {
             Finding::new(Grade::Warn, "runs", format!("{event} in {} ms, which people notice", took.as_millis()))
+        }
+        // Writing the same entry again would not help.
+        Ok(Outcome { ending: Ending::Exited(NOT_FOUND), .. }) if command.starts_with(&format!("{NAME} ")) => {
+            let text = format!("{event}: the shell in which it runs does not find {NAME}");
+            Finding::new(Grade::Fail, "runs", text).with(format!("put {NAME} on PATH in the profile of that shell"))
         }
         Ok(Outcome { ending, stderr, .. }) => failed(format!("{event} {}: {}", words(ending), first_line(&stderr))),
     }

@@ -21,7 +21,8 @@ pub(super) fn trusted<W: World>(world: &W, place: &Place, file: &File<W>, around
         Harness::Cursor => unknown("Cursor runs hooks of a project only when it is trusted (--trust)"),
         Harness::Gemini => unknown("Gemini CLI asks again when a command has changed"),
         Harness::Grok => unknown("Grok runs hooks of a project only when it is trusted (/hooks-trust)"),
-        Harness::Kimi | Harness::OpenCode | Harness::Pi => unknown("nothing is known of a trust in hooks"),
+        Harness::Pi => unknown("Pi runs extensions of a project only when it is trusted"),
+        Harness::Kimi | Harness::OpenCode => unknown("nothing is known of a trust in hooks"),
     }
 }
 
