@@ -39,7 +39,13 @@ pub fn hooks(global: &Global, command: &cli::Hooks) -> Result<u8> {
             Ok(exit::OK)
         }
         cli::Hooks::Uninstall(_) => {
-            say(console, &place, "uninstalled", &install::uninstall(&Real, &place)?)?;
+            let outcome = install::uninstall(&Real, &place)?;
+            say(console, &place, "uninstalled", &outcome)?;
+            if place.harness == Harness::Codex && matches!(outcome, Outcome::Written { .. }) {
+                console.note(
+                    "codex knows hooks by their number, and may want those that stood behind ours reviewed again",
+                );
+            }
             Ok(exit::OK)
         }
         cli::Hooks::Print(_) => print(console, &place, &Program::of_this_process(&environment)?),
@@ -55,7 +61,7 @@ pub fn hooks(global: &Global, command: &cli::Hooks) -> Result<u8> {
 fn say(console: Console, place: &Place, done: &str, outcome: &Outcome) -> Result<()> {
     let (what, path, backup) = match outcome {
         Outcome::Written { path, backup } => ("written", path, backup.as_deref()),
-        Outcome::Removed(path) => ("removed", path, None),
+        Outcome::Removed { path, backup } => ("removed", path, backup.as_deref()),
         Outcome::Unchanged(path) => ("unchanged", path, None),
     };
     if let Some(backup) = backup {

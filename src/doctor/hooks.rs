@@ -17,14 +17,18 @@ use crate::hooks::install::place::{Place, Scope};
 const CHECK: &str = "hooks";
 
 pub(super) fn examine(session: &Session) -> Vec<Finding> {
-    let mut findings = Vec::new();
+    let (mut findings, mut unknown) = (Vec::new(), Vec::new());
     for place in places(session) {
         match check::has_entries(session.world.as_ref(), &place) {
             Ok(true) => findings.extend(of_place(session, &place)),
             Ok(false) => {}
-            // Whether there are any is not known then.
-            Err(error) => findings.push(Finding::warn(CHECK, error.to_string(), Mend::Nothing)),
+            Err(error) => unknown.push(error.to_string()),
         }
+    }
+    // One directory that cannot be read has the files of many harnesses.
+    if let Some(first) = unknown.first() {
+        let found = format!("whether {} file(s) have hooks is not known: {first}", unknown.len());
+        findings.push(Finding::warn(CHECK, found, Mend::Nothing));
     }
     if findings.is_empty() {
         findings.push(Finding::pass(CHECK, "none are installed"));

@@ -44,6 +44,8 @@ cases! {
     check_sees_a_shell_that_talks,
     check_sees_what_somebody_made_of_an_entry,
     check_runs_what_a_plugin_runs,
+    check_sees_a_waiter_that_would_hold_the_session,
+    a_plugin_that_somebody_edited_is_kept_beside,
     the_plugin_of_opencode_asks_and_does_what_it_is_told,
     the_extension_of_pi_asks_and_does_what_it_is_told,
     whatever_the_program_does_no_plugin_throws_hangs_or_leaves_a_process,
@@ -624,6 +626,34 @@ fn check_runs_what_a_plugin_runs() {
         programs(&home, "#!/bin/sh\nexit 9\n");
         assert!(check(&home, harness, &directory).expect_code(1).stdout.contains("turn-end exited with 9"));
     }
+}
+
+fn check_sees_a_waiter_that_would_hold_the_session() {
+    let home = TestHome::plain();
+    let directory = installed_by_name(&home, "claude", QUIET);
+    let path = user(&home, ".claude/settings.json");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace(", \"asyncRewake\": true", "")).unwrap();
+    let answer = check(&home, "claude", &directory).expect_code(1);
+    assert!(answer.stdout.contains("FAIL present: the entry that waits"), "{answer:?}");
+    hooks(&home, &["uninstall", "claude"]).expect_code(0);
+    installed_by_name(&home, "claude", QUIET);
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    check(&home, "claude", &directory).expect_code(0);
+}
+
+fn a_plugin_that_somebody_edited_is_kept_beside() {
+    let home = TestHome::plain();
+    let path = user(&home, ".pi/agent/extensions/fm-watch.ts");
+    says(&home, &["install", "pi"], "written");
+    let edited = fs::read_to_string(&path).unwrap() + "// and mine\n";
+    fs::write(&path, &edited).unwrap();
+    let answer = hooks(&home, &["uninstall", "pi"]).expect_code(0);
+    assert!(answer.stderr.contains(backup(&path).to_str().unwrap()) && !path.exists(), "{answer:?}");
+    assert_eq!(fs::read_to_string(backup(&path)).unwrap(), edited);
+    says(&home, &["install", "pi"], "written");
+    says(&home, &["uninstall", "pi"], "removed");
+    assert_eq!(fs::read_to_string(backup(&path)).unwrap(), edited);
 }
 
 /// A program that writes down what it is asked, and answers each event in its own way.

@@ -17,7 +17,7 @@ use std::path::Path;
 use super::entry::{NAME, Program, entries, event_of};
 use super::file::{File, Way};
 use super::place::{Form, Place};
-use super::{after_install, installed, plugin, text_of};
+use super::{after_install, installed, json, plugin, text_of};
 use crate::environment::Environment;
 use crate::error::Result;
 use crate::hooks::event::Event;
@@ -100,6 +100,7 @@ pub fn check<W: World>(world: &W, place: &Place, around: &Surroundings<'_>) -> R
     if found.is_empty() {
         return Ok(findings);
     }
+    findings.extend(waiter(place, content));
     findings.push(enabled::enabled(world, place, around));
     findings.push(trust::trusted(world, place, &file, around));
     findings.extend(doubled::doubled(world, &file, place, &found, around));
@@ -127,6 +128,17 @@ fn check_plugin<W: World>(
     findings
 }
 
+/// The entry that waits, if a session would wait with it.
+fn waiter(place: &Place, content: &[u8]) -> Option<Finding> {
+    let (_, text) = text_of(content).ok().filter(|_| place.form == Form::Json)?;
+    let found = json::installed(text, place.harness).unwrap_or_default();
+    let waits = |found: &json::Installed| event_of(place.harness, &found.command) == Some(Event::Wait);
+    found.iter().find(|found| waits(found) && !found.wakes)?;
+    let text = "the entry that waits is not marked asyncRewake any more, so each turn would wait with it";
+    let again = format!("{} && {}", place.command_line("uninstall"), place.command_line("install"));
+    Some(Finding::new(Grade::Fail, "present", text).with(again))
+}
+
 /// A file that was read. Not every harness takes what this program takes.
 fn parses<W: World>(place: &Place, file: &File<W>, content: &[u8]) -> Finding {
     let path = file.path().display();
@@ -152,7 +164,7 @@ pub fn has_entries<W: World>(world: &W, place: &Place) -> Result<bool> {
         Form::Plugin => text_of(content).is_ok_and(|(_, text)| plugin::is_ours(text, place.harness)),
         Form::Json | Form::Toml => match installed(place, content) {
             Ok(found) => !found.is_empty(),
-            Err(_) => text.contains(&format!("{NAME} hook --harness {} ", place.harness)),
+            Err(_) => text.contains(NAME) && text.contains(&format!(" hook --harness {} --event ", place.harness)),
         },
     })
 }

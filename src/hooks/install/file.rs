@@ -93,19 +93,27 @@ impl<W: World> File<W> {
         Ok(backup)
     }
 
-    /// Removes the file, which nobody but us has written anything into, and everything that was made for it.
+    /// Removes the file, which was made for our entries, and everything that was made for it. If somebody has put anything
+    /// of theirs into it all the same, the answer is where that is kept now.
     ///
     /// # Errors
     /// As [`File::replace`]. What was made besides the file may be left.
-    pub(super) fn remove(&self, world: &W, place: &Place, is_ours: impl Fn(&[u8]) -> bool) -> Result<()> {
+    pub(super) fn remove(
+        &self,
+        world: &W,
+        place: &Place,
+        is_nobody_elses: impl Fn(&[u8]) -> bool,
+    ) -> Result<Option<PathBuf>> {
         self.refuse_what_is_not_to_be_replaced(world)?;
+        let is_worth_keeping = self.content().is_some_and(|content| !is_nobody_elses(content));
+        let backup = if is_worth_keeping { self.back_up(world)? } else { None };
         self.change(world, None)?;
         // From here on everything is said to be done: what is left does no harm.
-        if self.backup_content(world).is_ok_and(|backup| backup.is_some_and(|backup| is_ours(&backup))) {
+        if self.backup_content(world).is_ok_and(|backup| backup.is_some_and(|backup| is_nobody_elses(&backup))) {
             drop(storage::remove(world, &self.directory, self.backup_name().as_ref()));
         }
         drop(remove_surroundings(world, place));
-        Ok(())
+        Ok(backup)
     }
 
     fn change(&self, world: &W, after: Option<&[u8]>) -> Result<()> {

@@ -89,10 +89,8 @@ fn others(text: &str, harness: Harness) -> Result<Vec<String>, Refusal> {
             continue;
         };
         for member in &list.elements {
-            let handlers = member.as_object().and_then(|group| group.get_array("hooks"));
-            let handlers = handlers.map_or(std::slice::from_ref(member), |handlers| handlers.elements.as_slice());
             let is_ours = |value: &Value<'_>| command_of(value).is_some_and(|text| event_of(harness, &text).is_some());
-            others.extend(handlers.iter().filter(|value| !is_ours(value)).map(slice));
+            others.extend(handlers(member).iter().filter(|value| !is_ours(value)).map(slice));
         }
     }
     Ok(others)
@@ -109,6 +107,8 @@ pub(super) struct Installed {
     pub(super) handler: usize,
     /// What it runs.
     pub(super) command: String,
+    /// Whether it may wake a session, and does not keep it waiting.
+    pub(super) wakes: bool,
 }
 
 /// The entries of ours in a text.
@@ -133,9 +133,10 @@ pub(super) fn all(text: &str) -> Result<Vec<Installed>, Refusal> {
     for property in &hooks.properties {
         let groups = property.value.as_array().map(|array| array.elements.as_slice()).unwrap_or_default();
         for (group, value) in groups.iter().enumerate() {
-            for (handler, command) in commands(value).into_iter().enumerate() {
-                let Some(command) = command else { continue };
-                found.push(Installed { name: property.name.as_str().to_owned(), group, handler, command });
+            for (handler, value) in handlers(value).iter().enumerate() {
+                let Some(command) = command_of(value) else { continue };
+                let name = property.name.as_str().to_owned();
+                found.push(Installed { name, group, handler, command, wakes: wakes(value) });
             }
         }
     }
@@ -162,12 +163,13 @@ pub(super) fn is_turned_off(text: &str, harness: Harness) -> Result<bool, Refusa
 }
 
 /// The commands of a member of an event's list, be it a group or a command itself.
-fn commands(value: &Value<'_>) -> Vec<Option<String>> {
-    let Some(object) = value.as_object() else { return Vec::new() };
-    match object.get_array("hooks") {
-        Some(handlers) => handlers.elements.iter().map(command_of).collect(),
-        None => vec![command_of(value)],
-    }
+fn handlers<'a>(value: &'a Value<'a>) -> &'a [Value<'a>] {
+    let group = value.as_object().and_then(|group| group.get_array("hooks"));
+    group.map_or(std::slice::from_ref(value), |group| group.elements.as_slice())
+}
+
+fn wakes(value: &Value<'_>) -> bool {
+    value.as_object().and_then(|handler| handler.get_boolean("asyncRewake")).is_some_and(|wakes| wakes.value)
 }
 
 fn command_of(value: &Value<'_>) -> Option<String> {
@@ -236,7 +238,7 @@ fn step(text: &str, harness: Harness) -> Result<Option<Step>, Refusal> {
     for (event, property) in hooks.properties.iter().enumerate() {
         let Some(list) = property.value.as_array() else { continue };
         for (group, value) in list.elements.iter().enumerate() {
-            let commands = commands(value);
+            let commands: Vec<_> = handlers(value).iter().map(command_of).collect();
             let Some(first) = commands.iter().position(is_ours) else { continue };
             if commands.iter().all(is_ours) {
                 return Ok(Some(without_group(text, harness, &Place { root: &root, hooks, list, event, group })));

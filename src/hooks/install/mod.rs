@@ -65,7 +65,12 @@ pub enum Outcome {
         backup: Option<PathBuf>,
     },
     /// It was removed, because it was made for our entries.
-    Removed(PathBuf),
+    Removed {
+        /// Where it was.
+        path: PathBuf,
+        /// Where its old content is, if somebody had put anything of theirs into it.
+        backup: Option<PathBuf>,
+    },
     /// It is as it was, because it is as it should be.
     Unchanged(PathBuf),
 }
@@ -100,8 +105,8 @@ pub fn uninstall<W: World>(world: &W, place: &Place) -> Result<Outcome> {
     }
     let path = file.path().to_owned();
     let Some(after) = after else {
-        file.remove(world, place, |content| after_uninstall(place, content) == Ok(None))?;
-        return Ok(Outcome::Removed(path));
+        let backup = file.remove(world, place, |content| is_nobody_elses(place, content))?;
+        return Ok(Outcome::Removed { path, backup });
     };
     let backup = file.replace(world, &after)?;
     Ok(Outcome::Written { path, backup })
@@ -156,6 +161,14 @@ fn after_uninstall(place: &Place, before: &[u8]) -> Result<Option<Vec<u8>>, Refu
         Form::Plugin => Ok(plugin::uninstall(text, place.harness)),
     }?;
     Ok(after.map(|after| format!("{mark}{after}").into_bytes()))
+}
+
+/// Whether there is nothing in a file but what we have written.
+fn is_nobody_elses(place: &Place, content: &[u8]) -> bool {
+    match place.form {
+        Form::Plugin => text_of(content).is_ok_and(|(_, text)| plugin::is_pristine(text, place.harness)),
+        Form::Json | Form::Toml => after_uninstall(place, content) == Ok(None),
+    }
 }
 
 /// The commands of ours in a file, with the harness's name of the event.
