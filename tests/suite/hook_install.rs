@@ -41,6 +41,7 @@ cases! {
     check_knows_what_codex_trusts,
     check_sees_entries_that_run_twice,
     check_sees_a_file_that_turns_its_hooks_off,
+    check_knows_that_gemini_runs_a_command_once_and_lets_people_turn_it_off,
     check_sees_a_shell_that_talks,
     check_sees_what_somebody_made_of_an_entry,
     check_runs_what_a_plugin_runs,
@@ -587,6 +588,23 @@ fn check_sees_a_file_that_turns_its_hooks_off() {
         assert!(check(&home, harness, &directory).stdout.contains("PASS enabled"));
         hooks(&home, &["uninstall", harness]).expect_code(0);
     }
+}
+
+fn check_knows_that_gemini_runs_a_command_once_and_lets_people_turn_it_off() {
+    let home = TestHome::plain();
+    let directory = installed_by_name(&home, "gemini", QUIET);
+    let path = user(&home, ".gemini/settings.json");
+    let text = fs::read_to_string(&path).unwrap();
+    let line = text.lines().find(|line| line.contains("turn-end")).unwrap();
+    let twice = text.replace(line, &format!("{line},\n{line}"));
+    fs::write(&path, &twice).unwrap();
+    let answer = check(&home, "gemini", &directory).expect_code(0);
+    assert!(answer.stdout.contains("PASS doubled: there twice, but Gemini CLI runs the same command only once"));
+    let command = install::entry::entries(Harness::Gemini, &Program::OnPath).pop().unwrap().command;
+    let off = format!("{{\"hooksConfig\": {{\"disabled\": [\"other\", \"{command}\"]}},");
+    fs::write(&path, text.replacen('{', &off, 1)).unwrap();
+    let answer = check(&home, "gemini", &directory).expect_code(0);
+    assert!(answer.stdout.contains("WARN enabled: somebody has turned off entries of ours"), "{answer:?}");
 }
 
 fn check_sees_a_shell_that_talks() {

@@ -162,6 +162,20 @@ pub(super) fn is_turned_off(text: &str, harness: Harness) -> Result<bool, Refusa
     })
 }
 
+/// The hooks that a person has turned off one by one, by their commands. Only Gemini CLI is known to keep such a list.
+///
+/// # Errors
+/// The text cannot be understood.
+pub(super) fn disabled(text: &str) -> Result<Vec<String>, Refusal> {
+    if is_blank(text) {
+        return Ok(Vec::new());
+    }
+    let root = parse(text)?;
+    let list = root.get_object("hooksConfig").and_then(|config| config.get_array("disabled"));
+    let names = list.into_iter().flat_map(|list| &list.elements).filter_map(Value::as_string_lit);
+    Ok(names.map(|name| name.value.to_string()).collect())
+}
+
 /// The commands of a member of an event's list, be it a group or a command itself.
 fn handlers<'a>(value: &'a Value<'a>) -> &'a [Value<'a>] {
     let group = value.as_object().and_then(|group| group.get_array("hooks"));

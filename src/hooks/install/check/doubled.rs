@@ -17,6 +17,11 @@ fn also_read(harness: Harness) -> &'static [Harness] {
     }
 }
 
+/// Whether a harness runs a command once that stands in its files more often.
+fn runs_once(harness: Harness) -> bool {
+    matches!(harness, Harness::Gemini | Harness::Kimi)
+}
+
 /// What runs the entries that were found besides.
 pub(super) fn doubled<W: World>(
     world: &W,
@@ -58,7 +63,11 @@ fn elsewhere<W: World>(
     };
     let own = places(place.harness).find(is_another);
     let cross = also_read(place.harness).iter().flat_map(|harness| places(*harness)).find(is_another);
-    if once.len() < found.len() {
+    let is_twice = once.len() < found.len() || own.is_some();
+    if is_twice && runs_once(place.harness) {
+        let text = format!("there twice, but {} runs the same command only once", place.harness.title());
+        Finding::new(Grade::Pass, "doubled", text)
+    } else if once.len() < found.len() {
         let text = "an entry is there twice, so it runs twice";
         Finding::new(Grade::Warn, "doubled", text).with(place.command_line("install"))
     } else if let Some(other) = own {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use toml::Table;
 
+use super::super::entry::event_of;
 use super::super::file::{File, Way};
 use super::super::place::{Form, Place, Scope};
 use super::super::{json, text_of};
@@ -18,7 +19,13 @@ pub(super) fn enabled<W: World>(world: &W, place: &Place, around: &Surroundings<
         Some(file.content()?.to_owned())
     };
     let is_off = |path: &PathBuf| content(path).is_some_and(|content| is_turned_off(place.harness, path, &content));
-    match switches(place, around).into_iter().find(is_off) {
+    let is_one_off = |path: &PathBuf| content(path).is_some_and(|content| has_turned_one_off(place.harness, &content));
+    let switches = switches(place, around);
+    if let Some(path) = switches.iter().find(|path| is_one_off(path)) {
+        let text = format!("somebody has turned off entries of ours in {}, under hooksConfig.disabled", path.display());
+        return Finding::new(Grade::Warn, "enabled", text).with("turn them on with /hooks in gemini");
+    }
+    match switches.into_iter().find(is_off) {
         None => Finding::new(Grade::Pass, "enabled", "no file turns its hooks off"),
         Some(path) => {
             let text = format!("{} turns all hooks off, so none of them runs", path.display());
@@ -41,6 +48,11 @@ fn switches(place: &Place, around: &Surroundings<'_>) -> Vec<PathBuf> {
         files.extend((other.form == Form::Json).then_some(other.path));
     }
     files
+}
+
+fn has_turned_one_off(harness: Harness, content: &[u8]) -> bool {
+    let disabled = text_of(content).ok().and_then(|(_, text)| json::disabled(text).ok()).unwrap_or_default();
+    harness == Harness::Gemini && disabled.iter().any(|command| event_of(harness, command).is_some())
 }
 
 fn is_turned_off(harness: Harness, path: &Path, content: &[u8]) -> bool {
