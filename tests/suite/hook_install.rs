@@ -52,6 +52,7 @@ cases! {
     whatever_the_program_does_no_plugin_throws_hangs_or_leaves_a_process,
     whatever_the_host_does_no_plugin_throws,
     a_turn_of_opencode_that_was_stopped_is_not_answered,
+    an_older_pi_that_does_not_say_that_it_has_settled_is_asked_too,
     #[cfg(feature = "sync-points")]
     killed_before_the_rename_the_old_content_is_there,
     #[cfg(feature = "sync-points")]
@@ -692,7 +693,8 @@ fn in_node(home: &TestHome, harness: &str, program: &str, script: &str) -> Answe
     let plugin = fs::read_to_string(user(home, path)).unwrap();
     // Nobody wants to wait here as long as a session would.
     assert!(plugin.contains("const LIMIT_MS = 3000;"));
-    write(&home.scratch().join("plugin.mjs"), &plugin.replace("LIMIT_MS = 3000", "LIMIT_MS = 700"));
+    let plugin = plugin.replace("LIMIT_MS = 3000", "LIMIT_MS = 700").replace("STAYS_MS = 1000", "STAYS_MS = 50");
+    write(&home.scratch().join("plugin.mjs"), &plugin);
     write(&home.scratch().join("test.mjs"), script);
     let mut node = home.bare("node");
     on_path(&mut node, &directory);
@@ -848,6 +850,41 @@ fn whatever_the_host_does_no_plugin_throws() -> Result<(), Skip> {
     "#;
     let answer = in_node(&home, "pi", ANSWERING, &format!("{throwing}{pi}"));
     assert_eq!((answer.code, answer.stdout.trim(), &*answer.stderr), (Some(0), "6", ""), "{answer:?}");
+    Ok(())
+}
+
+fn an_older_pi_that_does_not_say_that_it_has_settled_is_asked_too() -> Result<(), Skip> {
+    requires("node")?;
+    let home = TestHome::plain();
+    let script = |steps: &str| {
+        format!(
+            r#"
+            import extension from "./plugin.mjs";
+            const handlers = {{}};
+            let told;
+            const once = new Promise((resolve) => (told = resolve));
+            const tell = (text) => {{ console.log(text); told(); }};
+            extension({{ on: (name, handler) => (handlers[name] = handler), sendUserMessage: tell }});
+            const ctx = {{ cwd: process.env.HOME, sessionManager: {{ getSessionId: () => "s" }} }};
+            // Pi lives on while an agent rests; ten times as long as an agent has to stay at its end.
+            const lives = new Promise((resolve) => setTimeout(resolve, 500));
+            {steps}
+            await lives;
+            "#
+        )
+    };
+    let older = script("await handlers.agent_end({}, ctx); await handlers.agent_end({}, ctx); await once;");
+    let (said, asked) = with_plugin(&home, "pi", &older);
+    assert_eq!((said.trim(), asked.lines().count()), ("go on", 1), "{asked}");
+    for quiet in ["agent_start", "session_shutdown"] {
+        let home = TestHome::plain();
+        let goes_on = script(&format!("await handlers.agent_end({{}}, ctx); await handlers.{quiet}({{}}, ctx);"));
+        assert_eq!(with_plugin(&home, "pi", &goes_on), (String::new(), String::new()), "{quiet}");
+    }
+    let home = TestHome::plain();
+    let newer = "await handlers.agent_end({}, ctx); await handlers.agent_settled({}, ctx); await handlers.agent_end({}, ctx);";
+    let (said, asked) = with_plugin(&home, "pi", &script(newer));
+    assert_eq!((said.trim(), asked.lines().count()), ("go on", 1), "{asked}");
     Ok(())
 }
 

@@ -9,6 +9,7 @@ const PROGRAM = "@PROGRAM@";
 // The program answers within two seconds, whatever happens.
 const LIMIT_MS = 3000;
 const LONGEST = 64 * 1024;
+const STAYS_MS = 1000;
 
 // Asks the program, and answers with the object that it says, or with an empty one. Never rejects, and takes no longer
 // than the limit.
@@ -113,8 +114,26 @@ export default function (pi) {
     return deny ? { block: true, reason: deny } : undefined;
   });
 
-  on("agent_settled", async (_event, { session, cwd }) => {
+  const end = async ({ session, cwd }) => {
     const followUp = words((await ask("turn-end", "Stop", session, cwd)).follow_up);
     if (followUp) await pi.sendUserMessage(followUp, { deliverAs: "followUp" });
+  };
+
+  // An agent that has ended may go on by itself, and one that has settled does not. Older releases of Pi do not say when
+  // it has settled; there, one that has ended and stays so for a while has.
+  let settles = false;
+  let pending;
+  on("agent_settled", async (_event, at) => {
+    settles = true;
+    clearTimeout(pending);
+    await end(at);
   });
+  on("agent_end", async (_event, at) => {
+    clearTimeout(pending);
+    if (settles) return;
+    pending = setTimeout(() => void end(at).catch(() => {}), STAYS_MS);
+    pending.unref?.();
+  });
+  on("agent_start", async () => clearTimeout(pending));
+  on("session_shutdown", async () => clearTimeout(pending));
 }
