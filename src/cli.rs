@@ -351,7 +351,8 @@ pub enum Hooks {
     Print(HooksOf),
     /// See whether our entries are there, are trusted, are there twice, and how long each takes
     ///
-    /// Each entry is run once with nothing on stdin, except the one that waits. Prints lines `PASS|WARN|FAIL WHAT: TEXT`.
+    /// Each entry is run once with nothing on stdin, except the one that waits. Prints lines `PASS|WARN|FAIL WHAT: TEXT`,
+    /// and after ` -> ` what mends it.
     ///
     /// Exit codes: 0 no FAIL, 1 a FAIL, or the file cannot be read; 2 usage.
     Check(HooksOf),

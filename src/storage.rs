@@ -58,7 +58,7 @@ pub struct Change<'a> {
     pub before: Option<&'a [u8]>,
     /// What is to be there; `None` if no file.
     pub after: Option<&'a [u8]>,
-    /// The permission bits that it is to have.
+    /// The permission bits that it is to have. It keeps its group, too.
     pub mode: u32,
 }
 
@@ -96,6 +96,14 @@ fn try_change<W: World>(
     if let Some(after) = change.after {
         let node = world.open(directory, temporary, Open::CreateNew)?;
         append_all(world, &node, after)?;
+        if change.before.is_some() {
+            match world.take_group(directory, name.as_ref(), &node) {
+                // It has just been removed, which the last look sees.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                taken => taken?,
+            }
+        }
+        // After the group, because another group takes bits away.
         world.set_mode(&node, change.mode)?;
         world.sync_all(&node)?;
     }

@@ -1,7 +1,5 @@
 //! `hooks`: the entries in the settings of a harness.
 
-use std::path::PathBuf;
-
 use serde_json::json;
 
 use crate::cli::{self, Global};
@@ -9,11 +7,11 @@ use crate::commands::console::{Console, Format};
 use crate::environment::Environment;
 use crate::error::{Context, Result};
 use crate::exit;
+use crate::hooks::harness::Harness;
 use crate::hooks::install::check::{self, Finding, Grade, Surroundings};
 use crate::hooks::install::entry::Program;
 use crate::hooks::install::place::{Place, Scope};
-use crate::hooks::install::{self, BACKUP, Outcome};
-use crate::platform;
+use crate::hooks::install::{self, Outcome};
 use crate::world::Real;
 
 /// Installs, removes, prints or checks the hooks of a harness, and gives the exit code.
@@ -34,51 +32,61 @@ pub fn hooks(global: &Global, command: &cli::Hooks) -> Result<u8> {
     let place = Place::of(target.harness, scope, &environment, &project)?;
     match command {
         cli::Hooks::Install(_) => {
-            let program = program(&environment)?;
+            let program = Program::of_this_process(&environment)?;
             let outcome = install::install(&Real, &place, &program)?;
             say(console, &place, "installed", &outcome)?;
-            advise(console, &program);
+            advise(console, &place, &program);
             Ok(exit::OK)
         }
         cli::Hooks::Uninstall(_) => {
-            say(console, &place, "uninstalled", &install::uninstall(&Real, &place)?)?;
+            let outcome = install::uninstall(&Real, &place)?;
+            say(console, &place, "uninstalled", &outcome)?;
+            if place.harness == Harness::Codex && matches!(outcome, Outcome::Written { .. }) {
+                console.note(
+                    "codex knows hooks by their number, and may want those that stood behind ours reviewed again",
+                );
+            }
             Ok(exit::OK)
         }
-        cli::Hooks::Print(_) => print(console, &place, &program(&environment)?),
+        cli::Hooks::Print(_) => print(console, &place, &Program::of_this_process(&environment)?),
         cli::Hooks::Check(_) => {
-            let program = program(&environment)?;
+            let program = Program::of_this_process(&environment)?;
             let around = Surroundings { environment: &environment, project: &project, program: &program };
             show(console, &place, &check::check(&Real, &place, &around)?)
         }
     }
 }
 
-/// How entries are to name this program.
-fn program(environment: &Environment) -> Result<Program> {
-    let own = std::fs::read_link(platform::own_program()).doing("find", "this program")?;
-    Program::of(&own, environment)
-}
-
-/// Says what became of the file, in one line.
+/// Says what became of the file, in one line, and where its old content is.
 fn say(console: Console, place: &Place, done: &str, outcome: &Outcome) -> Result<()> {
-    let (what, path): (&str, &PathBuf) = match outcome {
-        Outcome::Written(path) => ("written", path),
-        Outcome::Removed(path) => ("removed", path),
-        Outcome::Unchanged(path) => ("unchanged", path),
+    let (what, path, backup) = match outcome {
+        Outcome::Written { path, backup } => ("written", path, backup.as_deref()),
+        Outcome::Removed { path, backup } => ("removed", path, backup.as_deref()),
+        Outcome::Unchanged(path) => ("unchanged", path, None),
     };
-    if *what == *"written" {
-        console.detail(format!("the content of before, if there was one, is in {}{BACKUP}", path.display()));
+    if let Some(backup) = backup {
+        console.note(format!("its content of before is in {}", backup.display()));
     }
     match console.format {
         Format::Lines => console.data(&format!("hooks: {done} {} {what} {}", place.harness, path.display())),
         Format::Json => console.json(&json!({
-            "schema": 1, "event": done, "harness": place.harness, "file": what, "path": path,
+            "schema": 1, "event": done, "harness": place.harness, "file": what, "path": path, "backup": backup,
         })),
     }
 }
 
-/// Tells a person when an update of the program may leave its entries behind.
-fn advise(console: Console, program: &Program) {
+/// Tells a person what else is to be done before the entries run, and when an update may leave them behind.
+fn advise(console: Console, place: &Place, program: &Program) {
+    let trust = match (place.harness, &place.project) {
+        (Harness::Codex, _) => Some("codex skips them until a person has reviewed them; start it once"),
+        (Harness::Cursor | Harness::Grok | Harness::Pi, Some(_)) => {
+            Some("they run only in a project that a person has declared trusted")
+        }
+        _ => None,
+    };
+    if let Some(trust) = trust {
+        console.note(trust);
+    }
     if let Program::At(path) = program {
         console.note(format!(
             "the entries name {}, because no `fm-watch` on PATH is this program; install again when it moves",
@@ -102,11 +110,15 @@ fn print(console: Console, place: &Place, program: &Program) -> Result<u8> {
 }
 
 fn show(console: Console, place: &Place, findings: &[Finding]) -> Result<u8> {
-    for Finding { grade, what, text } in findings {
+    for Finding { grade, what, text, mend } in findings {
         match console.format {
-            Format::Lines => console.data(&crate::escape::line(&format!("{grade} {what}: {text}")))?,
+            Format::Lines => {
+                let next = mend.as_ref().map(|mend| format!(" -> {mend}")).unwrap_or_default();
+                console.data(&crate::escape::line(&format!("{grade} {what}: {text}{next}")))?;
+            }
             Format::Json => console.json(&json!({
                 "schema": 1, "harness": place.harness, "grade": grade.to_string(), "what": what, "text": text,
+                "mend": mend,
             }))?,
         }
     }

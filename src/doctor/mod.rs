@@ -19,6 +19,7 @@
 //! Limits: it says what is so now, on this machine.
 
 pub mod finding;
+mod hooks;
 mod locks;
 mod machine;
 mod places;
@@ -63,5 +64,10 @@ pub fn examine(session: &Session, broken: &[Error], tell: &dyn Fn(Report)) {
     look("watcher", &|| watchers::examine(session));
     look("wakes", &|| wakes::examine(session));
     look("service", &|| service::examine(session));
-    // Hooks: their examination runs each installed entry once, and its findings come here.
+    tell(Report::Looking("hooks"));
+    let hooks = hooks::find(session);
+    tell(Report::Found(hooks.findings));
+    for place in &hooks.places {
+        look("hooks", &|| hooks::examine(session, place));
+    }
 }

@@ -145,6 +145,7 @@ altered! {
         symlink(directory: &File, target: &OsStr, name: &OsStr) -> ();
         overwrite(node: &File, bytes: &[u8]) -> ();
         set_mode(node: &File, mode: u32) -> ();
+        take_group(directory: &File, name: &OsStr, node: &File) -> ();
         remove_directory(directory: &File, name: &OsStr) -> ();
         unlink(directory: &File, name: &OsStr) -> ();
     }

@@ -177,6 +177,10 @@ pub trait World: fmt::Debug + Send + Sync + 'static {
     fn may_write(&self, directory: &Self::Node, name: &OsStr) -> io::Result<bool>;
     /// Sets the permission bits of a file.
     fn set_mode(&self, node: &Self::Node, mode: u32) -> io::Result<()>;
+    /// Gives a file the group of the one that has a name. Where files have no groups there is nothing to do.
+    fn take_group(&self, _directory: &Self::Node, _name: &OsStr, _node: &Self::Node) -> io::Result<()> {
+        Ok(())
+    }
     /// Removes an empty directory.
     fn remove_directory(&self, directory: &Self::Node, name: &OsStr) -> io::Result<()>;
     /// Removes a name that is not a directory.

@@ -139,6 +139,14 @@ impl World for Real {
         Ok(rustix::fs::fchmod(node, Mode::from_raw_mode(mode))?)
     }
 
+    fn take_group(&self, directory: &File, name: &OsStr, node: &File) -> io::Result<()> {
+        let wanted = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?.st_gid;
+        if rustix::fs::fstat(node)?.st_gid != wanted {
+            rustix::fs::fchown(node, None, Some(rustix::fs::Gid::from_raw(wanted)))?;
+        }
+        Ok(())
+    }
+
     fn remove_directory(&self, directory: &File, name: &OsStr) -> io::Result<()> {
         Ok(rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR)?)
     }

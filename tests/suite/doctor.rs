@@ -47,6 +47,9 @@ cases! {
     a_kernel_without_pidfds_is_told,
     a_lock_call_that_hangs_is_told_in_time,
     a_journal_that_cannot_be_read_is_told,
+    hooks_are_mentioned_only_where_they_are_installed,
+    hooks_that_do_not_work_are_told_with_what_mends_them,
+    hooks_of_the_project_in_the_home_are_examined,
     each_line_is_one_finding,
     the_object_has_its_documented_shape,
     #[cfg(feature = "sync-points")]
@@ -491,6 +494,68 @@ fn what_does_not_answer_is_told_in_time() {
     let answer = finish(command).expect_code(1);
     assert!(answer.took < Duration::from_secs(15), "{answer:?}");
     assert_found(&answer, "settings", "FAIL", &["no answer within", "df"]);
+}
+
+/// A command of `hooks` in the directory of a project.
+#[track_caller]
+fn hooks(home: &TestHome, project: &Path, arguments: &[&str]) {
+    let mut command = home.bare(*PROGRAM);
+    command.arg("hooks").args(arguments).current_dir(project);
+    finish(command).expect_code(0);
+}
+
+fn hooks_are_mentioned_only_where_they_are_installed() {
+    let home = TestHome::new();
+    home.wake("custom", "key", "text");
+    let user = home.scratch().join("user");
+    fs::create_dir(user.join(".gemini")).unwrap();
+    fs::write(user.join(".gemini/settings.json"), "this { is not ours and does not parse").unwrap();
+    assert_found(&examine(&home), "hooks", "PASS", &["none are installed"]);
+    for harness in ["claude", "kimi", "opencode"] {
+        hooks(&home, &user, &["install", harness]);
+    }
+    let answer = examine(&home).expect_code(0);
+    let found = about(&answer, "hooks");
+    assert_eq!(found.len(), 3, "{found:#?}");
+    assert_found(&answer, "hooks", "PASS", &["Claude Code: ", ".claude/settings.json", "its 4 entries run"]);
+    assert_found(&answer, "hooks", "PASS", &["Kimi Code: "]);
+    assert_found(&answer, "hooks", "PASS", &["OpenCode: ", "its 3 entries run"]);
+}
+
+fn hooks_that_do_not_work_are_told_with_what_mends_them() {
+    let home = TestHome::new();
+    home.wake("custom", "key", "text");
+    let user = home.scratch().join("user");
+    hooks(&home, &user, &["install", "claude"]);
+    hooks(&home, &user, &["install", "codex"]);
+    let settings = user.join(".claude/settings.json");
+    let text = fs::read_to_string(&settings).unwrap();
+    let program = fs::canonicalize(*PROGRAM).unwrap();
+    fs::write(&settings, text.replace(program.to_str().unwrap(), "/nowhere/fm-watch")).unwrap();
+    let answer = examine(&home).expect_code(1);
+    let install = "fm-watch hooks install claude";
+    assert_found(&answer, "hooks", "WARN", &["Claude Code: present: 0 of 5", install]);
+    assert_found(&answer, "hooks", "FAIL", &["Claude Code: runs: turn-end exited with 127", install]);
+    assert_found(&answer, "hooks", "WARN", &["Codex CLI: trusted: ", "review"]);
+    fs::write(&settings, &text[..text.len() - 3]).unwrap();
+    let answer = examine(&home).expect_code(1);
+    assert_found(&answer, "hooks", "FAIL", &["Claude Code: parses: ", "by hand"]);
+    hooks(&home, &user, &["uninstall", "codex"]);
+    fs::remove_file(&settings).unwrap();
+    assert_found(&examine(&home).expect_code(0), "hooks", "PASS", &["none are installed"]);
+}
+
+fn hooks_of_the_project_in_the_home_are_examined() {
+    let home = TestHome::new();
+    home.wake("custom", "key", "text");
+    hooks(&home, &home.root(), &["install", "cursor", "--project"]);
+    let file = home.root().join(".cursor/hooks.json");
+    assert_found(&examine(&home).expect_code(0), "hooks", "PASS", &["Cursor: ", file.to_str().unwrap()]);
+    let program = fs::canonicalize(*PROGRAM).unwrap();
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace(program.to_str().unwrap(), "/nowhere/fm-watch")).unwrap();
+    let mend = format!("cd {} && fm-watch hooks install cursor --project", home.root().display());
+    assert_found(&examine(&home).expect_code(1), "hooks", "FAIL", &["exited with 127", &mend]);
 }
 
 fn each_line_is_one_finding() {

@@ -1,8 +1,9 @@
 //! The entries of each harness: which of its events run which command, and how an entry of ours is known again.
 //!
-//! An entry is known by its command, which ends in `fm-watch hook --harness H --event E`; there is no other mark, because
-//! some harnesses refuse a file with a field or an event that they do not know. The command never changes between
-//! releases: some harnesses run a hook only as long as its text is the one that a person has trusted.
+//! An entry is known by its command, which is to the byte what we would write for a program of our name in some place;
+//! there is no other mark, because some harnesses refuse a file with a field or an event that they do not know. A command
+//! that somebody has put more into belongs to them. The text of an entry never changes between releases: some harnesses
+//! run a hook only as long as its text is the one that a person has trusted.
 //!
 //! The events are in the vendors' words. Not every moment is used everywhere: Grok ignores what a hook of a prompt says,
 //! and only Claude Code can be woken by a hook that ends.
@@ -11,9 +12,10 @@ use std::path::{Path, PathBuf};
 
 use crate::commands::context::shell_word;
 use crate::environment::Environment;
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::hooks::event::Event;
 use crate::hooks::harness::Harness;
+use crate::platform;
 
 /// How an entry names the program.
 ///
@@ -39,7 +41,8 @@ impl Program {
     pub fn of(own: &Path, environment: &Environment) -> Result<Self> {
         let path = environment.path("PATH").unwrap_or_default();
         let first = std::env::split_paths(&path).map(|directory| directory.join(NAME)).find(|path| path.is_file());
-        let is_own = |found: PathBuf| found.canonicalize().ok() == own.canonicalize().ok();
+        // A relative directory of PATH is another one wherever a hook runs.
+        let is_own = |found: PathBuf| found.is_absolute() && found.canonicalize().ok() == own.canonicalize().ok();
         if first.is_some_and(is_own) {
             Ok(Self::OnPath)
         } else if own.to_str().is_some() && own.file_name() == Some(NAME.as_ref()) {
@@ -48,6 +51,15 @@ impl Program {
             let found = "an entry cannot name this program, because its path is not text or does not end in fm-watch";
             Err(Error::refused(own, found, "call it fm-watch, or put it on PATH under that name"))
         }
+    }
+
+    /// How entries are to name this very program, by the rule.
+    ///
+    /// # Errors
+    /// As [`Program::of`], or the program cannot be found.
+    pub fn of_this_process(environment: &Environment) -> Result<Self> {
+        let own = std::fs::read_link(platform::own_program()).doing("find", "this program")?;
+        Self::of(&own, environment)
     }
 
     fn word(&self) -> String {
@@ -137,29 +149,59 @@ fn timeout(harness: Harness, event: Event) -> u32 {
     }
 }
 
-/// The command of an entry. Where a program that is gone would do harm, its absence is made a success: Gemini takes every
-/// failure for a refusal, and Claude Code takes a waiter's for a wake, over and over.
+/// The command of an entry.
 fn command(harness: Harness, event: Event, program: &Program) -> String {
-    let program = program.word();
-    let call = format!("{program}{}", ending(harness, event));
-    if harness == Harness::Gemini || event == Event::Wait {
-        format!("command -v {program} >/dev/null 2>&1 || exit 0; exec {call}")
-    } else {
-        call
-    }
+    whole_command(harness, event, &program.word())
+}
+
+/// Where a program that cannot run would do harm, that is made a success: Gemini takes every failure for a refusal, and
+/// Claude Code takes a waiter's for a wake, over and over. Only running it tells whether it can run: it may be missing,
+/// not permitted, built for another machine, or lack a library. There is no `$` in it, because Grok, which reads the
+/// files of others too, looks for names of variables there.
+fn whole_command(harness: Harness, event: Event, word: &str) -> String {
+    let call = format!("{word}{}", ending(harness, event));
+    if is_guarded(harness, event) { format!("{word}{GUARD}{call}") } else { call }
+}
+
+/// What stands between the two mentions of the program.
+const GUARD: &str = " --version >/dev/null 2>&1 || exit 0; exec ";
+
+fn is_guarded(harness: Harness, event: Event) -> bool {
+    harness == Harness::Gemini || event == Event::Wait
 }
 
 fn ending(harness: Harness, event: Event) -> String {
     format!(" hook --harness {harness} --event {event}")
 }
 
-/// Which event a command serves, if it is one of ours for this harness.
+/// Which event a command serves, if it is one of ours for this harness: one that we would write ourselves, for a program
+/// of our name in any place. A command that does anything else besides is its author's.
 pub fn event_of(harness: Harness, command: &str) -> Option<Event> {
     Event::ALL.into_iter().find(|event| {
-        let program = command.trim_end().strip_suffix(&ending(harness, *event));
-        let program = program.and_then(|program| program.trim_end_matches(['\'', '"']).strip_suffix(NAME));
-        program.is_some_and(|before| before.is_empty() || before.ends_with(['/', ' ', '\'', '"']))
+        let word = command.strip_suffix(&ending(harness, *event)).and_then(|before| {
+            if !is_guarded(harness, *event) {
+                return Some(before);
+            }
+            let both = before.len().checked_sub(GUARD.len())?;
+            before.get(..both / 2)
+        });
+        word.is_some_and(|word| is_program(word) && whole_command(harness, *event, word) == command)
     })
+}
+
+/// Whether a word of a shell is a program of our name.
+fn is_program(word: &str) -> bool {
+    let inner =
+        word.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\'')).map(|inner| inner.replace(r"'\''", "'"));
+    let path = inner.as_deref().unwrap_or(word);
+    let is_ours = path == NAME || (path.starts_with('/') && path.ends_with(&format!("/{NAME}")));
+    is_ours && shell_word(path) == word
+}
+
+/// Whether a command that is not ours runs this program as a hook of this harness all the same.
+pub fn is_like_ours(harness: Harness, command: &str) -> bool {
+    let call = format!("hook --harness {harness} ");
+    command.contains(NAME) && command.contains(&call) && event_of(harness, command).is_none()
 }
 
 #[cfg(test)]
@@ -185,25 +227,19 @@ mod tests {
             "my-fm-watch hook --harness claude --event turn-end",
             "fm-watch hook --harness codex --event turn-end",
             "fm-watch hook --harness claude --event turn-end; rm x",
+            "fm-watch hook --harness claude --event turn-end ",
+            "backup.sh; fm-watch hook --harness claude --event turn-end",
+            "echo fm-watch hook --harness claude --event turn-end",
+            "bin/fm-watch hook --harness claude --event turn-end",
+            "'/a b/fm-watch hook --harness claude --event turn-end",
+            "fm-watch hook --harness claude --event wait",
+            "fm-watch --version >/dev/null 2>&1 || exit 0; exec other hook --harness claude --event wait",
             "fm-watch guard",
             "",
         ];
         for command in foreign {
             assert_eq!(event_of(Harness::Claude, command), None, "{command}");
         }
-    }
-
-    #[test]
-    fn the_text_of_an_entry_is_the_one_that_people_have_trusted() {
-        let commands = |harness| entries(harness, &Program::OnPath).into_iter().map(|entry| entry.command);
-        let of_claude: Vec<_> = commands(Harness::Claude).collect();
-        assert_eq!(of_claude[0], "fm-watch hook --harness claude --event session-start");
-        assert_eq!(of_claude[3], "fm-watch hook --harness claude --event turn-end");
-        assert_eq!(
-            of_claude[4],
-            "command -v fm-watch >/dev/null 2>&1 || exit 0; exec fm-watch hook --harness claude --event wait"
-        );
-        assert_eq!(commands(Harness::Codex).next_back().unwrap(), "fm-watch hook --harness codex --event turn-end");
     }
 
     #[test]

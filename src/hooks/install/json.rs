@@ -21,7 +21,7 @@ use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 
 use super::Refusal;
 use super::entry::{Entry, event_of};
-use super::json_layout::{Container, indentation, line_end};
+use super::json_layout::{Container, indentation, is_blank, line_end};
 use crate::hooks::event::Event;
 use crate::hooks::harness::Harness;
 
@@ -31,7 +31,7 @@ use crate::hooks::harness::Harness;
 /// The text cannot be understood, or not be brought back.
 pub(super) fn install(before: Option<&str>, harness: Harness, entries: &[Entry]) -> Result<String, Refusal> {
     let Some(text) = before else { return Ok(made_for(entries, harness, Origin::Missing)) };
-    if text.trim().is_empty() {
+    if is_blank(text) {
         return Ok(format!("{text}{}", made_for(entries, harness, Origin::Empty)));
     }
     let mut wanted: Vec<_> = entries.iter().map(|entry| (entry.name.to_owned(), entry.command.clone())).collect();
@@ -74,7 +74,7 @@ pub(super) fn uninstall(text: &str, harness: Harness) -> Result<Option<String>, 
 
 /// What belongs to others in a text, as they have written it.
 fn others(text: &str, harness: Harness) -> Result<Vec<String>, Refusal> {
-    if text.trim().is_empty() {
+    if is_blank(text) {
         return Ok(Vec::new());
     }
     let root = parse(text)?;
@@ -89,16 +89,14 @@ fn others(text: &str, harness: Harness) -> Result<Vec<String>, Refusal> {
             continue;
         };
         for member in &list.elements {
-            let handlers = member.as_object().and_then(|group| group.get_array("hooks"));
-            let handlers = handlers.map_or(std::slice::from_ref(member), |handlers| handlers.elements.as_slice());
             let is_ours = |value: &Value<'_>| command_of(value).is_some_and(|text| event_of(harness, &text).is_some());
-            others.extend(handlers.iter().filter(|value| !is_ours(value)).map(slice));
+            others.extend(handlers(member).iter().filter(|value| !is_ours(value)).map(slice));
         }
     }
     Ok(others)
 }
 
-/// An entry of ours in a file.
+/// A command in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Installed {
     /// The event in the harness's words.
@@ -109,6 +107,8 @@ pub(super) struct Installed {
     pub(super) handler: usize,
     /// What it runs.
     pub(super) command: String,
+    /// Whether it may wake a session, and does not keep it waiting.
+    pub(super) wakes: bool,
 }
 
 /// The entries of ours in a text.
@@ -116,7 +116,15 @@ pub(super) struct Installed {
 /// # Errors
 /// The text cannot be understood.
 pub(super) fn installed(text: &str, harness: Harness) -> Result<Vec<Installed>, Refusal> {
-    if text.trim().is_empty() {
+    Ok(all(text)?.into_iter().filter(|found| event_of(harness, &found.command).is_some()).collect())
+}
+
+/// All commands in a text.
+///
+/// # Errors
+/// The text cannot be understood.
+pub(super) fn all(text: &str) -> Result<Vec<Installed>, Refusal> {
+    if is_blank(text) {
         return Ok(Vec::new());
     }
     let root = parse(text)?;
@@ -125,9 +133,10 @@ pub(super) fn installed(text: &str, harness: Harness) -> Result<Vec<Installed>, 
     for property in &hooks.properties {
         let groups = property.value.as_array().map(|array| array.elements.as_slice()).unwrap_or_default();
         for (group, value) in groups.iter().enumerate() {
-            for (handler, command) in commands(value).into_iter().enumerate() {
-                let Some(command) = command.filter(|command| event_of(harness, command).is_some()) else { continue };
-                found.push(Installed { name: property.name.as_str().to_owned(), group, handler, command });
+            for (handler, value) in handlers(value).iter().enumerate() {
+                let Some(command) = command_of(value) else { continue };
+                let name = property.name.as_str().to_owned();
+                found.push(Installed { name, group, handler, command, wakes: wakes(value) });
             }
         }
     }
@@ -139,7 +148,7 @@ pub(super) fn installed(text: &str, harness: Harness) -> Result<Vec<Installed>, 
 /// # Errors
 /// The text cannot be understood.
 pub(super) fn is_turned_off(text: &str, harness: Harness) -> Result<bool, Refusal> {
-    if text.trim().is_empty() {
+    if is_blank(text) {
         return Ok(false);
     }
     let root = parse(text)?;
@@ -153,13 +162,28 @@ pub(super) fn is_turned_off(text: &str, harness: Harness) -> Result<bool, Refusa
     })
 }
 
-/// The commands of a member of an event's list, be it a group or a command itself.
-fn commands(value: &Value<'_>) -> Vec<Option<String>> {
-    let Some(object) = value.as_object() else { return Vec::new() };
-    match object.get_array("hooks") {
-        Some(handlers) => handlers.elements.iter().map(command_of).collect(),
-        None => vec![command_of(value)],
+/// The hooks that a person has turned off one by one, by their commands. Only Gemini CLI is known to keep such a list.
+///
+/// # Errors
+/// The text cannot be understood.
+pub(super) fn disabled(text: &str) -> Result<Vec<String>, Refusal> {
+    if is_blank(text) {
+        return Ok(Vec::new());
     }
+    let root = parse(text)?;
+    let list = root.get_object("hooksConfig").and_then(|config| config.get_array("disabled"));
+    let names = list.into_iter().flat_map(|list| &list.elements).filter_map(Value::as_string_lit);
+    Ok(names.map(|name| name.value.to_string()).collect())
+}
+
+/// The commands of a member of an event's list, be it a group or a command itself.
+fn handlers<'a>(value: &'a Value<'a>) -> &'a [Value<'a>] {
+    let group = value.as_object().and_then(|group| group.get_array("hooks"));
+    group.map_or(std::slice::from_ref(value), |group| group.elements.as_slice())
+}
+
+fn wakes(value: &Value<'_>) -> bool {
+    value.as_object().and_then(|handler| handler.get_boolean("asyncRewake")).is_some_and(|wakes| wakes.value)
 }
 
 fn command_of(value: &Value<'_>) -> Option<String> {
@@ -219,7 +243,7 @@ enum Step {
 
 /// Takes out the first of our entries, together with what was made for it.
 fn step(text: &str, harness: Harness) -> Result<Option<Step>, Refusal> {
-    if text.trim().is_empty() {
+    if is_blank(text) {
         return Ok(None);
     }
     let root = parse(text)?;
@@ -228,7 +252,7 @@ fn step(text: &str, harness: Harness) -> Result<Option<Step>, Refusal> {
     for (event, property) in hooks.properties.iter().enumerate() {
         let Some(list) = property.value.as_array() else { continue };
         for (group, value) in list.elements.iter().enumerate() {
-            let commands = commands(value);
+            let commands: Vec<_> = handlers(value).iter().map(command_of).collect();
             let Some(first) = commands.iter().position(is_ours) else { continue };
             if commands.iter().all(is_ours) {
                 return Ok(Some(without_group(text, harness, &Place { root: &root, hooks, list, event, group })));
@@ -289,7 +313,7 @@ fn origin(text: &str, root: &Object<'_>) -> Option<Origin> {
     let has_own_lines = Container::from(root).is_made_for_its_items(text);
     match (before, behind) {
         ("", "\n") if has_own_lines && inside.starts_with('\n') => Some(Origin::Missing),
-        (_, "") if before.trim().is_empty() && inside.starts_with("  \"hooks") => Some(Origin::Empty),
+        (_, "") if is_blank(before) && inside.starts_with("  \"hooks") => Some(Origin::Empty),
         _ => None,
     }
 }

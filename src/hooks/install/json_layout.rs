@@ -1,4 +1,4 @@
-//! Putting an item into a list or an object of a JSON text, and taking it out again, by cutting the text.
+//! Putting an item into a list or an object of a JSON text, or a list of TOML, and taking it out again, by cutting the text.
 //!
 //! # Theory
 //!
@@ -14,7 +14,7 @@
 //! If this is wrong, a settings file does not parse any more or is not what it was; so whoever uses it takes the item out
 //! again and compares, before anything is written.
 //!
-//! Limits: JSON with comments and commas at the end of a list, and nothing beyond that.
+//! Limits: JSON with comments and commas at the end of a list, and lists of TOML, which differ only in their comments.
 
 use std::ops::Range;
 
@@ -28,12 +28,22 @@ pub(super) struct Container {
     /// Before the closing bracket.
     close: usize,
     items: Vec<Range<usize>>,
+    comments: Comments,
+}
+
+/// What comments look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Comments {
+    /// `//` to the end of the line, and `/*` to `*/`.
+    Json,
+    /// `#` to the end of the line.
+    Toml,
 }
 
 impl From<&Object<'_>> for Container {
     fn from(object: &Object<'_>) -> Self {
         let items = object.properties.iter().map(|property| property.range.start..property.range.end).collect();
-        Self { open: object.range.start + 1, close: object.range.end - 1, items }
+        Self { open: object.range.start + 1, close: object.range.end - 1, items, comments: Comments::Json }
     }
 }
 
@@ -41,11 +51,16 @@ impl From<&Array<'_>> for Container {
     fn from(array: &Array<'_>) -> Self {
         use jsonc_parser::common::Ranged;
         let items = array.elements.iter().map(|element| element.range().start..element.range().end).collect();
-        Self { open: array.range.start + 1, close: array.range.end - 1, items }
+        Self { open: array.range.start + 1, close: array.range.end - 1, items, comments: Comments::Json }
     }
 }
 
 impl Container {
+    /// A list of TOML, from its opening bracket to behind its closing one.
+    pub(super) fn of_toml(whole: Range<usize>, items: Vec<Range<usize>>) -> Self {
+        Self { open: whole.start + 1, close: whole.end - 1, items, comments: Comments::Toml }
+    }
+
     /// How many items there are.
     pub(super) fn len(&self) -> usize {
         self.items.len()
@@ -59,10 +74,14 @@ impl Container {
         is_line_end(before) && is_blank(before) && is_blank(&text[last.end..self.close])
     }
 
+    fn tail(&self, text: &str, from: usize, to: usize) -> Tail {
+        Tail::between(text, from, to, self.comments)
+    }
+
     /// The text with one more item at the end. What the item is may depend on the indentation of its line.
     pub(super) fn append(&self, text: &str, item: impl Fn(&str) -> String) -> String {
         let last = self.items.last();
-        let tail = Tail::between(text, last.map_or(self.open, |item| item.end), self.close);
+        let tail = self.tail(text, last.map_or(self.open, |item| item.end), self.close);
         let own_line = last.is_some_and(|item| is_blank(&text[line_start(text, item.start)..item.start]));
         let indentation = indentation(text, last.map_or(tail.end, |item| item.start));
         let lead =
@@ -80,12 +99,12 @@ impl Container {
         let Some(item) = self.items.get(index) else { return text.to_owned() };
         let start = text[..item.start].trim_end_matches(BLANK).len();
         let next = self.items.get(index + 1).map_or(self.close, |next| next.start);
-        if let Some(comma) = Tail::between(text, item.end, next).comma {
+        if let Some(comma) = self.tail(text, item.end, next).comma {
             // What stands between an item and its comma belongs to somebody else, unless it is nothing.
             return cut(text, &[start..item.end, comma..comma + 1]);
         }
         let before = index.checked_sub(1).and_then(|before| self.items.get(before));
-        match before.and_then(|before| Tail::between(text, before.end, item.start).comma) {
+        match before.and_then(|before| self.tail(text, before.end, item.start).comma) {
             Some(comma) => cut(text, &[comma..comma + 1, start.max(comma + 1)..item.end]),
             None => format!("{}{}", &text[..start], &text[item.end..]),
         }
@@ -95,7 +114,8 @@ impl Container {
 /// What white space is to JSON.
 const BLANK: [char; 4] = [' ', '\t', '\r', '\n'];
 
-fn is_blank(text: &str) -> bool {
+/// Whether a text is nothing but white space, as JSON understands that.
+pub(super) fn is_blank(text: &str) -> bool {
     text.chars().all(|character| BLANK.contains(&character))
 }
 
@@ -130,14 +150,15 @@ struct Tail {
 }
 
 impl Tail {
-    fn between(text: &str, from: usize, to: usize) -> Self {
+    fn between(text: &str, from: usize, to: usize, comments: Comments) -> Self {
         let mut tail = Self { end: from, ..Self::default() };
         let mut at = from;
         while at < to {
             let rest = &text[at..to];
-            let (length, is_line_comment) = if rest.starts_with("//") {
+            let line_comment = if comments == Comments::Json { "//" } else { "#" };
+            let (length, is_line_comment) = if rest.starts_with(line_comment) {
                 (rest.find(['\n', '\r']).unwrap_or(rest.len()), true)
-            } else if rest.starts_with("/*") {
+            } else if comments == Comments::Json && rest.starts_with("/*") {
                 (rest.find("*/").map_or(rest.len(), |end| end + 2), false)
             } else if rest.starts_with(BLANK) {
                 at += 1;

@@ -12,17 +12,20 @@
 //!
 //! If this is wrong, somebody's settings are damaged, or a harness refuses to start. So a file that does not parse is
 //! refused and not touched, and an entry is only ever known by its command, never by its place.
-//!
-//! Limits: directories that were made for a file stay.
 
 pub mod check;
 pub mod entry;
 mod file;
+#[cfg(test)]
+mod frozen;
+#[cfg(test)]
+mod fuzz;
 mod json;
 mod json_layout;
 pub mod place;
 mod plugin;
 mod toml;
+mod toml_list;
 
 use std::path::PathBuf;
 
@@ -32,10 +35,7 @@ use self::entry::{Program, entries};
 use self::file::{File, Way};
 use self::place::{Form, Place};
 use crate::error::{Error, Result};
-use crate::hooks::harness::Harness;
 use crate::world::World;
-
-pub use self::file::BACKUP;
 
 /// Why a file is not edited. It is as it was then.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -58,9 +58,19 @@ pub enum Refusal {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// It was written.
-    Written(PathBuf),
+    Written {
+        /// Where it is.
+        path: PathBuf,
+        /// Where its old content is, if it had any.
+        backup: Option<PathBuf>,
+    },
     /// It was removed, because it was made for our entries.
-    Removed(PathBuf),
+    Removed {
+        /// Where it was.
+        path: PathBuf,
+        /// Where its old content is, if somebody had put anything of theirs into it.
+        backup: Option<PathBuf>,
+    },
     /// It is as it was, because it is as it should be.
     Unchanged(PathBuf),
 }
@@ -77,8 +87,8 @@ pub fn install<W: World>(world: &W, place: &Place, program: &Program) -> Result<
     if file.content() == Some(after.as_slice()) {
         return Ok(Outcome::Unchanged(file.path().to_owned()));
     }
-    file.replace(world, Some(&after))?;
-    Ok(Outcome::Written(file.path().to_owned()))
+    let backup = file.replace(world, &after)?;
+    Ok(Outcome::Written { path: file.path().to_owned(), backup })
 }
 
 /// Makes sure that no entry of ours is in the file.
@@ -93,9 +103,13 @@ pub fn uninstall<W: World>(world: &W, place: &Place) -> Result<Outcome> {
     if after.as_deref() == Some(before) {
         return Ok(Outcome::Unchanged(file.path().to_owned()));
     }
-    file.replace(world, after.as_deref())?;
     let path = file.path().to_owned();
-    Ok(if after.is_some() { Outcome::Written(path) } else { Outcome::Removed(path) })
+    let Some(after) = after else {
+        let backup = file.remove(world, place, |content| is_nobody_elses(place, content))?;
+        return Ok(Outcome::Removed { path, backup });
+    };
+    let backup = file.replace(world, &after)?;
+    Ok(Outcome::Written { path, backup })
 }
 
 /// What [`install`] would write into a file that is not there yet.
@@ -149,20 +163,26 @@ fn after_uninstall(place: &Place, before: &[u8]) -> Result<Option<Vec<u8>>, Refu
     Ok(after.map(|after| format!("{mark}{after}").into_bytes()))
 }
 
-/// The commands of ours in a file, with the harness's name of the event.
-fn installed(place: &Place, content: &[u8]) -> Result<Vec<(String, String)>, Refusal> {
-    let (_, text) = text_of(content)?;
+/// Whether there is nothing in a file but what we have written.
+fn is_nobody_elses(place: &Place, content: &[u8]) -> bool {
     match place.form {
-        Form::Json => {
-            let found = json::installed(text, place.harness)?;
-            Ok(found.into_iter().map(|found| (found.name, found.command)).collect())
-        }
-        Form::Toml => toml::installed(text, place.harness),
-        Form::Plugin => Ok(Vec::new()),
+        Form::Plugin => text_of(content).is_ok_and(|(_, text)| plugin::is_pristine(text, place.harness)),
+        Form::Json | Form::Toml => after_uninstall(place, content) == Ok(None),
     }
 }
 
-/// Whether the file says that none of its hooks may run.
-fn is_turned_off(harness: Harness, content: &[u8]) -> bool {
-    text_of(content).is_ok_and(|(_, text)| json::is_turned_off(text, harness).unwrap_or(false))
+/// The commands of ours in a file, with the harness's name of the event.
+fn installed(place: &Place, content: &[u8]) -> Result<Vec<(String, String)>, Refusal> {
+    let all = commands(place, content)?;
+    Ok(all.into_iter().filter(|(_, command)| entry::event_of(place.harness, command).is_some()).collect())
+}
+
+/// All commands in a file, with the harness's name of the event.
+fn commands(place: &Place, content: &[u8]) -> Result<Vec<(String, String)>, Refusal> {
+    let (_, text) = text_of(content)?;
+    match place.form {
+        Form::Json => Ok(json::all(text)?.into_iter().map(|found| (found.name, found.command)).collect()),
+        Form::Toml => toml::all(text),
+        Form::Plugin => Ok(Vec::new()),
+    }
 }

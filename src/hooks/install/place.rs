@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::commands::context::shell_word;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::hooks::harness::Harness;
@@ -38,8 +39,12 @@ pub struct Place {
     pub harness: Harness,
     /// Where it is.
     pub path: PathBuf,
+    /// The directory above all that is the harness's own.
+    base: PathBuf,
     /// What it is made of.
     pub form: Form,
+    /// The project for whose sessions it is; `None` for all sessions of the user.
+    pub project: Option<PathBuf>,
 }
 
 impl Place {
@@ -48,11 +53,25 @@ impl Place {
     /// # Errors
     /// The harness has no hooks for a project, or nobody knows where the user's files are.
     pub fn of(harness: Harness, scope: Scope, environment: &Environment, project: &Path) -> Result<Self> {
-        let path = match scope {
-            Scope::User => user_path(harness, environment)?,
-            Scope::Project => project.join(project_path(harness)?),
+        let ((base, way), project) = match scope {
+            Scope::User => (user_path(harness, environment)?, None),
+            Scope::Project => ((project.to_owned(), project_path(harness)?), Some(project.to_owned())),
         };
-        Ok(Self { harness, path, form: form(harness) })
+        Ok(Self { harness, path: base.join(way), base, form: form(harness), project })
+    }
+
+    /// The directories on the way to the file that nobody but this harness uses, the innermost first.
+    pub fn own_directories(&self) -> impl Iterator<Item = &Path> {
+        self.path.ancestors().skip(1).take_while(|directory| *directory != self.base)
+    }
+
+    /// How a person calls `hooks` for this very file, from wherever they are.
+    pub fn command_line(&self, verb: &str) -> String {
+        let call = format!("fm-watch hooks {verb} {}", self.harness);
+        match &self.project {
+            None => call,
+            Some(project) => format!("cd {} && {call} --project", shell_word(&project.to_string_lossy())),
+        }
     }
 }
 
@@ -64,24 +83,38 @@ fn form(harness: Harness) -> Form {
     }
 }
 
-fn user_path(harness: Harness, environment: &Environment) -> Result<PathBuf> {
-    let home = environment.path("HOME").filter(|home| home.is_absolute());
+/// Where the files of a user are: the directory that is there anyway, and the way from it to the file. The directories
+/// on that way are the harness's own.
+fn user_path(harness: Harness, environment: &Environment) -> Result<(PathBuf, &'static str)> {
+    let home = || environment.path("HOME").filter(|home| home.is_absolute()).ok_or_else(no_home);
     // A harness whose files a variable has moved is not found in the home directory.
-    let or_in_home = |variable: &str, usual: &str| match environment.path(variable) {
-        Some(moved) => Ok(moved),
-        None => home.as_deref().map(|home| home.join(usual)).ok_or_else(no_home),
+    let moved = |variable: &str| environment.path(variable);
+    let in_home = |way: &'static str| Ok((home()?, way));
+    let or_moved = |variable: &str, moved_way: &'static str, way: &'static str| match moved(variable) {
+        Some(moved) if moved.is_absolute() => Ok((moved, moved_way)),
+        Some(moved) => Err(not_absolute(variable, &moved)),
+        None => in_home(way),
     };
-    let in_home = |usual: &str| or_in_home("", usual);
     match harness {
-        Harness::Claude => Ok(or_in_home("CLAUDE_CONFIG_DIR", ".claude")?.join("settings.json")),
-        Harness::Codex => Ok(or_in_home("CODEX_HOME", ".codex")?.join("hooks.json")),
+        Harness::Claude => or_moved("CLAUDE_CONFIG_DIR", "settings.json", ".claude/settings.json"),
+        Harness::Codex => or_moved("CODEX_HOME", "hooks.json", ".codex/hooks.json"),
         Harness::Cursor => in_home(".cursor/hooks.json"),
-        Harness::Gemini => in_home(".gemini/settings.json"),
-        Harness::Grok => in_home(".grok/hooks/fm-watch.json"),
-        Harness::Kimi => in_home(".kimi-code/config.toml"),
-        Harness::OpenCode => Ok(or_in_home("XDG_CONFIG_HOME", ".config")?.join("opencode/plugins/fm-watch.js")),
-        Harness::Pi => in_home(".pi/agent/extensions/fm-watch.ts"),
+        Harness::Gemini => or_moved("GEMINI_CLI_HOME", ".gemini/settings.json", ".gemini/settings.json"),
+        Harness::Grok => or_moved("GROK_HOME", "hooks/fm-watch.json", ".grok/hooks/fm-watch.json"),
+        Harness::Kimi => or_moved("KIMI_CODE_HOME", "config.toml", ".kimi-code/config.toml"),
+        Harness::OpenCode => match moved("XDG_CONFIG_HOME").filter(|moved| moved.is_absolute()) {
+            Some(moved) => Ok((moved, OPENCODE)),
+            // Others have files there, too.
+            None => Ok((home()?.join(".config"), OPENCODE)),
+        },
+        Harness::Pi => or_moved("PI_CODING_AGENT_DIR", "extensions/fm-watch.ts", ".pi/agent/extensions/fm-watch.ts"),
     }
+}
+
+const OPENCODE: &str = "opencode/plugins/fm-watch.js";
+
+fn not_absolute(variable: &str, path: &Path) -> Error {
+    Error::Usage(format!("{variable} is {}, which is no absolute path; set it to one", path.display()))
 }
 
 fn no_home() -> Error {
@@ -100,5 +133,50 @@ fn project_path(harness: Harness) -> Result<&'static str> {
         Harness::Kimi => Err(Error::Usage("Kimi Code has no hooks of a project; use --user".into())),
         Harness::OpenCode => Ok(".opencode/plugins/fm-watch.js"),
         Harness::Pi => Ok(".pi/extensions/fm-watch.ts"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_moves_the_files_of_its_harness_and_of_no_other() {
+        let moving = [
+            (Harness::Claude, "CLAUDE_CONFIG_DIR", "/m/settings.json"),
+            (Harness::Codex, "CODEX_HOME", "/m/hooks.json"),
+            (Harness::Gemini, "GEMINI_CLI_HOME", "/m/.gemini/settings.json"),
+            (Harness::Grok, "GROK_HOME", "/m/hooks/fm-watch.json"),
+            (Harness::Kimi, "KIMI_CODE_HOME", "/m/config.toml"),
+            (Harness::OpenCode, "XDG_CONFIG_HOME", "/m/opencode/plugins/fm-watch.js"),
+            (Harness::Pi, "PI_CODING_AGENT_DIR", "/m/extensions/fm-watch.ts"),
+        ];
+        let place = |harness, variable: &str, value: &str| {
+            let environment = Environment::from_pairs([("HOME", "/h"), (variable, value)]);
+            Place::of(harness, Scope::User, &environment, "/p".as_ref())
+        };
+        for (harness, variable, path) in moving {
+            assert_eq!(place(harness, variable, "/m").unwrap().path, Path::new(path));
+            assert!(place(harness, variable, "").unwrap().path.starts_with("/h"));
+            let relative = place(harness, variable, "m");
+            assert!(relative.map_or(true, |place| place.path.starts_with("/h")), "{variable}");
+            for other in Harness::ALL.into_iter().filter(|other| *other != harness) {
+                assert!(place(other, variable, "/m").unwrap().path.starts_with("/h"));
+            }
+        }
+    }
+
+    #[test]
+    fn only_directories_of_the_harness_are_its_own() {
+        let environment = Environment::from_pairs([("HOME", "/h")]);
+        let own = |harness, scope| {
+            let place = Place::of(harness, scope, &environment, "/p".as_ref()).unwrap();
+            place.own_directories().map(|path| path.display().to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(own(Harness::Claude, Scope::User), ["/h/.claude"]);
+        assert_eq!(own(Harness::Grok, Scope::Project), ["/p/.grok/hooks", "/p/.grok"]);
+        let environment = Environment::from_pairs([("HOME", "/h"), ("CODEX_HOME", "/m")]);
+        let moved = Place::of(Harness::Codex, Scope::User, &environment, "/p".as_ref()).unwrap();
+        assert_eq!(moved.own_directories().count(), 0);
     }
 }

@@ -5,6 +5,8 @@
 
 use super::Refusal;
 use super::entry::Program;
+use crate::commands::context::shell_word;
+use crate::hooks::event::Event;
 use crate::hooks::harness::Harness;
 
 const OPENCODE: &str = include_str!("plugin/opencode.js");
@@ -40,6 +42,25 @@ pub(super) fn uninstall(text: &str, harness: Harness) -> Option<String> {
     if is_ours(text, harness) { None } else { Some(text.to_owned()) }
 }
 
+/// Whether the file is as this release writes it, for whatever program: nobody has put anything of theirs into it.
+pub(super) fn is_pristine(text: &str, harness: Harness) -> bool {
+    let program_of = |line: &str| line.starts_with("const PROGRAM = ");
+    let same = |(ours, theirs): (&str, &str)| ours == theirs || (program_of(ours) && program_of(theirs));
+    let template = template(harness);
+    text.ends_with('\n')
+        && text.lines().count() == template.lines().count()
+        && template.lines().zip(text.lines()).all(same)
+}
+
+/// What the file runs, and when. Nothing, if it is not one of ours.
+pub(super) fn commands(text: &str, harness: Harness) -> Vec<(Event, String)> {
+    let program = text.lines().find_map(|line| line.strip_prefix("const PROGRAM = ")?.strip_suffix(';'));
+    let program = program.filter(|_| is_ours(text, harness)).and_then(|text| serde_json::from_str::<String>(text).ok());
+    let Some(program) = program else { return Vec::new() };
+    let call = |event| (event, format!("{} hook --harness {harness} --event {event}", shell_word(&program)));
+    [Event::SessionStart, Event::PreTool, Event::TurnEnd].map(call).into()
+}
+
 /// Whether the file is one of ours.
 pub(super) fn is_ours(text: &str, harness: Harness) -> bool {
     let mark = |text: &str| text.lines().next().and_then(|line| line.split_once('.')).map(|(mark, _)| mark.to_owned());
@@ -58,6 +79,14 @@ mod tests {
             let new = install(Some(&old), harness, &Program::OnPath).unwrap();
             assert!(new.contains(r#"const PROGRAM = "fm-watch";"#), "{new}");
             assert_eq!(install(Some(&new), harness, &Program::OnPath).unwrap(), new);
+            let commands = commands(&old, harness);
+            assert_eq!(commands.len(), 3);
+            let turn_end = format!("'/old \"place\"/fm-watch' hook --harness {harness} --event turn-end");
+            assert_eq!(commands[2], (Event::TurnEnd, turn_end));
+            assert!(is_pristine(&old, harness) && is_pristine(&new, harness));
+            assert!(
+                !is_pristine(&new.replace("3000", "9000"), harness) && !is_pristine(&(new.clone() + "x\n"), harness)
+            );
             assert_eq!(uninstall(&new, harness), None);
             for foreign in ["", "export const Mine = 1;\n", "// fm-watch"] {
                 assert_eq!(install(Some(foreign), harness, &Program::OnPath), Err(Refusal::Foreign));

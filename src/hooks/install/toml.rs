@@ -12,13 +12,14 @@
 //! If this is wrong, Kimi Code does not start any more, because it refuses a file with a mistake. So every result is
 //! parsed before it is handed out, and taken apart again.
 //!
-//! Limits: `hooks` as a list in one value cannot be continued, and is refused.
+//! Where `hooks` is a list in one value, tables cannot continue it; [`super::toml_list`] puts entries into it then.
 
 use toml::{Table, Value};
 
 use super::Refusal;
 use super::entry::{Entry, event_of};
 use super::json_layout::line_end;
+use super::toml_list;
 use crate::hooks::harness::Harness;
 
 /// The text with these entries. `None` is a file that is not there.
@@ -41,13 +42,13 @@ pub(super) fn install(before: Option<&str>, harness: Harness, entries: &[Entry])
     if !matches!(table.get("hooks"), None | Some(Value::Array(_))) {
         return Err(Refusal::Shape("`hooks` is no list of tables".to_owned()));
     }
-    let after = format!("{text}{}", block(before, entries));
+    let after = match toml_list::add(text, entries) {
+        Some(after) => after,
+        None => format!("{text}{}", block(before, entries)),
+    };
     let is_understood = parse(&after).is_ok_and(|table| installed_in(&table, harness).len() == entries.len());
     let undone = if is_understood { uninstall(&after, harness)? } else { None };
-    if is_understood && undone.as_deref() == before {
-        return Ok(after);
-    }
-    Err(Refusal::Shape("`hooks` is a list in one value; write its members as tables [[hooks]]".to_owned()))
+    if is_understood && undone.as_deref() == before { Ok(after) } else { Err(Refusal::Layout) }
 }
 
 /// The text without our entries, or `None` if the file was made for them.
@@ -61,20 +62,22 @@ pub(super) fn uninstall(text: &str, harness: Harness) -> Result<Option<String>, 
         None => Some(text.to_owned()),
     };
     let Some(rest) = rest else { return Ok(None) };
+    let rest = toml_list::without(rest, |hook| is_ours(hook, harness));
     let rest = if installed_in(&parse(&rest)?, harness).is_empty() { rest } else { without_tables(&rest, harness) };
-    if parse(&rest).is_ok_and(|rest| rest == without_ours(before, harness)) {
+    let has_ours = |text: &str| parse(text).is_ok_and(|rest| !installed_in(&rest, harness).is_empty());
+    if !has_ours(&rest) && parse(&rest).is_ok_and(|rest| without_ours(rest, harness) == without_ours(before, harness)) {
         Ok(Some(rest))
     } else {
         Err(Refusal::Layout)
     }
 }
 
-/// The entries of ours in a text: the harness's event and the command.
+/// All commands in a text, with the harness's name of the event.
 ///
 /// # Errors
 /// The text cannot be understood.
-pub(super) fn installed(text: &str, harness: Harness) -> Result<Vec<(String, String)>, Refusal> {
-    Ok(installed_in(&parse(text)?, harness))
+pub(super) fn all(text: &str) -> Result<Vec<(String, String)>, Refusal> {
+    Ok(hooks_in(&parse(text)?, |_| true))
 }
 
 fn parse(text: &str) -> Result<Table, Refusal> {
@@ -82,13 +85,13 @@ fn parse(text: &str) -> Result<Table, Refusal> {
 }
 
 fn installed_in(table: &Table, harness: Harness) -> Vec<(String, String)> {
+    hooks_in(table, |hook| is_ours(hook, harness))
+}
+
+fn hooks_in(table: &Table, is_wanted: impl Fn(&Value) -> bool) -> Vec<(String, String)> {
     let hooks = table.get("hooks").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let word = |hook: &Value, key: &str| hook.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-    hooks
-        .iter()
-        .filter(|hook| is_ours(hook, harness))
-        .map(|hook| (word(hook, "event"), word(hook, "command")))
-        .collect()
+    hooks.iter().filter(|hook| is_wanted(hook)).map(|hook| (word(hook, "event"), word(hook, "command"))).collect()
 }
 
 fn is_ours(hook: &Value, harness: Harness) -> bool {
@@ -96,12 +99,11 @@ fn is_ours(hook: &Value, harness: Harness) -> bool {
     command.is_some_and(|command| event_of(harness, command).is_some())
 }
 
-/// What a table means without our entries.
+/// What a table means without our entries. An empty list of hooks and none mean the same.
 fn without_ours(mut table: Table, harness: Harness) -> Table {
     if let Some(Value::Array(hooks)) = table.get_mut("hooks") {
-        let had_others = hooks.iter().any(|hook| !is_ours(hook, harness)) || hooks.is_empty();
         hooks.retain(|hook| !is_ours(hook, harness));
-        if !had_others {
+        if hooks.is_empty() {
             table.remove("hooks");
         }
     }

@@ -128,6 +128,35 @@ fn a_file_that_somebody_changed_in_between_keeps_the_change() {
     assert_eq!(value, serde_json::json!({"a": 2, "hooks": {"Stop": [{"hooks": []}]}}));
 }
 
+/// What is left when somebody has edited the file in between, as people do.
+#[test]
+fn what_is_left_reads_as_if_we_had_never_been_there() {
+    let left = |before: Option<&str>, harness, edit: [&str; 2]| {
+        let after = put(before, harness);
+        assert_eq!(after.matches(edit[0]).count(), 1, "{after}");
+        uninstall(&after.replace(edit[0], edit[1]), harness).unwrap().unwrap()
+    };
+    let pretty = Some("{\n  \"a\": 1\n}\n");
+    // A setting behind ours, before ours, and in a file that was not there.
+    let behind = ["\n  }\n}\n", "\n  },\n  \"b\": 2\n}\n"];
+    assert_eq!(left(pretty, Harness::Claude, behind), "{\n  \"a\": 1,\n  \"b\": 2\n}\n");
+    assert_eq!(left(None, Harness::Claude, behind), "{\n  \"b\": 2\n}\n");
+    let between = ["\"a\": 1,", "\"a\": 1,\n  \"b\": 2,"];
+    assert_eq!(left(pretty, Harness::Grok, between), "{\n  \"a\": 1,\n  \"b\": 2\n}\n");
+    // A hook of theirs behind ours, and in an event of their own.
+    let mine = "{\"hooks\": [{\"type\": \"command\", \"command\": \"mine\"}]}";
+    let theirs = format!("{{\n  \"hooks\": {{\n    \"Stop\": [\n      {mine}\n    ]\n  }}\n}}\n");
+    let stop = ["turn-end\", \"timeout\": 10}]}", &format!("turn-end\", \"timeout\": 10}}]}},\n      {mine}")];
+    assert_eq!(left(None, Harness::Codex, stop), theirs);
+    let event = ["\n    ]\n  }\n}\n", &format!("\n    ],\n    \"Mine\": [\n      {mine}\n    ]\n  }}\n}}\n")];
+    assert_eq!(left(None, Harness::Codex, event), theirs.replace("Stop", "Mine"));
+    // Cursor needs the version as long as there is a hook.
+    let stop = ["turn-end\", \"timeout\": 10}", "turn-end\", \"timeout\": 10},\n      {\"command\": \"mine\"}"];
+    let theirs =
+        "{\n  \"hooks\": {\n    \"stop\": [\n      {\"command\": \"mine\"}\n    ]\n  },\n  \"version\": 1\n}\n";
+    assert_eq!(left(None, Harness::Cursor, stop), theirs);
+}
+
 #[test]
 fn an_entry_that_somebody_moved_into_a_group_of_theirs_is_found_there() {
     let command = &ours(Harness::Claude)[3].command;

@@ -6,70 +6,118 @@
 import { spawn } from "node:child_process";
 
 const PROGRAM = "@PROGRAM@";
-const LIMIT_MS = 5000;
+// The program answers within two seconds, whatever happens.
+const LIMIT_MS = 3000;
 const LONGEST = 64 * 1024;
 
-// Asks the program, and answers with what it says, or with nothing.
+// Asks the program, and answers with the object that it says, or with an empty one. Never rejects, and takes no longer
+// than the limit.
 function ask(event, name, session, cwd, more) {
   return new Promise((resolve) => {
     let child;
+    let grace;
     let said = "";
-    const finish = () => {
+    const finish = (answer) => {
       clearTimeout(limit);
+      clearTimeout(grace);
       try {
-        resolve(JSON.parse(said) ?? {});
+        // Nothing of it may keep the host from ending: somebody else may hold the pipe.
+        child?.stdin?.destroy();
+        child?.stdout?.destroy();
+        child?.unref();
       } catch {
-        resolve({});
+        // It is gone anyway.
       }
+      resolve(answer);
     };
     const limit = setTimeout(() => {
-      said = "";
-      child?.kill("SIGKILL");
-      finish();
+      try {
+        child?.kill("SIGKILL");
+      } catch {
+        // It is gone.
+      }
+      finish({});
     }, LIMIT_MS);
+    const answer = () => {
+      try {
+        return Object(JSON.parse(said));
+      } catch {
+        return {};
+      }
+    };
     try {
+      const question = JSON.stringify({ hook_event_name: name, session_id: session, cwd, ...more });
       child = spawn(PROGRAM, ["hook", "--harness", "opencode", "--event", event], {
         cwd,
         stdio: ["pipe", "pipe", "ignore"],
       });
+      // Before anything else, because without a listener an error ends the host.
+      child.on("error", () => finish({}));
+      child.stdin.on("error", () => {});
+      child.stdout.on("error", () => {});
+      child.stdout.setEncoding("utf8");
+      child.stdout.on("data", (text) => {
+        if (said.length < LONGEST) said += text;
+      });
+      // The end of the program is enough, a little later.
+      child.on("exit", () => {
+        grace = setTimeout(() => finish(answer()), 100);
+      });
+      child.on("close", () => finish(answer()));
+      child.stdin.end(question);
     } catch {
-      finish();
-      return;
+      finish({});
     }
-    child.on("error", finish);
-    child.stdout.on("data", (bytes) => {
-      if (said.length < LONGEST) said += bytes;
-    });
-    // Somebody else may keep the pipe open: the end of the program is enough, a little later.
-    child.on("exit", () => setTimeout(finish, 100));
-    child.on("close", finish);
-    child.stdin.on("error", () => {});
-    child.stdin.end(JSON.stringify({ hook_event_name: name, session_id: session, cwd, ...more }));
   });
 }
+
+// What the program says, if it is words.
+const words = (said) => (typeof said === "string" && said !== "" ? said : undefined);
 
 export const FmWatch = async ({ client, directory }) => {
   // A session inside a session answers to its parent.
   const inner = new Set();
-  const text = (words) => [{ type: "text", text: words }];
+  // A turn that a person or an error has ended is not answered: whoever stopped it does not want another one.
+  const stopped = new Set();
+  // The end of a turn is asked about once at a time.
+  const asking = new Set();
+  const text = (said) => [{ type: "text", text: said }];
+
+  const begin = async (info) => {
+    const id = info?.id;
+    if (!id) return;
+    if (info.parentID) {
+      inner.add(id);
+      return;
+    }
+    const context = words((await ask("session-start", "SessionStart", id, directory)).context);
+    if (context) await client.session.prompt({ path: { id }, body: { noReply: true, parts: text(context) } });
+  };
+
+  const end = async (id) => {
+    if (!id || inner.has(id) || stopped.delete(id) || asking.has(id)) return;
+    asking.add(id);
+    const answer = await ask("turn-end", "Stop", id, directory);
+    asking.delete(id);
+    const followUp = words(answer.follow_up);
+    if (followUp) await client.session.promptAsync({ path: { id }, body: { parts: text(followUp) } });
+  };
 
   return {
-    event: async ({ event }) => {
+    event: async (input) => {
       try {
-        const facts = event?.properties ?? {};
-        if (event?.type === "session.created" && facts.info?.id) {
-          const id = facts.info.id;
-          if (facts.info.parentID) {
-            inner.add(id);
-            return;
-          }
-          const { context } = await ask("session-start", "SessionStart", id, directory);
-          if (context) await client.session.prompt({ path: { id }, body: { noReply: true, parts: text(context) } });
-        } else if (event?.type === "session.status" && facts.status?.type === "idle") {
-          const id = facts.sessionID;
-          if (!id || inner.has(id)) return;
-          const { follow_up } = await ask("turn-end", "Stop", id, directory);
-          if (follow_up) await client.session.promptAsync({ path: { id }, body: { parts: text(follow_up) } });
+        const { type, properties } = input?.event ?? {};
+        const id = properties?.sessionID;
+        if (type === "session.created") {
+          await begin(properties?.info);
+        } else if (type === "session.deleted") {
+          for (const set of [inner, stopped]) set.delete(properties?.info?.id);
+        } else if (type === "session.error" && id) {
+          stopped.add(id);
+        } else if (type === "session.status" && properties?.status?.type === "busy") {
+          stopped.delete(id);
+        } else if (type === "session.status" && properties?.status?.type === "idle") {
+          await end(id);
         }
       } catch {
         // Silence, as promised above.
@@ -77,9 +125,15 @@ export const FmWatch = async ({ client, directory }) => {
     },
 
     "tool.execute.before": async (input, output) => {
-      if (input?.tool !== "bash") return;
-      const tool = { tool_name: "bash", tool_input: { command: output?.args?.command } };
-      const { deny } = await ask("pre-tool", "PreToolUse", input.sessionID, directory, tool);
+      let deny;
+      try {
+        if (input?.tool !== "bash") return;
+        const tool = { tool_name: "bash", tool_input: { command: output?.args?.command } };
+        deny = words((await ask("pre-tool", "PreToolUse", input.sessionID, directory, tool)).deny);
+      } catch {
+        return;
+      }
+      // The one thing that is thrown on purpose: it is how a tool is refused.
       if (deny) throw new Error(deny);
     },
   };

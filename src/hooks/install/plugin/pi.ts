@@ -6,86 +6,134 @@
 import { spawn } from "node:child_process";
 
 const PROGRAM = "@PROGRAM@";
-const LIMIT_MS = 5000;
+// The program answers within two seconds, whatever happens.
+const LIMIT_MS = 3000;
 const LONGEST = 64 * 1024;
+const STAYS_MS = 1000;
 
-// Asks the program, and answers with what it says, or with nothing.
+// Asks the program, and answers with the object that it says, or with an empty one. Never rejects, and takes no longer
+// than the limit.
 function ask(event, name, session, cwd, more) {
   return new Promise((resolve) => {
     let child;
+    let grace;
     let said = "";
-    const finish = () => {
+    const finish = (answer) => {
       clearTimeout(limit);
+      clearTimeout(grace);
       try {
-        resolve(JSON.parse(said) ?? {});
+        // Nothing of it may keep the host from ending: somebody else may hold the pipe.
+        child?.stdin?.destroy();
+        child?.stdout?.destroy();
+        child?.unref();
       } catch {
-        resolve({});
+        // It is gone anyway.
       }
+      resolve(answer);
     };
     const limit = setTimeout(() => {
-      said = "";
-      child?.kill("SIGKILL");
-      finish();
+      try {
+        child?.kill("SIGKILL");
+      } catch {
+        // It is gone.
+      }
+      finish({});
     }, LIMIT_MS);
+    const answer = () => {
+      try {
+        return Object(JSON.parse(said));
+      } catch {
+        return {};
+      }
+    };
     try {
+      const question = JSON.stringify({ hook_event_name: name, session_id: session, cwd, ...more });
       child = spawn(PROGRAM, ["hook", "--harness", "pi", "--event", event], {
         cwd,
         stdio: ["pipe", "pipe", "ignore"],
       });
+      // Before anything else, because without a listener an error ends the host.
+      child.on("error", () => finish({}));
+      child.stdin.on("error", () => {});
+      child.stdout.on("error", () => {});
+      child.stdout.setEncoding("utf8");
+      child.stdout.on("data", (text) => {
+        if (said.length < LONGEST) said += text;
+      });
+      // The end of the program is enough, a little later.
+      child.on("exit", () => {
+        grace = setTimeout(() => finish(answer()), 100);
+      });
+      child.on("close", () => finish(answer()));
+      child.stdin.end(question);
     } catch {
-      finish();
-      return;
+      finish({});
     }
-    child.on("error", finish);
-    child.stdout.on("data", (bytes) => {
-      if (said.length < LONGEST) said += bytes;
-    });
-    // Somebody else may keep the pipe open: the end of the program is enough, a little later.
-    child.on("exit", () => setTimeout(finish, 100));
-    child.on("close", finish);
-    child.stdin.on("error", () => {});
-    child.stdin.end(JSON.stringify({ hook_event_name: name, session_id: session, cwd, ...more }));
   });
 }
 
+// What the program says, if it is words.
+const words = (said) => (typeof said === "string" && said !== "" ? said : undefined);
+
+// What is needed of a context is read at once: it must not be touched any more after its session was replaced.
+function place(ctx) {
+  try {
+    return { session: ctx?.sessionManager?.getSessionId?.(), cwd: ctx?.cwd };
+  } catch {
+    return {};
+  }
+}
+
 export default function (pi) {
-  // What is needed of a context is read at once: it must not be touched any more after its session was replaced.
-  const place = (ctx) => {
+  // Nothing that is thrown gets out, from a session that is gone for example.
+  const on = (name, handler) => {
     try {
-      return { session: ctx?.sessionManager?.getSessionId?.(), cwd: ctx?.cwd };
+      pi.on(name, async (event, ctx) => {
+        try {
+          return await handler(event, place(ctx));
+        } catch {
+          return undefined;
+        }
+      });
     } catch {
-      return { session: undefined, cwd: undefined };
+      // A Pi without this event.
     }
   };
 
-  pi.on("session_start", async (_event, ctx) => {
-    const { session, cwd } = place(ctx);
-    const { context } = await ask("session-start", "SessionStart", session, cwd);
-    try {
-      if (context) {
-        const message = { customType: "fm-watch", content: context, display: true };
-        pi.sendMessage(message, { triggerTurn: false, deliverAs: "nextTurn" });
-      }
-    } catch {
-      // The session is gone.
-    }
+  on("session_start", async (_event, { session, cwd }) => {
+    const context = words((await ask("session-start", "SessionStart", session, cwd)).context);
+    if (!context) return;
+    const message = { customType: "fm-watch", content: context, display: true };
+    await pi.sendMessage(message, { triggerTurn: false, deliverAs: "nextTurn" });
   });
 
-  pi.on("tool_call", async (event, ctx) => {
+  on("tool_call", async (event, { session, cwd }) => {
     if (event?.toolName !== "bash") return undefined;
-    const { session, cwd } = place(ctx);
     const tool = { tool_name: "bash", tool_input: { command: event.input?.command } };
-    const { deny } = await ask("pre-tool", "PreToolUse", session, cwd, tool);
+    const deny = words((await ask("pre-tool", "PreToolUse", session, cwd, tool)).deny);
     return deny ? { block: true, reason: deny } : undefined;
   });
 
-  pi.on("agent_settled", async (_event, ctx) => {
-    const { session, cwd } = place(ctx);
-    const { follow_up } = await ask("turn-end", "Stop", session, cwd);
-    try {
-      if (follow_up) pi.sendUserMessage(follow_up, { deliverAs: "followUp" });
-    } catch {
-      // The session is gone.
-    }
+  const end = async ({ session, cwd }) => {
+    const followUp = words((await ask("turn-end", "Stop", session, cwd)).follow_up);
+    if (followUp) await pi.sendUserMessage(followUp, { deliverAs: "followUp" });
+  };
+
+  // An agent that has ended may go on by itself, and one that has settled does not. Older releases of Pi do not say when
+  // it has settled; there, one that has ended and stays so for a while has.
+  let settles = false;
+  let pending;
+  on("agent_settled", async (_event, at) => {
+    settles = true;
+    clearTimeout(pending);
+    await end(at);
   });
+  on("agent_end", async (_event, at) => {
+    clearTimeout(pending);
+    if (settles) return;
+    pending = setTimeout(() => void end(at).catch(() => {}), STAYS_MS);
+    pending.unref?.();
+  });
+  on("agent_start", async () => clearTimeout(pending));
+  on("session_shutdown", async () => clearTimeout(pending));
 }
