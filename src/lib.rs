@@ -46,6 +46,7 @@ pub mod lock;
 pub mod log;
 pub mod obtain;
 pub mod platform;
+pub mod program;
 pub mod service;
 pub mod settings;
 pub mod storage;

@@ -15,6 +15,7 @@ use crate::liveness::observe;
 use crate::liveness::verdict::{Evidence, Verdict};
 use crate::lock::home_lock::Place;
 use crate::platform;
+use crate::program::{self, shell_word};
 use crate::settings::{Loaded, Overrides, Settings};
 use crate::storage;
 use crate::wait_until::wait_until;
@@ -149,8 +150,13 @@ impl Session {
 
 /// How a person calls this program for a home.
 pub fn command_line(home: &Home, command: &str) -> String {
+    format!("{} {}", program::word(&Environment::of_this_process()), arguments(home, command))
+}
+
+/// What follows the program's name in the command line of a command for a home.
+pub fn arguments(home: &Home, command: &str) -> String {
     let flags: Vec<_> = home.flags().iter().map(|flag| shell_word(&flag.to_string_lossy())).collect();
-    format!("fm-watch {} {command}", flags.join(" "))
+    format!("{} {command}", flags.join(" "))
 }
 
 /// Where the lock of a home is, under these settings. In a runtime directory it is named after the state directory, which
@@ -162,15 +168,5 @@ fn place<W: World>(world: &W, home: &Home, settings: &Settings) -> Result<Place>
         // Without a state directory there is no lock, neither here nor there.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Place::inside(home)),
         Err(error) => Err(error).doing("examine", home.state()),
-    }
-}
-
-/// A word that a shell reads as it is.
-pub(crate) fn shell_word(text: &str) -> String {
-    let is_plain = |character: char| character.is_ascii_alphanumeric() || "-_./=:,@%+".contains(character);
-    if !text.is_empty() && text.chars().all(is_plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
     }
 }

@@ -9,9 +9,10 @@ use crate::error::{Context, Result};
 use crate::exit;
 use crate::hooks::harness::Harness;
 use crate::hooks::install::check::{self, Finding, Grade, Surroundings};
-use crate::hooks::install::entry::Program;
+use crate::hooks::install::entry;
 use crate::hooks::install::place::{Place, Scope};
 use crate::hooks::install::{self, Outcome};
+use crate::program::Program;
 use crate::world::Real;
 
 /// Installs, removes, prints or checks the hooks of a harness, and gives the exit code.
@@ -32,7 +33,7 @@ pub fn hooks(global: &Global, command: &cli::Hooks) -> Result<u8> {
     let place = Place::of(target.harness, scope, &environment, &project)?;
     match command {
         cli::Hooks::Install(_) => {
-            let program = Program::of_this_process(&environment)?;
+            let program = entry::this_program(&environment)?;
             let outcome = install::install(&Real, &place, &program)?;
             say(console, &place, "installed", &outcome)?;
             advise(console, &place, &program);
@@ -48,9 +49,9 @@ pub fn hooks(global: &Global, command: &cli::Hooks) -> Result<u8> {
             }
             Ok(exit::OK)
         }
-        cli::Hooks::Print(_) => print(console, &place, &Program::of_this_process(&environment)?),
+        cli::Hooks::Print(_) => print(console, &place, &entry::this_program(&environment)?),
         cli::Hooks::Check(_) => {
-            let program = Program::of_this_process(&environment)?;
+            let program = entry::this_program(&environment)?;
             let around = Surroundings { environment: &environment, project: &project, program: &program };
             show(console, &place, &check::check(&Real, &place, &around)?)
         }

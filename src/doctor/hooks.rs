@@ -11,7 +11,7 @@ use super::finding::{Finding, Mend};
 use crate::commands::context::Session;
 use crate::hooks::harness::Harness;
 use crate::hooks::install::check::{self, Grade, Surroundings};
-use crate::hooks::install::entry::Program;
+use crate::hooks::install::entry;
 use crate::hooks::install::place::{Place, Scope};
 
 const CHECK: &str = "hooks";
@@ -70,7 +70,7 @@ fn real(path: &Path) -> PathBuf {
 /// What is wrong with the entries in a file, or one line that says that nothing is.
 pub(super) fn examine(session: &Session, place: &Place) -> Vec<Finding> {
     let unknown = |error: crate::error::Error| vec![Finding::warn(CHECK, error.to_string(), Mend::Nothing)];
-    let program = match Program::of_this_process(&session.environment) {
+    let program = match entry::this_program(&session.environment) {
         Ok(program) => program,
         Err(error) => return unknown(error),
     };

@@ -261,7 +261,7 @@ fn guard_shows_a_banner_once_per_episode() {
         full[2].starts_with(&format!("●  2 task(s) in flight, but watcher pid {first} was killed or crashed")),
         "{full:#?}"
     );
-    assert!(full[3].contains("fm-watch --home HOME arm"), "{full:#?}");
+    assert!(full[3].ends_with(&format!(" {} --home HOME arm", *PROGRAM)), "{full:#?}");
     for _ in 0..2 {
         let again = banner(&home);
         assert_eq!(again.len(), 1, "one line of reminder: {again:#?}");
@@ -303,7 +303,8 @@ fn guard_warns_of_queued_wakes_and_of_nobody_to_be_told() {
     home.ask(&["wake", "custom", "key"]).expect_code(0);
     let lines = banner(&home);
     assert_eq!(
-        lines[0], "WARNING: queued wakes pending - fm-watch --home HOME drain before anything else.",
+        lines[0],
+        format!("WARNING: queued wakes pending - {} --home HOME drain before anything else.", *PROGRAM),
         "{lines:#?}"
     );
     assert!(lines[1].contains("nobody will be told"), "{lines:#?}");

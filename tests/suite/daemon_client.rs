@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::background::{wait_for_end, wait_for_state};
-use crate::support::home::{finish, make_private, pid_in};
+use crate::support::home::{PROGRAM, finish, make_private, pid_in};
 use crate::support::namespace::Namespace;
 use crate::support::player::{self, births, noted};
 #[cfg(feature = "sync-points")]
@@ -488,9 +488,10 @@ fn a_daemon_that_was_given_up_is_refused_until_a_restart() {
     bench.keep(&json!({"is": "given-up", "restarts": 5, "window": 300_000}));
     for verb in ["ensure", "kick"] {
         let refused = finish(bench.command(verb, &AT_ONCE, &["stay"])).expect_code(1);
-        let reason = "daemon: FAILED d - given up after 5 restarts in 5m (last: was ended by signal 9); `fm-watch --home";
+        let reason = "daemon: FAILED d - given up after 5 restarts in 5m (last: was ended by signal 9); `";
         assert!(refused.stdout.starts_with(reason), "{refused:?}");
-        assert!(refused.stdout.contains("daemon restart d"), "{refused:?}");
+        let way_out = format!("`{} --home {} daemon restart d`", *PROGRAM, bench.home.root().display());
+        assert!(refused.stdout.contains(&way_out), "{refused:?}");
     }
     assert_eq!(bench.state(), "FATAL");
     assert_eq!(bench.births(), 1);

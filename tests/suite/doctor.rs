@@ -554,7 +554,7 @@ fn hooks_of_the_project_in_the_home_are_examined() {
     let program = fs::canonicalize(*PROGRAM).unwrap();
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, text.replace(program.to_str().unwrap(), "/nowhere/fm-watch")).unwrap();
-    let mend = format!("cd {} && fm-watch hooks install cursor --project", home.root().display());
+    let mend = format!("cd {} && {} hooks install cursor --project", home.root().display(), program.display());
     assert_found(&examine(&home).expect_code(1), "hooks", "FAIL", &["exited with 127", &mend]);
 }
 
@@ -566,7 +566,7 @@ fn each_line_is_one_finding() {
     assert_eq!(answer.lines().len(), count);
     let has_grade = |line: &&str| ["PASS ", "WARN ", "FAIL "].iter().any(|grade| line.starts_with(grade));
     assert!(answer.lines().iter().all(has_grade), "{answer:?}");
-    assert!(answer.stdout.contains(" -> fm-watch --home "), "{answer:?}");
+    assert!(answer.stdout.contains(&format!(" -> {} --home ", *PROGRAM)), "{answer:?}");
 }
 
 /// The twin of `what_belongs_to_somebody_else_is_never_mended_by_itself`.

@@ -8,7 +8,7 @@ use std::process::Command;
 use fm_watch::environment::Environment;
 use fm_watch::hooks::harness::Harness;
 use fm_watch::hooks::install;
-use fm_watch::hooks::install::entry::Program;
+use fm_watch::program::Program;
 use fm_watch::hooks::install::place::{Place, Scope};
 
 use crate::support::home::{PROGRAM, finish};

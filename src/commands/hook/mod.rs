@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use self::situation::Place;
 use crate::cli::{self, Global};
-use crate::commands::context::Session;
+use crate::commands::context::{self, Session};
 use crate::exit;
 use crate::hooks::budget;
 use crate::hooks::caller::{self, Hearing};
@@ -27,6 +27,7 @@ use crate::hooks::kill::{self, Target};
 use crate::hooks::payload::{LIMIT, Payload};
 use crate::hooks::render::{Answer, render};
 use crate::platform;
+use crate::program::NAME;
 
 /// How long a harness may take to say what it has to say.
 const HEARS_FOR: Duration = Duration::from_millis(200);
@@ -191,7 +192,8 @@ fn before_a_tool(global: &Global, payload: &Payload) -> Result<Decision, String>
     let Some(command) = possible_kill(payload) else { return Ok(Decision::Silent) };
     let session = open(global)?;
     let pid = session.verdict().1.living_pid().map(crate::liveness::identity::Pid::get);
-    let target = Target { pid, command_line: format!("{} --word-fd 3", session.command_line("run")) };
+    let target =
+        Target { pid, command_line: format!("{NAME} {} --word-fd 3", context::arguments(&session.home, "run")) };
     if !kill::hits(&command, &target) {
         return Ok(Decision::Silent);
     }

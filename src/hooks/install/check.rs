@@ -14,13 +14,14 @@ mod trust;
 use std::fmt;
 use std::path::Path;
 
-use super::entry::{NAME, Program, entries, event_of};
+use super::entry::{entries, event_of};
 use super::file::{File, Way};
 use super::place::{Form, Place};
 use super::{after_install, installed, json, plugin, text_of};
 use crate::environment::Environment;
 use crate::error::Result;
 use crate::hooks::event::Event;
+use crate::program::{NAME, Program};
 use crate::world::World;
 
 /// How good or bad a finding is.

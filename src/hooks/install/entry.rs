@@ -8,66 +8,37 @@
 //! The events are in the vendors' words. Not every moment is used everywhere: Grok ignores what a hook of a prompt says,
 //! and only Claude Code can be woken by a hook that ends.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::commands::context::shell_word;
 use crate::environment::Environment;
 use crate::error::{Context, Error, Result};
 use crate::hooks::event::Event;
 use crate::hooks::harness::Harness;
 use crate::platform;
+use crate::program::{NAME, Program, shell_word};
 
-/// How an entry names the program.
+/// How entries are to name a program at this path: as it is called, if that can be said in a file of text. One that is
+/// named by its path must be installed again when that path moves.
 ///
-/// # The rule
-/// Who calls `fm-watch` by name gets this very program: then the entry says `fm-watch`, and survives every update.
-/// Otherwise it says the program's own path, with links resolved, and must be installed again when that path moves.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Program {
-    /// By its name, which is looked up.
-    OnPath,
-    /// By its path.
-    At(PathBuf),
-}
-
-/// What the program is called.
-pub(super) const NAME: &str = "fm-watch";
-
-impl Program {
-    /// How entries are to name a program at this path, by the rule.
-    ///
-    /// # Errors
-    /// It cannot be named in a file of text.
-    pub fn of(own: &Path, environment: &Environment) -> Result<Self> {
-        let path = environment.path("PATH").unwrap_or_default();
-        let first = std::env::split_paths(&path).map(|directory| directory.join(NAME)).find(|path| path.is_file());
-        // A relative directory of PATH is another one wherever a hook runs.
-        let is_own = |found: PathBuf| found.is_absolute() && found.canonicalize().ok() == own.canonicalize().ok();
-        if first.is_some_and(is_own) {
-            Ok(Self::OnPath)
-        } else if own.to_str().is_some() && own.file_name() == Some(NAME.as_ref()) {
-            Ok(Self::At(own.to_owned()))
-        } else {
+/// # Errors
+/// It cannot be named in a file of text, or would not be known again.
+pub fn named(own: &Path, environment: &Environment) -> Result<Program> {
+    match Program::of(own, environment) {
+        Program::At(path) if path.to_str().is_none() || path.file_name() != Some(NAME.as_ref()) => {
             let found = "an entry cannot name this program, because its path is not text or does not end in fm-watch";
             Err(Error::refused(own, found, "call it fm-watch, or put it on PATH under that name"))
         }
+        program => Ok(program),
     }
+}
 
-    /// How entries are to name this very program, by the rule.
-    ///
-    /// # Errors
-    /// As [`Program::of`], or the program cannot be found.
-    pub fn of_this_process(environment: &Environment) -> Result<Self> {
-        let own = std::fs::read_link(platform::own_program()).doing("find", "this program")?;
-        Self::of(&own, environment)
-    }
-
-    fn word(&self) -> String {
-        match self {
-            Self::OnPath => NAME.to_owned(),
-            Self::At(path) => shell_word(&path.to_string_lossy()),
-        }
-    }
+/// How entries are to name this very program.
+///
+/// # Errors
+/// As [`named`], or the program cannot be found.
+pub fn this_program(environment: &Environment) -> Result<Program> {
+    let own = std::fs::read_link(platform::own_program()).doing("find", "this program")?;
+    named(&own, environment)
 }
 
 /// One entry of ours.
@@ -249,9 +220,9 @@ mod tests {
         std::os::unix::fs::symlink("/bin/true", &real).unwrap();
         std::os::unix::fs::symlink(&real, directory.path().join(NAME)).unwrap();
         let environment = Environment::from_pairs([("PATH", directory.path())]);
-        assert_eq!(Program::of(&real, &environment).unwrap(), Program::OnPath);
+        assert_eq!(named(&real, &environment).unwrap(), Program::OnPath);
         let other = Path::new("/other/fm-watch");
-        assert_eq!(Program::of(other, &environment).unwrap(), Program::At(other.to_owned()));
-        assert!(Program::of(Path::new("/other/renamed"), &environment).is_err());
+        assert_eq!(named(other, &environment).unwrap(), Program::At(other.to_owned()));
+        assert!(named(Path::new("/other/renamed"), &environment).is_err());
     }
 }

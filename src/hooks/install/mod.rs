@@ -31,10 +31,11 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use self::entry::{Program, entries};
+use self::entry::entries;
 use self::file::{File, Way};
 use self::place::{Form, Place};
 use crate::error::{Error, Result};
+use crate::program::Program;
 use crate::world::World;
 
 /// Why a file is not edited. It is as it was then.

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::commands::context::shell_word;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::hooks::harness::Harness;
+use crate::program::{self, shell_word};
 
 /// For which sessions hooks are installed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +67,8 @@ impl Place {
 
     /// How a person calls `hooks` for this very file, from wherever they are.
     pub fn command_line(&self, verb: &str) -> String {
-        let call = format!("fm-watch hooks {verb} {}", self.harness);
+        let program = program::word(&Environment::of_this_process());
+        let call = format!("{program} hooks {verb} {}", self.harness);
         match &self.project {
             None => call,
             Some(project) => format!("cd {} && {call} --project", shell_word(&project.to_string_lossy())),

@@ -4,10 +4,9 @@
 //! else, and is neither replaced nor removed.
 
 use super::Refusal;
-use super::entry::Program;
-use crate::commands::context::shell_word;
 use crate::hooks::event::Event;
 use crate::hooks::harness::Harness;
+use crate::program::{NAME, Program, shell_word};
 
 const OPENCODE: &str = include_str!("plugin/opencode.js");
 const PI: &str = include_str!("plugin/pi.ts");
@@ -15,7 +14,7 @@ const PI: &str = include_str!("plugin/pi.ts");
 /// The file of a harness, for a program.
 fn content(harness: Harness, program: &Program) -> String {
     let program = match program {
-        Program::OnPath => super::entry::NAME.to_owned(),
+        Program::OnPath => NAME.to_owned(),
         Program::At(path) => path.to_string_lossy().into_owned(),
     };
     // As a string of JavaScript, which JSON is.

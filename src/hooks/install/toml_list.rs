@@ -64,10 +64,11 @@ fn item(entry: &Entry) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::entry::{Program, entries};
+    use super::super::entry::entries;
     use super::super::toml::{install, uninstall};
     use super::*;
     use crate::hooks::harness::Harness;
+    use crate::program::Program;
 
     #[test]
     fn a_list_in_one_value_gets_the_entries_and_gives_them_back() {

@@ -7,12 +7,12 @@ use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use super::super::entry::NAME;
 use super::super::place::Place;
 use super::{Finding, Grade, Surroundings};
 use crate::hooks::event::Event;
 use crate::hooks::harness::Harness;
 use crate::platform;
+use crate::program::NAME;
 use crate::watcher::bounded_run::{self, Ending, Outcome, Plan};
 
 /// How long an entry may take before a person would notice it.

@@ -2,8 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::super::entry::{Program, entries};
+use super::super::entry::entries;
 use super::*;
+use crate::program::Program;
 
 fn ours() -> Vec<Entry> {
     entries(Harness::Kimi, &Program::OnPath)
