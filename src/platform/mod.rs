@@ -45,7 +45,7 @@ pub use linux_command::{Ending, Happening, HeldCommand, wait_for_happening};
 #[cfg(target_os = "linux")]
 pub use linux_daemon::{Birth, HeldDaemon, NotStarted};
 #[cfg(target_os = "linux")]
-pub use linux_listing::listing;
+pub use linux_listing::{arguments, listing};
 #[cfg(target_os = "linux")]
 pub use linux_manager::ManagerEar;
 #[cfg(target_os = "linux")]

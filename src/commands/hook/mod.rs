@@ -4,6 +4,7 @@
 //! somebody's session. A watcher that is being started meanwhile goes on by itself. Whatever fails is one line on
 //! stderr and exit code 0, because every other code means something to some harness.
 
+pub mod entry;
 mod situation;
 mod waiter;
 
@@ -170,7 +171,7 @@ fn at_turn_end(place: &Place<'_>, harness: Harness, payload: &Payload) -> Result
     let waking = Waking::of(harness);
     let situation = place.situation_and_listeners(waking)?;
     if situation.is_well(waking) {
-        place.with_turn(|world, directory| budget::end_episode(world, directory).map_err(|error| error.to_string()))?;
+        place.end_episode()?;
         return Ok(Decision::Silent);
     }
     let count = || {

@@ -9,6 +9,7 @@ use crate::commands::guard::Charge;
 use crate::commands::look;
 use crate::home::names;
 use crate::hooks::agent;
+use crate::hooks::budget;
 use crate::hooks::decision::{Listeners, Role, Situation, Supervision, Waking, Work};
 use crate::hooks::harness::Harness;
 use crate::hooks::payload::{Payload, SessionKey};
@@ -84,14 +85,27 @@ impl<'a> Place<'a> {
         work(world, &self.directory)
     }
 
+    /// Ends the episode, if there is one.
+    pub(super) fn end_episode(&self) -> Result<(), String> {
+        if budget::is_over(self.session.world.as_ref(), &self.directory) {
+            return Ok(());
+        }
+        self.with_turn(|world, directory| budget::end_episode(world, directory).map_err(|error| error.to_string()))
+    }
+
     /// Asks to be responsible.
     pub(super) fn role(&self) -> Result<Role, String> {
         let path = self.session.home.ours(names::SESSIONS).join(sessions::LEASE);
-        let claim = |world: &Real, directory: &File| {
-            sessions::claim(world, directory, &self.applicant)
-                .map_err(|error| format!("cannot write {}: {error}", path.display()))
-        };
-        self.with_turn(claim)
+        let failed = |doing: &str, error: std::io::Error| format!("cannot {doing} {}: {error}", path.display());
+        let (world, here) = (self.session.world.as_ref(), &self.session.here);
+        // Nearly always nothing has changed, and then nobody has to wait for anybody.
+        let known = sessions::standing_role(world, &self.directory, &self.applicant, here);
+        if let Some(role) = known.map_err(|error| failed("read", error))? {
+            return Ok(role);
+        }
+        self.with_turn(|world, directory| {
+            sessions::claim(world, directory, &self.applicant, here).map_err(|error| failed("write", error))
+        })
     }
 
     /// Looks at everything but who listens, and starts a watcher where that is wanted.
