@@ -25,8 +25,8 @@ pub mod event;
 #[cfg(test)]
 mod fuzz;
 pub mod harness;
+pub mod install;
 pub mod kill;
 pub mod payload;
 pub mod render;
 pub mod sessions;
-pub mod install;

@@ -108,12 +108,7 @@ pub fn standing_role<W: World>(
 ///
 /// # Errors
 /// Those of the file system; nobody became responsible then.
-pub fn claim<W: World>(
-    world: &W,
-    directory: &W::Node,
-    applicant: &Applicant,
-    here: &Standpoint,
-) -> io::Result<Role> {
+pub fn claim<W: World>(world: &W, directory: &W::Node, applicant: &Applicant, here: &Standpoint) -> io::Result<Role> {
     if let Some(role) = standing_role(world, directory, applicant, here)? {
         return Ok(role);
     }
