@@ -292,8 +292,7 @@ mod tests {
         for waking in [Waking::ByWaiter, Waking::Otherwise] {
             for situation in every_situation() {
                 let is_known = match (&situation.work, &situation.supervision) {
-                    (Work::None, _) => true,
-                    (Work::Some(_), Supervision::On(Listeners::Some)) => true,
+                    (Work::None, _) | (Work::Some(_), Supervision::On(Listeners::Some)) => true,
                     (Work::Some(_), Supervision::On(_)) => waking == Waking::Otherwise,
                     _ => false,
                 };

@@ -66,7 +66,7 @@ fn put_a_fifo(path: &Path) {
 }
 
 fn put_garbage(path: &Path) {
-    fs::write(path, [0xff; 100_000]).unwrap();
+    fs::write(path, vec![0xff; 100_000]).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
@@ -74,12 +74,15 @@ fn put_a_dangling_link(path: &Path) {
     std::os::unix::fs::symlink("/nowhere/at/all", path).unwrap();
 }
 
+/// What stands in the way, and how to put it there.
+type Obstacle = (&'static str, fn(&Path));
+
 fn whatever_stands_in_the_place_of_a_file_a_hook_answers() {
     let files = [
         "sessions", "sessions/lease.json", "sessions/budget.json", "sessions/start", "owner.json", "beat.json", "lock",
         "waiters", "wakes", "start",
     ];
-    let kinds: [(&str, fn(&Path)); 4] = [
+    let kinds: [Obstacle; 4] = [
         ("a directory", put_a_directory),
         ("a FIFO", put_a_fifo),
         ("garbage", put_garbage),
