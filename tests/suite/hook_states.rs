@@ -4,6 +4,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+#[cfg(feature = "sync-points")]
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +19,8 @@ use rustix::process::Signal;
 
 use crate::hooks::{CLAUDE_START, CLAUDE_STOP, ENDS, Heard, OTHERS, down, entry, harness_runs, hear, turn_end, watched};
 use crate::support::namespace::Namespace;
+#[cfg(feature = "sync-points")]
+use crate::support::sync::{Points, without};
 use crate::support::{Skip, TestHome, home::finish};
 
 cases! {
@@ -26,6 +30,10 @@ cases! {
     a_stopped_watcher_keeps_no_hook_waiting,
     a_hundred_thousand_wakes_keep_no_hook_waiting,
     on_a_full_disk_nothing_is_held_that_cannot_be_counted,
+    #[cfg(feature = "sync-points")]
+    an_answer_that_takes_too_long_is_given_up,
+    #[cfg(feature = "sync-points")]
+    without_a_watchdog_a_hook_hangs_with_its_home,
     three_hundred_bent_payloads_are_answered_as_the_contracts_allow,
     in_a_hook_of_grok_an_entry_of_claude_says_nothing,
 }
@@ -208,6 +216,33 @@ fn on_a_full_disk_nothing_is_held_that_cannot_be_counted() -> Result<(), Skip> {
         assert!(line.contains("systemMessage") && line.contains("it cannot be counted"), "{answer:?}");
     }
     Ok(())
+}
+
+/// A hook of a home that never answers.
+#[cfg(feature = "sync-points")]
+fn hook_that_hangs(home: &TestHome, harness: &str, protections: &[&str]) -> Command {
+    let mut command = entry(home, harness, "turn-end");
+    Points::new(home, harness).pause(&mut command, &["hooks.decides"]);
+    without(&mut command, protections);
+    command
+}
+
+#[cfg(feature = "sync-points")]
+fn an_answer_that_takes_too_long_is_given_up() {
+    for (harness, says) in ENDS {
+        let home = down();
+        let heard = harness_runs(hook_that_hangs(&home, harness, &[]), says, LIMIT * 2).expect("an answer in time");
+        let stdout = if harness == "gemini" { "{}\n" } else { "" };
+        assert_eq!((heard.stdout.as_str(), heard.code), (stdout, Some(0)), "{harness}: {heard:?}");
+        assert!(heard.stderr.contains("no answer was found in time"), "{harness}: {heard:?}");
+    }
+}
+
+#[cfg(feature = "sync-points")]
+fn without_a_watchdog_a_hook_hangs_with_its_home() {
+    let home = down();
+    let command = hook_that_hangs(&home, "claude", &["hooks.in-time"]);
+    assert_eq!(harness_runs(command, CLAUDE_STOP, LIMIT + Duration::from_secs(1)), None);
 }
 
 /// A short form of the fuzzing of the same parts in one process, through the real program.

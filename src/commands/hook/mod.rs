@@ -1,8 +1,8 @@
 //! `hook`: one answer to a harness, in time, whatever state the home is in.
 //!
-//! The answer is found in a thread of its own, and given up when it takes too long: a hung file system must not hang
-//! somebody's session. A watcher that is being started meanwhile goes on by itself. Whatever fails is one line on
-//! stderr and exit code 0, because every other code means something to some harness.
+//! What a hook has not answered in time it gives up ([`platform::put_down_last_words`]): a hung file system must not hang somebody's session. A
+//! watcher that is being started meanwhile goes on by itself. Whatever fails is one line on stderr and exit code 0,
+//! because every other code means something to some harness.
 
 pub mod entry;
 mod situation;
@@ -12,7 +12,6 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
-use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use self::situation::Place;
@@ -29,6 +28,7 @@ use crate::hooks::kill::{self, Target};
 use crate::hooks::payload::{LIMIT, Payload, Reading, parse};
 use crate::hooks::render::{Answer, render};
 use crate::platform;
+use crate::world::{Real, World};
 
 /// How long a harness may take to say what it has to say.
 const HEARS_FOR: Duration = Duration::from_millis(200);
@@ -66,17 +66,18 @@ pub fn hook(global: &Global, options: cli::Hook) -> u8 {
     if event == Event::Wait {
         return waiter::wait(&global, harness, &payload);
     }
-    let (sender, receiver) = channel();
-    let answer = std::thread::Builder::new().name("answer".to_owned()).spawn(move || {
-        let _too_late = sender.send(decide(&global, harness, event, &payload, began + WAITS_UNTIL));
-    });
+    let late = failure(harness, "no answer was found in time");
     let left = ANSWERS_WITHIN.saturating_sub(began.elapsed());
-    let answer = match answer.map(|_thread| receiver.recv_timeout(left)) {
-        Ok(Ok(Ok(decision))) => render(harness, event, &decision),
-        Ok(Ok(Err(why))) => failure(harness, &why),
-        Ok(Err(_)) => failure(harness, "no answer was found in time"),
-        Err(error) => failure(harness, &format!("no thread can be started: {error}")),
+    if Real.is_protected("hooks.in-time")
+        && let Err(error) = platform::put_down_last_words(late.stdout.into_bytes(), late.stderr.into_bytes(), left)
+    {
+        return leave(&failure(harness, &format!("nothing can see to it that it answers in time: {error}")));
+    }
+    let answer = match decide(&global, harness, event, &payload, began + WAITS_UNTIL) {
+        Ok(decision) => render(harness, event, &decision),
+        Err(why) => failure(harness, &why),
     };
+    platform::claim_last_word();
     leave(&answer)
 }
 
@@ -153,6 +154,7 @@ fn decide(
     payload: &Payload,
     until: Instant,
 ) -> Result<Decision, String> {
+    Real.reach("hooks.decides").map_err(|error| error.to_string())?;
     match event {
         Event::PreTool => before_a_tool(global, payload),
         Event::SessionStart => {
