@@ -72,10 +72,11 @@ fn marked(payload: &Payload) -> Option<Harness> {
         Some(Harness::Codex)
     } else if payload.has("client_type") {
         Some(Harness::Kimi)
+    } else if payload.has("prompt_id") || payload.has("effort") {
+        // Before the next one: any harness may come to say when it speaks, and must not fall silent by that.
+        Some(Harness::Claude)
     } else if is_plain && payload.has("timestamp") {
         Some(Harness::Gemini)
-    } else if payload.has("prompt_id") || payload.has("effort") {
-        Some(Harness::Claude)
     } else {
         None
     }
@@ -175,6 +176,12 @@ pub(super) mod tests {
         assert!(!is_run_by_grok(Harness::Claude, &payload(ENDS[0].1), &in_a_hook_of_grok));
         let elsewhere = Environment::from_pairs([("GROK_SESSION_ID", "s")]);
         assert!(!is_run_by_grok(Harness::Claude, &plain, &elsewhere));
+    }
+
+    #[test]
+    fn a_harness_that_comes_to_say_the_time_is_not_taken_for_another() {
+        let stop = r#"{"session_id":"s","hook_event_name":"Stop","prompt_id":"p","timestamp":"2027"}"#;
+        assert_eq!(caller(stop, Harness::Claude, Event::TurnEnd), Caller::Expected);
     }
 
     #[test]
