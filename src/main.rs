@@ -20,6 +20,9 @@ use fm_watch::platform;
 fn main() -> ExitCode {
     platform::ignore_file_size_signal();
     platform::keep_files_private();
+    if let Some((global, options)) = hook::entry::read(std::env::args_os()) {
+        return ExitCode::from(hook::hook(&global, options));
+    }
     let cli = match parse() {
         Ok(cli) => cli,
         Err(code) => return code,

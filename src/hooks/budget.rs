@@ -114,15 +114,18 @@ fn write<W: World>(world: &W, directory: &W::Node, episode: &Episode) -> io::Res
     storage::replace(world, directory, BUDGET, &content, Durability::Process)
 }
 
-/// Ends the episode, if there is one.
+/// Whether an episode surely does not last. Nobody needs the turn of this directory to ask.
+pub fn is_over<W: World>(world: &W, directory: &W::Node) -> bool {
+    let facts = world.facts_at(directory, OsStr::new(BUDGET));
+    facts.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+/// Ends the episode, if there is one. The caller has the turn of this directory.
 ///
 /// # Errors
 /// Those of the file system.
 pub fn end_episode<W: World>(world: &W, directory: &W::Node) -> io::Result<()> {
-    match world.facts_at(directory, OsStr::new(BUDGET)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        _ => storage::remove(world, directory, OsStr::new(BUDGET)),
-    }
+    if is_over(world, directory) { Ok(()) } else { storage::remove(world, directory, OsStr::new(BUDGET)) }
 }
 
 /// A record that cannot be understood counts nothing; the next hold replaces it.

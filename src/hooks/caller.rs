@@ -10,6 +10,7 @@
 use super::event::Event;
 use super::harness::Harness;
 use super::payload::{Payload, Reading, parse};
+use crate::environment::Environment;
 
 /// Whether an entry was run by the one it is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +55,12 @@ pub fn recognise(payload: &Payload, harness: Harness, event: Event) -> Caller {
     if is_the_harness && is_the_moment { Caller::Expected } else { Caller::Other }
 }
 
+/// Whether Grok runs an entry of somebody else. It says so in a variable that it sets for hooks alone; a payload with the mark
+/// of the entry's own harness is believed more, since that harness may have been started by a hook of Grok's.
+pub fn is_run_by_grok(harness: Harness, payload: &Payload, environment: &Environment) -> bool {
+    harness != Harness::Grok && environment.text("GROK_HOOK_EVENT").is_some() && marked(payload) != Some(harness)
+}
+
 /// The harness whose mark the payload has.
 fn marked(payload: &Payload) -> Option<Harness> {
     let is_plain = payload.has("hook_event_name");
@@ -65,10 +72,11 @@ fn marked(payload: &Payload) -> Option<Harness> {
         Some(Harness::Codex)
     } else if payload.has("client_type") {
         Some(Harness::Kimi)
+    } else if payload.has("prompt_id") || payload.has("effort") {
+        // Before the next one: any harness may come to say when it speaks, and must not fall silent by that.
+        Some(Harness::Claude)
     } else if is_plain && payload.has("timestamp") {
         Some(Harness::Gemini)
-    } else if payload.has("prompt_id") || payload.has("effort") {
-        Some(Harness::Claude)
     } else {
         None
     }
@@ -153,6 +161,27 @@ pub(super) mod tests {
         assert_eq!(caller(start, Harness::Codex, Event::TurnEnd), Caller::Other);
         let shell = r#"{"conversation_id":"c","cursor_version":"2","hook_event_name":"beforeShellExecution"}"#;
         assert_eq!(caller(shell, Harness::Cursor, Event::PreTool), Caller::Expected);
+    }
+
+    #[test]
+    fn an_entry_that_grok_runs_is_silent_even_without_its_mark() {
+        let payload = |text: &str| match parse(text.as_bytes()) {
+            Reading::Object(payload) => payload,
+            other => panic!("{other:?}"),
+        };
+        let in_a_hook_of_grok = Environment::from_pairs([("GROK_HOOK_EVENT", "stop")]);
+        let plain = payload(r#"{"session_id":"s","hook_event_name":"Stop"}"#);
+        assert!(is_run_by_grok(Harness::Claude, &plain, &in_a_hook_of_grok));
+        assert!(!is_run_by_grok(Harness::Grok, &plain, &in_a_hook_of_grok));
+        assert!(!is_run_by_grok(Harness::Claude, &payload(ENDS[0].1), &in_a_hook_of_grok));
+        let elsewhere = Environment::from_pairs([("GROK_SESSION_ID", "s")]);
+        assert!(!is_run_by_grok(Harness::Claude, &plain, &elsewhere));
+    }
+
+    #[test]
+    fn a_harness_that_comes_to_say_the_time_is_not_taken_for_another() {
+        let stop = r#"{"session_id":"s","hook_event_name":"Stop","prompt_id":"p","timestamp":"2027"}"#;
+        assert_eq!(caller(stop, Harness::Claude, Event::TurnEnd), Caller::Expected);
     }
 
     #[test]

@@ -141,9 +141,15 @@ pub enum Fault {
 }
 
 impl Situation {
-    /// Whether all is well, so that what went wrong before is over.
+    /// Whether all is surely well, so that what went wrong before is over. What nobody can tell ends no episode: otherwise
+    /// a turn could be held again and again, each time after a look that saw nothing.
     pub fn is_well(&self, waking: Waking) -> bool {
-        self.role == Role::Responsible && self.at_turn_end(waking) == Fault::None
+        let is_certain = match (&self.work, &self.supervision) {
+            (Work::None, _) => true,
+            (Work::Unknown(_), _) | (_, Supervision::Off(_) | Supervision::Unclear(_)) => false,
+            (Work::Some(_), Supervision::On(listeners)) => waking == Waking::Otherwise || *listeners == Listeners::Some,
+        };
+        self.role == Role::Responsible && is_certain
     }
 
     /// What to say when a session starts or a person speaks.
@@ -277,6 +283,22 @@ mod tests {
                 for waking in [Waking::ByWaiter, Waking::Otherwise] {
                     assert_eq!(situation.at_turn_end(waking), Fault::None);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn an_episode_ends_only_where_nothing_is_wrong_and_nothing_unknown() {
+        for waking in [Waking::ByWaiter, Waking::Otherwise] {
+            for situation in every_situation() {
+                let is_known = match (&situation.work, &situation.supervision) {
+                    (Work::None, _) | (Work::Some(_), Supervision::On(Listeners::Some)) => true,
+                    (Work::Some(_), Supervision::On(_)) => waking == Waking::Otherwise,
+                    _ => false,
+                };
+                let is_well = situation.is_well(waking);
+                assert_eq!(is_well, is_known && situation.role == Role::Responsible, "{situation:?} {waking:?}");
+                assert!(!is_well || situation.at_turn_end(waking) == Fault::None, "{situation:?} {waking:?}");
             }
         }
     }

@@ -44,7 +44,7 @@ fn hits_within(command: &str, target: &Target, depth: usize) -> bool {
         simple.inner.iter().any(|inner| hits_within(inner, target, depth))
             || match base(program) {
                 "pkill" => pkill_pattern(arguments).is_some_and(|(pattern, full)| matches(pattern, full, target)),
-                "killall" => arguments.iter().any(|argument| argument == NAME),
+                "killall" => killall_hits(arguments, target),
                 "kill" => {
                     arguments.iter().any(|argument| target.pid.is_some_and(|pid| *argument == pid.to_string()))
                         || simple.inner.iter().any(|inner| prints_its_number(inner, target))
@@ -87,7 +87,13 @@ enum Compared {
     CommandLine,
 }
 
+/// A longer pattern is not tried: what a long one with many groups needs of memory grows with the square of its length.
+const LONGEST_PATTERN: usize = 500;
+
 fn matches(pattern: &str, compared: Compared, target: &Target) -> bool {
+    if pattern.len() > LONGEST_PATTERN {
+        return false;
+    }
     let subject = if compared == Compared::CommandLine { target.command_line.as_str() } else { NAME };
     let pattern = if compared == Compared::NameExactly { format!("^(?:{pattern})$") } else { pattern.to_owned() };
     match Regex::new(&pattern) {
@@ -126,6 +132,15 @@ fn pkill_pattern(arguments: &[String]) -> Option<(&str, Compared)> {
     None
 }
 
+/// Whether `killall` ends what has the watcher's name.
+fn killall_hits(arguments: &[String], target: &Target) -> bool {
+    let is_pattern = arguments.iter().any(|argument| matches!(argument.as_str(), "-r" | "--regexp"));
+    arguments
+        .iter()
+        .filter(|argument| !argument.starts_with('-'))
+        .any(|argument| argument == NAME || is_pattern && matches(argument, Compared::Name, target))
+}
+
 /// The script of `sh -c SCRIPT`.
 fn script(arguments: &[String]) -> Option<&str> {
     let at = arguments
@@ -142,28 +157,45 @@ fn base(program: &str) -> &str {
 /// The words of a simple command without what only runs it: variables, `sudo`, `env`, and the words of the shell's own
 /// grammar.
 fn bare(words: &[String]) -> &[String] {
-    const RUNNERS: [&str; 9] = ["sudo", "doas", "env", "nohup", "exec", "command", "time", "nice", "setsid"];
+    const RUNNERS: [&str; 10] =
+        ["sudo", "doas", "env", "nohup", "exec", "command", "time", "nice", "setsid", "timeout"];
     const GRAMMAR: [&str; 9] = ["then", "do", "else", "if", "while", "until", "!", "{", "elif"];
     let mut rest = words;
-    let mut is_run = false;
+    let mut runner = None;
     while let Some((first, others)) = rest.split_first() {
         let is_variable = first.split_once('=').is_some_and(|(name, _)| {
             !name.is_empty() && name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
         });
-        let is_runner = RUNNERS.contains(&base(first));
-        let is_option = is_run && first.starts_with('-');
-        if !(is_variable || is_runner || is_option || GRAMMAR.contains(&first.as_str())) {
-            // `timeout 5 pkill` and the like have a value first.
-            if base(first) == "timeout" && others.len() > 1 {
-                rest = &others[1..];
-                continue;
-            }
+        rest = if RUNNERS.contains(&base(first)) {
+            runner = Some(base(first));
+            others
+        } else if let Some(runner) = runner.filter(|_| first.starts_with('-')) {
+            if takes_a_value(runner, first) { others.get(1..).unwrap_or_default() } else { others }
+        } else if is_variable || GRAMMAR.contains(&first.as_str()) || runner == Some("timeout") && is_time(first) {
+            others
+        } else {
             break;
-        }
-        is_run |= is_runner;
-        rest = others;
+        };
     }
     rest
+}
+
+/// Whether a word is the time that `timeout` takes before its command.
+fn is_time(word: &str) -> bool {
+    word.starts_with(|first: char| first.is_ascii_digit())
+}
+
+/// Whether the word behind this option of a runner is the option's value.
+fn takes_a_value(runner: &str, option: &str) -> bool {
+    let letters = match runner {
+        "sudo" => "ugUCpRDT",
+        "doas" | "env" => "uC",
+        "nice" => "n",
+        "timeout" => "ks",
+        "exec" => "a",
+        _ => "",
+    };
+    option.strip_prefix('-').is_some_and(|letter| letter.len() == 1 && letters.contains(letter))
 }
 
 /// One simple command of a line.
@@ -287,15 +319,17 @@ impl Splitter<'_> {
         if self.rest.next_if_eq(&'<').is_some() {
             return;
         }
-        let rest: String = self.rest.by_ref().collect();
-        let (line, body) = rest.split_once('\n').unwrap_or((&rest, ""));
-        let word = |text: &str| text.trim_matches(['-', ' ', '\'', '"', '\\']).to_owned();
-        let end = line.trim_start_matches(['-', ' ']).split([' ', ';', '|', '&', ')', '>']).next().map(word);
-        let after: Vec<&str> =
-            body.split('\n').skip_while(|line| end.as_deref() != Some(line.trim_start_matches('\t'))).skip(1).collect();
-        for simple in split(&after.join("\n")) {
-            self.done.push(simple);
-        }
+        let first = self.line().unwrap_or_default();
+        let word = first.trim_start_matches(['-', ' ']).split([' ', ';', '|', '&', ')', '>']).next();
+        let word = word.unwrap_or_default().trim_matches(['-', ' ', '\'', '"', '\\']);
+        while self.line().is_some_and(|line| line.trim_start_matches('\t') != word) {}
+        self.end();
+    }
+
+    /// The rest of a line; `None` behind the last one.
+    fn line(&mut self) -> Option<String> {
+        self.rest.peek()?;
+        Some(self.rest.by_ref().take_while(|&character| character != '\n').collect())
     }
 
     fn backquoted(&mut self) {
@@ -341,6 +375,10 @@ mod tests {
             "sh -c \"sleep 1; killall fm-watch\"",
             "FOO=1 env BAR=2 pkill fm-watch",
             "timeout 5 pkill fm-watch",
+            "timeout -k 1 -s KILL 5s pkill fm-watch",
+            "sudo -n -u root pkill -f fm-watch",
+            "env -u HOME nice -n 5 pkill fm-watch",
+            "killall -r 'fm-w.*'",
             "if true; then pkill fm-watch; fi",
             "echo $(pkill fm-watch)",
             "eval 'pkill fm-watch'",
@@ -367,6 +405,9 @@ mod tests {
             "pkill fm-watcher",
             "pkill -x watch",
             "killall node",
+            "killall -r '^node'",
+            "sudo -u pkill fm-watch",
+            "timeout 5 fm-watch wait --kill",
             "kill 47110",
             "kill -0 1234",
             "kill $(pgrep node)",
@@ -387,6 +428,30 @@ mod tests {
         #[test]
         fn no_command_is_too_strange(command in "[kpil\\-f $()'\"`|;&#\\\\\na-z]{0,200}") {
             let _verdict = hits(&format!("kill {command}"), &target());
+        }
+    }
+
+    /// Each of these once took seconds, or more memory than there is.
+    #[test]
+    fn a_long_command_is_looked_through_in_time() {
+        for (piece, count) in [
+            ("$(", 100_000),
+            ("cat <<a\na\n", 20_000),
+            ("cat <<a\n", 20_000),
+            ("\"$(", 60_000),
+            ("`", 200_000),
+            ("eval ", 40_000),
+            ("kill $(pgrep x) ", 12_000),
+        ] {
+            let command = format!("kill; {}", piece.repeat(count));
+            assert!(!hits(&command, &target()), "{piece}");
+            let in_the_end = format!("{}\npkill fm-watch", "cat <<a\na\n".repeat(1000));
+            assert!(hits(&in_the_end, &target()));
+        }
+        for piece in ["(a*)*", "(x+x+)+", "((((.{1,500}){1,500}){1,500}){1,500})"] {
+            let _verdict = hits(&format!("pkill -f '{piece}'"), &target());
+            assert!(!hits(&format!("pkill -f '{}'", piece.repeat(20_000)), &target()));
+            assert!(!hits(&format!("killall -r '{}'", piece.repeat(20_000)), &target()));
         }
     }
 

@@ -99,8 +99,14 @@ impl Payload {
         self.text("status").is_some_and(is_cursor_end) || self.text("reason").is_some_and(is_grok_end)
     }
 
-    /// The command that a tool is about to give to a shell.
+    /// The command that a tool is about to give to a shell. What an editor is about to write into a file is none, though some
+    /// call it that.
     pub fn command(&self) -> Option<String> {
+        let tool = ["tool_name", "toolName"].iter().find_map(|name| self.text(name)).unwrap_or_default();
+        let tool = tool.to_ascii_lowercase();
+        if ["patch", "edit", "write"].iter().any(|part| tool.contains(part)) {
+            return None;
+        }
         let input = ["tool_input", "toolInput"].iter().find_map(|name| self.fields.get(*name));
         let command = input.and_then(|input| input.get("command").or_else(|| input.get("cmd")));
         match command.or_else(|| self.fields.get("command"))? {
@@ -194,6 +200,8 @@ mod tests {
         assert_eq!(object(r#"{"tool_input":{"command":"ls"}}"#).command().as_deref(), Some("ls"));
         assert_eq!(object(r#"{"toolInput":{"command":"ls"}}"#).command().as_deref(), Some("ls"));
         assert_eq!(object(r#"{"command":"ls"}"#).command().as_deref(), Some("ls"));
+        let patch = r#"{"tool_name":"apply_patch","tool_input":{"command":"*** Begin Patch\n pkill fm-watch\n"}}"#;
+        assert_eq!(object(patch).command(), None, "the text of a file");
         assert_eq!(object(r#"{"tool_input":{"command":["a b","c"]}}"#).command().as_deref(), Some("'a b' 'c'"));
     }
 }

@@ -81,21 +81,36 @@ pub fn judge(lease: &Lease, applicant: &Applicant, seen: &Observation, here: &St
     }
 }
 
+/// The part that an applicant has already, whatever else is going on: the lease is replaced as a whole and never changed in
+/// place, so reading it needs no turn. `None`: there is something to write, for which [`claim`] is.
+///
+/// # Errors
+/// Those of the file system.
+pub fn standing_role<W: World>(
+    world: &W,
+    directory: &W::Node,
+    applicant: &Applicant,
+    here: &Standpoint,
+) -> io::Result<Option<Role>> {
+    // A record that cannot be understood proves nothing about anybody, and would be in the way for ever.
+    let known = storage::read(world, directory, OsStr::new(LEASE), LIMIT)?
+        .and_then(|bytes| serde_json::from_slice::<Lease>(&bytes).ok());
+    let Some(lease) = known else { return Ok(None) };
+    let seen = observe(world, &lease, applicant);
+    Ok(match judge(&lease, applicant, &seen, here) {
+        Standing::Own => Some(Role::Responsible),
+        Standing::Taken(why) if world.is_protected("hooks.proof") => Some(Role::Bystander(why)),
+        Standing::Taken(_) | Standing::Renewed | Standing::Over(_) => None,
+    })
+}
+
 /// Asks for the responsibility, and takes it if nobody has it. The caller has the turn of this directory.
 ///
 /// # Errors
 /// Those of the file system; nobody became responsible then.
-pub fn claim<W: World>(world: &W, directory: &W::Node, applicant: &Applicant) -> io::Result<Role> {
-    // A record that cannot be understood proves nothing about anybody, and would be in the way for ever.
-    let known = storage::read(world, directory, OsStr::new(LEASE), LIMIT)?
-        .and_then(|bytes| serde_json::from_slice::<Lease>(&bytes).ok());
-    if let Some(lease) = known {
-        let seen = observe(world, &lease);
-        match judge(&lease, applicant, &seen, &world.standpoint()) {
-            Standing::Own => return Ok(Role::Responsible),
-            Standing::Taken(why) if world.is_protected("hooks.proof") => return Ok(Role::Bystander(why)),
-            Standing::Taken(_) | Standing::Renewed | Standing::Over(_) => {}
-        }
+pub fn claim<W: World>(world: &W, directory: &W::Node, applicant: &Applicant, here: &Standpoint) -> io::Result<Role> {
+    if let Some(role) = standing_role(world, directory, applicant, here)? {
+        return Ok(role);
     }
     let lease = Lease {
         schema: SCHEMA,
@@ -109,7 +124,11 @@ pub fn claim<W: World>(world: &W, directory: &W::Node, applicant: &Applicant) ->
     Ok(Role::Responsible)
 }
 
-fn observe<W: World>(world: &W, lease: &Lease) -> Observation {
+fn observe<W: World>(world: &W, lease: &Lease, applicant: &Applicant) -> Observation {
+    // The applicant's agent was observed a moment ago, and runs this very hook.
+    if lease.agent.pid == applicant.agent.pid {
+        return Observation::Seen(applicant.agent.clone());
+    }
     match world.pin(lease.agent.pid) {
         Ok(Some(process)) => world.observe(&process),
         Ok(None) => Observation::Gone,

@@ -21,14 +21,21 @@ pub fn listing(pid: u32) -> Option<Listing> {
     let ticks = start_ticks(pid)?;
     let started_at = boot_time()?.checked_add_unsigned(ticks / ticks_per_second()?)?;
     let directory = format!("/proc/{pid}");
-    let mut arguments = Vec::new();
-    let file = fs::File::open(format!("{directory}/cmdline")).ok()?;
-    file.take(ARGUMENTS_LIMIT).read_to_end(&mut arguments).ok()?;
+    let arguments = arguments(pid)?;
     let mut name = fs::read(format!("{directory}/comm")).ok()?;
     name.truncate(name.strip_suffix(b"\n").map_or(name.len(), <[u8]>::len));
     // A pid that was given away while all this was read would make a listing of two processes.
     (start_ticks(pid) == Some(ticks)).then_some(())?;
     Some(Listing { started_at, started: local_time(started_at).ok()?, arguments, name })
+}
+
+/// Reads the arguments of a process, each with a NUL at its end; `None` if there is no such process, or they cannot be
+/// read.
+pub fn arguments(pid: u32) -> Option<Vec<u8>> {
+    let mut arguments = Vec::with_capacity(1024);
+    let file = fs::File::open(format!("/proc/{pid}/cmdline")).ok()?;
+    file.take(ARGUMENTS_LIMIT).read_to_end(&mut arguments).ok()?;
+    Some(arguments)
 }
 
 /// The wall clock's time of boot, in seconds since 1970.

@@ -14,6 +14,8 @@ mod linux_command;
 #[cfg(target_os = "linux")]
 mod linux_daemon;
 #[cfg(target_os = "linux")]
+mod linux_last_words;
+#[cfg(target_os = "linux")]
 mod linux_listing;
 #[cfg(target_os = "linux")]
 mod linux_manager;
@@ -45,7 +47,9 @@ pub use linux_command::{Ending, Happening, HeldCommand, wait_for_happening};
 #[cfg(target_os = "linux")]
 pub use linux_daemon::{Birth, HeldDaemon, NotStarted};
 #[cfg(target_os = "linux")]
-pub use linux_listing::listing;
+pub use linux_last_words::{claim_last_word, put_down_last_words};
+#[cfg(target_os = "linux")]
+pub use linux_listing::{arguments, listing};
 #[cfg(target_os = "linux")]
 pub use linux_manager::ManagerEar;
 #[cfg(target_os = "linux")]

@@ -221,6 +221,11 @@ pub trait World: fmt::Debug + Send + Sync + 'static {
     fn listing(&self, _pid: u32) -> Option<Listing> {
         None
     }
+    /// The arguments of a process as the kernel shows them now, each with a NUL at its end; `None` where that cannot be
+    /// told, which proves nothing.
+    fn arguments(&self, _pid: u32) -> Option<Vec<u8>> {
+        None
+    }
     /// What the process table shows of a process now; `None` where that cannot be told, which proves nothing.
     fn table_entry(&self, _pid: u32) -> Option<TableEntry> {
         None

@@ -222,6 +222,10 @@ impl World for Real {
         platform::listing(pid)
     }
 
+    fn arguments(&self, pid: u32) -> Option<Vec<u8>> {
+        platform::arguments(pid)
+    }
+
     fn table_entry(&self, pid: u32) -> Option<TableEntry> {
         platform::table_entry(pid)
     }

@@ -43,15 +43,15 @@ cases! {
     a_payload_that_says_nothing_is_answered_with_nothing,
     a_harness_that_never_stops_talking_is_answered_in_time,
     what_is_wrong_with_a_home_is_one_line_and_no_hold,
-    a_stuck_watcher_is_told_in_time_and_not_replaced,
+    a_stuck_watcher_is_told_in_time_and_the_named_command_replaces_it,
     records_that_another_hook_keeps_hold_nobody,
     an_entry_of_another_release_does_not_fail,
 }
 
 /// What each harness says at a session's start, at a prompt and before a tool, and the part of its answer that carries the
 /// message; none where it takes no message.
-type Saying = (&'static str, &'static str, &'static str, Option<&'static str>);
-const OTHERS: [Saying; 18] = [
+pub(crate) type Saying = (&'static str, &'static str, &'static str, Option<&'static str>);
+pub(crate) const OTHERS: [Saying; 18] = [
     (
         "claude",
         "session-start",
@@ -163,7 +163,7 @@ const OTHERS: [Saying; 18] = [
 ];
 
 /// What each harness says at the end of a turn.
-const ENDS: [(&str, &str); 6] = [
+pub(crate) const ENDS: [(&str, &str); 6] = [
     ("claude", r#"{"session_id":"s","transcript_path":"/t","hook_event_name":"Stop","prompt_id":"p","stop_hook_active":false}"#),
     ("codex", r#"{"session_id":"s","turn_id":"t","transcript_path":null,"hook_event_name":"Stop","stop_hook_active":false}"#),
     ("cursor", r#"{"conversation_id":"c","hook_event_name":"stop","cursor_version":"2","status":"completed","loop_count":0}"#),
@@ -172,8 +172,8 @@ const ENDS: [(&str, &str); 6] = [
     ("kimi", r#"{"hook_event_name":"Stop","session_id":"s","session_title":"t","client_type":"cli"}"#),
 ];
 
-const CLAUDE_STOP: &str = ENDS[0].1;
-const CLAUDE_START: &str =
+pub(crate) const CLAUDE_STOP: &str = ENDS[0].1;
+pub(crate) const CLAUDE_START: &str =
     r#"{"session_id":"s","transcript_path":"/t","hook_event_name":"SessionStart","source":"startup"}"#;
 
 /// No hook may take longer, whatever state the home is in. The rest is for a busy machine.
@@ -181,31 +181,31 @@ const LIMIT: Duration = Duration::from_secs(4);
 
 /// What a harness heard from a hook.
 #[derive(Debug, PartialEq)]
-struct Heard {
-    stdout: String,
-    stderr: String,
-    code: Option<i32>,
+pub(crate) struct Heard {
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) code: Option<i32>,
 }
 
 impl Heard {
     #[track_caller]
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in {self:?}"))
     }
 
-    fn is_hold(&self) -> bool {
+    pub(crate) fn is_hold(&self) -> bool {
         self.stdout.contains(r#""decision":"block""#)
     }
 
     #[track_caller]
-    fn expect_silence(&self) {
+    pub(crate) fn expect_silence(&self) {
         assert_eq!((self.stdout.as_str(), self.stderr.as_str(), self.code), ("", "", Some(0)));
     }
 }
 
 /// Runs a hook as a harness does: it speaks, waits until nobody holds the pipes any more, and kills the group of a hook that
 /// takes longer than it may. `None`: it had to.
-fn harness_runs(mut command: Command, says: &str, limit: Duration) -> Option<Heard> {
+pub(crate) fn harness_runs(mut command: Command, says: &str, limit: Duration) -> Option<Heard> {
     command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut hook = command.spawn().unwrap();
     let (mut stdin, says) = (hook.stdin.take().unwrap(), says.to_owned());
@@ -233,29 +233,29 @@ fn harness_runs(mut command: Command, says: &str, limit: Duration) -> Option<Hea
     in_time.then(|| Heard { stdout, stderr, code: ended.code().or(ended.signal().map(|number| -number)) })
 }
 
-fn entry(home: &TestHome, harness: &str, event: &str) -> Command {
+pub(crate) fn entry(home: &TestHome, harness: &str, event: &str) -> Command {
     home.command(&["hook", "--harness", harness, "--event", event])
 }
 
 /// A hook of an agent that is this very process.
 #[track_caller]
-fn hear(home: &TestHome, harness: &str, event: &str, says: &str) -> Heard {
+pub(crate) fn hear(home: &TestHome, harness: &str, event: &str, says: &str) -> Heard {
     harness_runs(entry(home, harness, event), says, LIMIT).expect("the hook answers in time")
 }
 
-fn turn_end(home: &TestHome) -> Heard {
+pub(crate) fn turn_end(home: &TestHome) -> Heard {
     hear(home, "claude", "turn-end", CLAUDE_STOP)
 }
 
 /// A home with work and no watcher, in which hooks start none.
-fn down() -> TestHome {
+pub(crate) fn down() -> TestHome {
     let home = TestHome::with(&["hooks.repair=tell"]);
     home.meta("task", &["window=w"]);
     home
 }
 
 /// A home with work and a watcher.
-fn watched() -> (TestHome, Background) {
+pub(crate) fn watched() -> (TestHome, Background) {
     let home = down();
     let watcher = home.watcher();
     (home, watcher)
@@ -263,13 +263,13 @@ fn watched() -> (TestHome, Background) {
 
 /// Whether an agent waits for its hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Patience {
+pub(crate) enum Patience {
     Waits,
     GoesOn,
 }
 
 /// An agent in a process of its own, which runs hooks one after the other.
-struct Agent {
+pub(crate) struct Agent {
     process: Background,
     stdin: std::io::PipeWriter,
     directory: PathBuf,
@@ -277,7 +277,7 @@ struct Agent {
 }
 
 impl Agent {
-    fn new(home: &TestHome, name: &str) -> Self {
+    pub(crate) fn new(home: &TestHome, name: &str) -> Self {
         let directory = home.scratch().join(name);
         fs::create_dir(&directory).unwrap();
         fs::write(directory.join("agent"), "while read -r line; do eval \"$line\"; done\n").unwrap();
@@ -290,12 +290,12 @@ impl Agent {
     }
 
     /// Has the agent start a hook and wait for it, and gives the name of the files with its answer.
-    fn start(&mut self, command: &Command, says: &str) -> PathBuf {
+    pub(crate) fn start(&mut self, command: &Command, says: &str) -> PathBuf {
         self.start_and(Patience::Waits, command, says)
     }
 
     /// Has the agent start a hook and not wait for it. It runs in a shell of its own, as wrappers do.
-    fn start_beside(&mut self, command: &Command, says: &str) -> PathBuf {
+    pub(crate) fn start_beside(&mut self, command: &Command, says: &str) -> PathBuf {
         self.start_and(Patience::GoesOn, command, says)
     }
 
@@ -322,14 +322,14 @@ impl Agent {
     }
 
     #[track_caller]
-    fn hear(&mut self, command: &Command, says: &str) -> Heard {
+    pub(crate) fn hear(&mut self, command: &Command, says: &str) -> Heard {
         let files = self.start(command, says);
         wait_until_true(SOON, "the agent's hook has answered", || files.with_extension("done").exists());
         let read = |end: &str| fs::read_to_string(files.with_extension(end)).unwrap();
         Heard { stdout: read("out"), stderr: read("err"), code: read("done").trim().parse().ok() }
     }
 
-    fn die(self) {
+    pub(crate) fn die(self) {
         self.process.signal(Signal::KILL);
         self.process.finish(SOON);
     }
@@ -372,10 +372,13 @@ fn a_hook_that_leaks_a_pipe_would_hold_the_harness_until_it_kills_the_group() {
 fn of_a_thousand_turn_ends_without_a_watcher_two_are_held() {
     let home = TestHome::new();
     home.meta("task", &["window=w"]);
-    home.arm();
-    home.ask(&["stop"]).expect_code(0);
-    let flags = home.flags();
-    assert!(!flags.iter().any(|flag| flag.contains("repair")), "a start is tried at each turn");
+    let first = home.arm();
+    home.kill(first);
+    wait_for_end(first, "the watcher");
+    // Each start gets as far as its first record.
+    fs::remove_file(home.watch("generation")).unwrap();
+    fs::create_dir(home.watch("generation")).unwrap();
+    assert!(!home.flags().iter().any(|flag| flag.contains("repair")), "a start is tried at each turn");
     let mut held = 0;
     for turn in 0..1000 {
         // A flag that cannot be relied on.
@@ -383,7 +386,8 @@ fn of_a_thousand_turn_ends_without_a_watcher_two_are_held() {
         let heard = hear(&home, "claude", "turn-end", &says);
         assert_eq!((heard.code, heard.stderr.as_str()), (Some(0), ""), "{heard:?}");
         held += usize::from(heard.is_hold());
-        assert!(heard.is_hold() || heard.json()["systemMessage"].is_string(), "it is let go, and told why: {heard:?}");
+        let told = heard.json()[if heard.is_hold() { "reason" } else { "systemMessage" }].as_str().unwrap().to_owned();
+        assert!(told.contains("none could be started (") && told.contains("generation"), "{heard:?}");
     }
     assert_eq!(held, 2);
 }
@@ -642,6 +646,14 @@ fn a_harness_that_never_stops_talking_is_answered_in_time() {
         assert!(answer.took < LIMIT, "{answer:?}");
         drop(writing);
     }
+    // One that has said all and forgets to close its end.
+    let (reading, mut writing) = std::io::pipe().unwrap();
+    writing.write_all(CLAUDE_STOP.as_bytes()).unwrap();
+    let mut command = entry(&home, "claude", "turn-end");
+    command.stdin(Stdio::from(reading));
+    let answer = Background::spawn_reading(command).finish(SOON).expect_code(0);
+    assert!(answer.stdout.contains(r#""decision":"block""#), "{answer:?}");
+    drop(writing);
 }
 
 fn what_is_wrong_with_a_home_is_one_line_and_no_hold() {
@@ -657,16 +669,23 @@ fn what_is_wrong_with_a_home_is_one_line_and_no_hold() {
     assert_eq!((heard.stdout.as_str(), heard.code, heard.stderr.lines().count()), ("", Some(0), 1));
 }
 
-fn a_stuck_watcher_is_told_in_time_and_not_replaced() {
-    let home = TestHome::with(&["stuck_after=500ms"]);
+/// A hook has no time to give a stuck watcher its grace, so it names the command that does.
+fn a_stuck_watcher_is_told_in_time_and_the_named_command_replaces_it() {
+    let home = TestHome::with(&["stuck_after=500ms", "stop_grace=100ms"]);
     home.meta("task", &["window=w"]);
     let watcher = home.watcher();
     watcher.signal(Signal::STOP);
     home.wait_for_verdict("stuck");
     let heard = turn_end(&home);
-    assert!(heard.is_hold() && heard.stdout.contains("is stuck"), "{heard:?}");
-    assert!(processes::is_alive(watcher.pid()));
-    watcher.signal(Signal::CONT);
+    let told = heard.json()["reason"].as_str().unwrap().to_owned();
+    assert!(heard.is_hold() && told.contains("is stuck") && told.ends_with(" arm"), "{heard:?}");
+    assert!(processes::is_alive(watcher.pid()), "a hook kills nobody");
+    home.ask(&["arm", "--no-wait"]).expect_code(0);
+    assert_ne!(home.pid(), Some(watcher.pid()));
+    let _waiter = home.spawn(&["wait"]);
+    wait_until_true(SOON, "somebody waits", || home.status()["waiters"] == 1);
+    turn_end(&home).expect_silence();
+    home.ask(&["stop"]).expect_code(0);
 }
 
 fn records_that_another_hook_keeps_hold_nobody() {
@@ -674,6 +693,11 @@ fn records_that_another_hook_keeps_hold_nobody() {
     assert!(turn_end(&home).is_hold());
     let turn = fs::File::open(home.watch("sessions/start")).unwrap();
     flock(&turn, FlockOperation::LockExclusive).unwrap();
+    // It is known to be responsible, and is told; but nobody could count another hold.
+    let heard = turn_end(&home);
+    assert!(heard.json()["systemMessage"].as_str().unwrap().contains("for too long"), "{heard:?}");
+    // One that would have to become responsible first cannot.
+    fs::remove_file(home.watch("sessions/lease.json")).unwrap();
     let heard = turn_end(&home);
     assert_eq!((heard.stdout.as_str(), heard.code), ("", Some(0)));
     assert!(heard.stderr.contains("for too long"), "{heard:?}");

@@ -50,6 +50,8 @@ suite! {
     files,
     hooks,
     hook_install,
+    hook_sessions,
+    hook_states,
     identity,
     lock_command,
     lock_storm,

@@ -1,9 +1,10 @@
 //! `hook`: one answer to a harness, in time, whatever state the home is in.
 //!
-//! The answer is found in a thread of its own, and given up when it takes too long: a hung file system must not hang
-//! somebody's session. A watcher that is being started meanwhile goes on by itself. Whatever fails is one line on
-//! stderr and exit code 0, because every other code means something to some harness.
+//! What a hook has not answered in time it gives up ([`platform::put_down_last_words`]): a hung file system must not hang somebody's session. A
+//! watcher that is being started meanwhile goes on by itself. Whatever fails is one line on stderr and exit code 0,
+//! because every other code means something to some harness.
 
+pub mod entry;
 mod situation;
 mod waiter;
 
@@ -11,12 +12,12 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
-use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use self::situation::Place;
 use crate::cli::{self, Global};
 use crate::commands::context::{self, Session};
+use crate::environment::Environment;
 use crate::exit;
 use crate::hooks::budget;
 use crate::hooks::caller::{self, Hearing};
@@ -24,15 +25,19 @@ use crate::hooks::decision::{Allowance, Decision, Message, Waking, turn_end};
 use crate::hooks::event::Event;
 use crate::hooks::harness::Harness;
 use crate::hooks::kill::{self, Target};
-use crate::hooks::payload::{LIMIT, Payload};
+use crate::hooks::payload::{LIMIT, Payload, Reading, parse};
 use crate::hooks::render::{Answer, render};
 use crate::platform;
 use crate::program::NAME;
+use crate::world::{Real, World};
 
 /// How long a harness may take to say what it has to say.
 const HEARS_FOR: Duration = Duration::from_millis(200);
 /// After this, an answer is given up. The shortest limit of any harness is 5 s, and starting this process takes time too.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(1800);
+/// All that a hook waits for but the start of a watcher is over by then: other hooks that keep the records, and a waiter
+/// that starts at the same moment.
+const WAITS_UNTIL: Duration = Duration::from_millis(250);
 /// How long the start of a watcher may keep a hook.
 const STARTS_WITHIN: Duration = Duration::from_secs(1);
 
@@ -55,20 +60,25 @@ pub fn hook(global: &Global, options: cli::Hook) -> u8 {
     }
     // What it would say on stderr could be taken for an answer.
     let global = Global { quiet: true, verbose: false, json: false, ..global.clone() };
+    // An entry of Claude Code's file that Grok runs; whatever it says, it is not Claude Code.
+    if caller::is_run_by_grok(harness, &payload, &Environment::of_this_process()) {
+        return exit::OK;
+    }
     if event == Event::Wait {
         return waiter::wait(&global, harness, &payload);
     }
-    let (sender, receiver) = channel();
-    let answer = std::thread::Builder::new().name("answer".to_owned()).spawn(move || {
-        let _too_late = sender.send(decide(&global, harness, event, &payload));
-    });
+    let late = failure(harness, "no answer was found in time");
     let left = ANSWERS_WITHIN.saturating_sub(began.elapsed());
-    let answer = match answer.map(|_thread| receiver.recv_timeout(left)) {
-        Ok(Ok(Ok(decision))) => render(harness, event, &decision),
-        Ok(Ok(Err(why))) => failure(harness, &why),
-        Ok(Err(_)) => failure(harness, "no answer was found in time"),
-        Err(error) => failure(harness, &format!("no thread can be started: {error}")),
+    if Real.is_protected("hooks.in-time")
+        && let Err(error) = platform::put_down_last_words(late.stdout.into_bytes(), late.stderr.into_bytes(), left)
+    {
+        return leave(&failure(harness, &format!("nothing can see to it that it answers in time: {error}")));
+    }
+    let answer = match decide(&global, harness, event, &payload, began + WAITS_UNTIL) {
+        Ok(decision) => render(harness, event, &decision),
+        Err(why) => failure(harness, &why),
     };
+    platform::claim_last_word();
     leave(&answer)
 }
 
@@ -96,13 +106,20 @@ pub fn misunderstood(arguments: impl IntoIterator<Item = OsString>) -> u8 {
 }
 
 /// All that comes on stdin in time. What is too long is cut behind the limit, so that it is seen to be too long.
+///
+/// A harness that has said a whole object has said all: nothing that followed could still belong to it. So one that
+/// forgets to close its end is answered as fast as any other.
 fn heard() -> io::Result<Vec<u8>> {
     let deadline = Instant::now() + HEARS_FOR;
     let mut stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let (mut bytes, mut buffer) = (Vec::new(), vec![0; 64 * 1024]);
+    let (mut bytes, mut buffer) = (Vec::new(), vec![0; 16 * 1024]);
     while bytes.len() <= LIMIT {
+        let has_more = platform::is_readable_within(&stdin, Duration::ZERO)?;
+        if !has_more && matches!(parse(&bytes), Reading::Object(_)) {
+            break;
+        }
         let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() || !platform::is_readable_within(&stdin, left)? {
+        if left.is_zero() || !(has_more || platform::is_readable_within(&stdin, left)?) {
             break;
         }
         match stdin.read(&mut buffer) {
@@ -131,23 +148,30 @@ fn say(answer: &Answer) -> io::Result<()> {
     stderr.write_all(answer.stderr.as_bytes()).and_then(|()| stderr.flush())
 }
 
-fn decide(global: &Global, harness: Harness, event: Event, payload: &Payload) -> Result<Decision, String> {
+fn decide(
+    global: &Global,
+    harness: Harness,
+    event: Event,
+    payload: &Payload,
+    until: Instant,
+) -> Result<Decision, String> {
+    Real.reach("hooks.decides").map_err(|error| error.to_string())?;
     match event {
         Event::PreTool => before_a_tool(global, payload),
         Event::SessionStart => {
             let session = open(global)?;
-            let Some(place) = Place::find(&session, harness, payload)? else { return Ok(Decision::Silent) };
+            let Some(place) = Place::find(&session, harness, payload, until)? else { return Ok(Decision::Silent) };
             Ok(place.situation()?.at_start())
         }
         Event::UserPrompt => {
             let session = open(global)?;
-            let Some(place) = Place::find(&session, harness, payload)? else { return Ok(Decision::Silent) };
+            let Some(place) = Place::find(&session, harness, payload, until)? else { return Ok(Decision::Silent) };
             at_prompt(&place)
         }
         Event::TurnEnd if payload.is_broken_off() => Ok(Decision::Silent),
         Event::TurnEnd => {
             let session = open(global)?;
-            let Some(place) = Place::find(&session, harness, payload)? else { return Ok(Decision::Silent) };
+            let Some(place) = Place::find(&session, harness, payload, until)? else { return Ok(Decision::Silent) };
             at_turn_end(&place, harness, payload)
         }
         Event::Wait => Ok(Decision::Silent),
@@ -171,7 +195,7 @@ fn at_turn_end(place: &Place<'_>, harness: Harness, payload: &Payload) -> Result
     let waking = Waking::of(harness);
     let situation = place.situation_and_listeners(waking)?;
     if situation.is_well(waking) {
-        place.with_turn(|world, directory| budget::end_episode(world, directory).map_err(|error| error.to_string()))?;
+        place.end_episode()?;
         return Ok(Decision::Silent);
     }
     let count = || {

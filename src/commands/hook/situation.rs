@@ -1,14 +1,16 @@
 //! The situation of a hook: whether its session is responsible, what there is to watch, and who watches it.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::ErrorKind;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::commands::context::Session;
 use crate::commands::guard::Charge;
 use crate::commands::look;
 use crate::home::names;
 use crate::hooks::agent;
+use crate::hooks::budget;
 use crate::hooks::decision::{Listeners, Role, Situation, Supervision, Waking, Work};
 use crate::hooks::harness::Harness;
 use crate::hooks::payload::{Payload, SessionKey};
@@ -20,12 +22,12 @@ use crate::obtain::{Wish, obtain};
 use crate::settings::Repair;
 use crate::storage;
 use crate::wait_until::wait_until;
-use crate::world::{Real, World};
+use crate::world::{Claim, Open, Real, World};
 
-/// How long another hook may keep this one from the records.
-const TURN_TAKES: Duration = Duration::from_millis(200);
-/// The hook that waits is started at the same moment as the one that looks for it.
-const WAITER_SETTLES: Duration = Duration::from_millis(200);
+/// The least that another hook may keep this one from the records, however late it is: each needs them for a millisecond.
+const TURN_TAKES: Duration = Duration::from_millis(50);
+/// What is left for the records, after nobody has come to listen.
+const TURN_IS_LEFT: Duration = Duration::from_millis(50);
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// A session in a home.
@@ -34,12 +36,19 @@ pub(super) struct Place<'a> {
     session: &'a Session,
     applicant: Applicant,
     directory: File,
+    /// Nothing is waited for any longer, but the start of a watcher.
+    until: Instant,
 }
 
 impl<'a> Place<'a> {
     /// Where a hook stands. `None`: in no home, in no session, in an agent's own sub-agent, or nobody can tell in whose
     /// process; then there is nothing to answer.
-    pub(super) fn find(session: &'a Session, harness: Harness, payload: &Payload) -> Result<Option<Self>, String> {
+    pub(super) fn find(
+        session: &'a Session,
+        harness: Harness,
+        payload: &Payload,
+        until: Instant,
+    ) -> Result<Option<Self>, String> {
         let world = session.world.as_ref();
         // A home that nobody has used yet has no work, and a hook does not make it one.
         if payload.is_of_a_sub_agent() || world.facts_of_path(session.home.state()).is_err() {
@@ -57,7 +66,7 @@ impl<'a> Place<'a> {
             opened => opened,
         };
         let directory = directory.map_err(|error| format!("cannot open {}: {error}", path.display()))?;
-        Ok(Some(Self { session, applicant: Applicant { harness, session: key, agent }, directory }))
+        Ok(Some(Self { session, applicant: Applicant { harness, session: key, agent }, directory, until }))
     }
 
     /// The session.
@@ -70,6 +79,10 @@ impl<'a> Place<'a> {
         &self.applicant
     }
 
+    fn left(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
+
     /// Does something with the records while no other hook does.
     pub(super) fn with_turn<T>(&self, work: impl FnOnce(&Real, &File) -> Result<T, String>) -> Result<T, String> {
         let world = self.session.world.as_ref();
@@ -80,18 +93,31 @@ impl<'a> Place<'a> {
             Err(error) => Some(Err(error.to_string())),
         };
         let busy = || Err(format!("another hook has kept {} for too long", path.join(names::START).display()));
-        let _turn = wait_until(TURN_TAKES, PAUSE, ask).unwrap_or_else(busy)?;
+        let _turn = wait_until(self.left().max(TURN_TAKES), PAUSE, ask).unwrap_or_else(busy)?;
         work(world, &self.directory)
+    }
+
+    /// Ends the episode, if there is one.
+    pub(super) fn end_episode(&self) -> Result<(), String> {
+        if budget::is_over(self.session.world.as_ref(), &self.directory) {
+            return Ok(());
+        }
+        self.with_turn(|world, directory| budget::end_episode(world, directory).map_err(|error| error.to_string()))
     }
 
     /// Asks to be responsible.
     pub(super) fn role(&self) -> Result<Role, String> {
         let path = self.session.home.ours(names::SESSIONS).join(sessions::LEASE);
-        let claim = |world: &Real, directory: &File| {
-            sessions::claim(world, directory, &self.applicant)
-                .map_err(|error| format!("cannot write {}: {error}", path.display()))
-        };
-        self.with_turn(claim)
+        let failed = |doing: &str, error: std::io::Error| format!("cannot {doing} {}: {error}", path.display());
+        let (world, here) = (self.session.world.as_ref(), &self.session.here);
+        // Nearly always nothing has changed, and then nobody has to wait for anybody.
+        let known = sessions::standing_role(world, &self.directory, &self.applicant, here);
+        if let Some(role) = known.map_err(|error| failed("read", error))? {
+            return Ok(role);
+        }
+        self.with_turn(|world, directory| {
+            sessions::claim(world, directory, &self.applicant, here).map_err(|error| failed("write", error))
+        })
     }
 
     /// Looks at everything but who listens, and starts a watcher where that is wanted.
@@ -156,6 +182,8 @@ impl<'a> Place<'a> {
         obtain(self.session, Wish::Kept).map(drop)
     }
 
+    /// Who would be told of a wake. The hook that waits is started at the same moment as the one that looks for it, so its
+    /// coming is waited for. One that has begun and is kept by a busy machine is no reason to hold a turn.
     fn listeners(&self) -> Listeners {
         let (world, home) = (self.session.world.as_ref(), &self.session.home);
         let look = || match look::living_waiters(world, home) {
@@ -163,6 +191,22 @@ impl<'a> Place<'a> {
             Ok(_) => Some(Listeners::Some),
             Err(_) => Some(Listeners::Unknown),
         };
-        wait_until(WAITER_SETTLES, PAUSE, look).unwrap_or(Listeners::None)
+        let settled = wait_until(self.left().saturating_sub(TURN_IS_LEFT), PAUSE, look);
+        settled.unwrap_or_else(|| if self.has_a_waiter_begun() { Listeners::Unknown } else { Listeners::None })
+    }
+
+    /// Whether a waiter of this session has its lock. It takes that under the turn, so this look cannot be in its way.
+    fn has_a_waiter_begun(&self) -> bool {
+        let name = self.waiter_name();
+        let look = |world: &Real, directory: &File| {
+            let node = world.open(directory, &name, Open::Read).map_err(|error| error.to_string())?;
+            world.try_lock(&node).map_err(|error| error.to_string())
+        };
+        self.session.world.is_protected("hooks.waiter-begins") && self.with_turn(look) == Ok(Claim::Busy)
+    }
+
+    /// The file that the one waiter of this session locks.
+    pub(super) fn waiter_name(&self) -> OsString {
+        OsString::from(format!("{}.waiter", self.applicant.session.as_str()))
     }
 }

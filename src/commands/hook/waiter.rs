@@ -8,6 +8,7 @@
 //! loss of supervision wakes, out of the same budget that holds turns.
 
 use std::ffi::OsString;
+use std::time::{Duration, Instant};
 
 use super::situation::Place;
 use super::{failure, leave, open, say};
@@ -29,6 +30,9 @@ use crate::wakes::record::Wake;
 use crate::wakes::render::reason_lines;
 use crate::world::{Claim, Open, World};
 
+/// How long other hooks may keep a waiter from the records. Nobody waits for it.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Waits, if this session may and no other waiter of it does.
 pub(super) fn wait(global: &Global, harness: Harness, payload: &Payload) -> u8 {
     // Anybody else would be held up by it.
@@ -43,7 +47,12 @@ pub(super) fn wait(global: &Global, harness: Harness, payload: &Payload) -> u8 {
 
 fn wait_in_home(global: &Global, harness: Harness, payload: &Payload) -> Result<u8, String> {
     let session = open(global)?;
-    let Some(place) = Place::find(&session, harness, payload)? else { return Ok(exit::OK) };
+    let Some(place) = Place::find(&session, harness, payload, Instant::now() + PATIENCE)? else { return Ok(exit::OK) };
+    if place.role()? != Role::Responsible {
+        return Ok(exit::OK);
+    }
+    // First of all, so that the hook at the end of the turn sees that somebody is about to wait.
+    let Some(_only_one) = Only::take(&session, &place)? else { return Ok(exit::OK) };
     let situation = place.situation()?;
     if situation.role != Role::Responsible || situation.work == Work::None {
         return Ok(exit::OK);
@@ -52,7 +61,6 @@ fn wait_in_home(global: &Global, harness: Harness, payload: &Payload) -> Result<
     if !matches!(situation.supervision, Supervision::On(_)) {
         return Ok(exit::OK);
     }
-    let Some(_only_one) = Only::take(&session, &place)? else { return Ok(exit::OK) };
     let mut waiting = Waiting::begin(&session, None).map_err(|error| error.to_string())?;
     if let Some(agent) = agent(&session, &place) {
         waiting.end_with(agent);
@@ -112,7 +120,7 @@ impl<'a> Only<'a> {
     /// `None`: another one waits.
     fn take(session: &'a Session, place: &'a Place<'a>) -> Result<Option<Self>, String> {
         let world = session.world.as_ref();
-        let name = OsString::from(format!("{}.waiter", place.session_key().as_str()));
+        let name = place.waiter_name();
         let failed = |error: std::io::Error| format!("cannot lock {}: {error}", name.display());
         // Under the turn nobody takes a name away that another one has just opened.
         let locked = place.with_turn(|world, directory| {
