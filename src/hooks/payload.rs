@@ -79,6 +79,11 @@ impl Payload {
         Some(SessionKey::of(harness, id))
     }
 
+    /// Why a session starts, in the harness's word.
+    pub fn source(&self) -> Option<&str> {
+        self.text("source")
+    }
+
     /// Whether it is about an agent inside the session's agent, which answers to its parent and to nobody else.
     pub fn is_of_a_sub_agent(&self) -> bool {
         self.text("agent_id").is_some() || self.text("agentId").is_some()

@@ -4,8 +4,9 @@
 //! as the process of that agent may live. Once it is proven that it does not (it is gone, its pid belongs to another
 //! process, or the machine was restarted), the next session takes the lease over. Unknown proves nothing.
 //!
-//! An agent keeps its process when a person begins a new conversation in it, so the same process under another key is the
-//! same lease, renewed. The same key under another process is a resumed session; it waits for the end of the other one
+//! An agent keeps its process when a person begins a new conversation in it. So the lease of a process goes over to another
+//! key when that key's session shows that a person has turned to it: it was begun in place of another one, or it is given a
+//! prompt. A mere end of a turn shows nothing of the kind; there may be several conversations in one process. The same key under another process is a resumed session; it waits for the end of the other one
 //! like anybody.
 //!
 //! If this is wrong, two sessions are held for one home, or none is; no watcher is lost by either.
@@ -16,8 +17,9 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use super::decision::Role;
+use super::event::Event;
 use super::harness::Harness;
-use super::payload::SessionKey;
+use super::payload::{Payload, SessionKey};
 use crate::liveness::identity::{Difference, Identity, Observation, Sameness, Standpoint, compare};
 use crate::storage::{self, Durability};
 use crate::world::World;
@@ -47,6 +49,28 @@ pub struct Applicant {
     pub session: SessionKey,
     /// The process of its agent.
     pub agent: Identity,
+    /// What it does.
+    pub occasion: Occasion,
+}
+
+/// What a session does when it asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occasion {
+    /// A person turns to it.
+    Addressed,
+    /// It goes on by itself, or nobody can tell.
+    GoesOn,
+}
+
+impl Occasion {
+    /// What it does at this moment. A session that starts up with its program has not taken another one's place.
+    pub fn of(event: Event, payload: &Payload) -> Self {
+        match event {
+            Event::UserPrompt => Self::Addressed,
+            Event::SessionStart if payload.source() != Some("startup") => Self::Addressed,
+            Event::SessionStart | Event::PreTool | Event::TurnEnd | Event::Wait => Self::GoesOn,
+        }
+    }
 }
 
 /// How an applicant stands to a lease.
@@ -54,7 +78,7 @@ pub struct Applicant {
 pub enum Standing {
     /// It is its own.
     Own,
-    /// It is that of its agent, under another key.
+    /// It is that of its agent, whose user has turned to this session.
     Renewed,
     /// Its holder is proven to be gone.
     Over(Difference),
@@ -67,7 +91,11 @@ pub fn judge(lease: &Lease, applicant: &Applicant, seen: &Observation, here: &St
     let ours = Observation::Seen(applicant.agent.clone());
     if lease.agent.pid == applicant.agent.pid && matches!(compare(&lease.agent, &ours, here), Sameness::Same(_)) {
         let is_unchanged = lease.harness == applicant.harness && lease.session == applicant.session.as_str();
-        return if is_unchanged { Standing::Own } else { Standing::Renewed };
+        return match (is_unchanged, applicant.occasion) {
+            (true, _) => Standing::Own,
+            (false, Occasion::Addressed) => Standing::Renewed,
+            (false, Occasion::GoesOn) => Standing::Taken("another session of this agent is responsible".to_owned()),
+        };
     }
     let pid = lease.agent.pid;
     match compare(&lease.agent, seen, here) {
@@ -139,6 +167,7 @@ fn observe<W: World>(world: &W, lease: &Lease, applicant: &Applicant) -> Observa
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hooks::payload::{Reading, parse};
     use crate::liveness::identity::Pid;
 
     fn here() -> Standpoint {
@@ -158,7 +187,8 @@ mod tests {
     }
 
     fn applicant(id: &str, agent: Identity) -> Applicant {
-        Applicant { harness: Harness::Claude, session: SessionKey::of(Harness::Claude, id), agent }
+        let session = SessionKey::of(Harness::Claude, id);
+        Applicant { harness: Harness::Claude, session, agent, occasion: Occasion::GoesOn }
     }
 
     fn lease(of: &Applicant) -> Lease {
@@ -167,12 +197,32 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_belongs_to_the_process_and_follows_it_to_another_key() {
+    fn a_lease_follows_the_person_to_another_session_of_the_agent() {
         let one = applicant("s", agent(10, 1));
         let seen = Observation::Seen(one.agent.clone());
         assert_eq!(judge(&lease(&one), &one, &seen, &here()), Standing::Own);
-        let cleared = applicant("t", agent(10, 1));
-        assert_eq!(judge(&lease(&one), &cleared, &seen, &here()), Standing::Renewed);
+        let other = applicant("t", agent(10, 1));
+        assert!(matches!(judge(&lease(&one), &other, &seen, &here()), Standing::Taken(_)));
+        let addressed = Applicant { occasion: Occasion::Addressed, ..other };
+        assert_eq!(judge(&lease(&one), &addressed, &seen, &here()), Standing::Renewed);
+        let elsewhere = Applicant { agent: agent(11, 2), ..addressed };
+        assert!(matches!(judge(&lease(&one), &elsewhere, &seen, &here()), Standing::Taken(_)));
+    }
+
+    #[test]
+    fn a_person_turns_to_a_session_by_a_prompt_or_a_command_that_begins_it() {
+        let occasion = |event, text: &str| match parse(text.as_bytes()) {
+            Reading::Object(payload) => Occasion::of(event, &payload),
+            other => panic!("{other:?}"),
+        };
+        for source in ["clear", "resume", "compact", "fork"] {
+            let payload = format!(r#"{{"source":"{source}"}}"#);
+            assert_eq!(occasion(Event::SessionStart, &payload), Occasion::Addressed);
+            assert_eq!(occasion(Event::TurnEnd, &payload), Occasion::GoesOn);
+        }
+        assert_eq!(occasion(Event::SessionStart, r#"{"source":"startup"}"#), Occasion::GoesOn);
+        assert_eq!(occasion(Event::SessionStart, "{}"), Occasion::Addressed);
+        assert_eq!(occasion(Event::UserPrompt, "{}"), Occasion::Addressed);
     }
 
     #[test]

@@ -160,18 +160,24 @@ fn decide(
         Event::PreTool => before_a_tool(global, payload),
         Event::SessionStart => {
             let session = open(global)?;
-            let Some(place) = Place::find(&session, harness, payload, until)? else { return Ok(Decision::Silent) };
+            let Some(place) = Place::find(&session, (harness, event), payload, until)? else {
+                return Ok(Decision::Silent);
+            };
             Ok(place.situation()?.at_start())
         }
         Event::UserPrompt => {
             let session = open(global)?;
-            let Some(place) = Place::find(&session, harness, payload, until)? else { return Ok(Decision::Silent) };
+            let Some(place) = Place::find(&session, (harness, event), payload, until)? else {
+                return Ok(Decision::Silent);
+            };
             at_prompt(&place)
         }
         Event::TurnEnd if payload.is_broken_off() => Ok(Decision::Silent),
         Event::TurnEnd => {
             let session = open(global)?;
-            let Some(place) = Place::find(&session, harness, payload, until)? else { return Ok(Decision::Silent) };
+            let Some(place) = Place::find(&session, (harness, event), payload, until)? else {
+                return Ok(Decision::Silent);
+            };
             at_turn_end(&place, harness, payload)
         }
         Event::Wait => Ok(Decision::Silent),

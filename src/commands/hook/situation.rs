@@ -12,9 +12,10 @@ use crate::home::names;
 use crate::hooks::agent;
 use crate::hooks::budget;
 use crate::hooks::decision::{Listeners, Role, Situation, Supervision, Waking, Work};
+use crate::hooks::event::Event;
 use crate::hooks::harness::Harness;
 use crate::hooks::payload::{Payload, SessionKey};
-use crate::hooks::sessions::{self, Applicant};
+use crate::hooks::sessions::{self, Applicant, Occasion};
 use crate::liveness::verdict::Verdict;
 use crate::lock::Attempt;
 use crate::lock::turn::Candidate;
@@ -45,7 +46,7 @@ impl<'a> Place<'a> {
     /// process; then there is nothing to answer.
     pub(super) fn find(
         session: &'a Session,
-        harness: Harness,
+        (harness, event): (Harness, Event),
         payload: &Payload,
         until: Instant,
     ) -> Result<Option<Self>, String> {
@@ -66,7 +67,8 @@ impl<'a> Place<'a> {
             opened => opened,
         };
         let directory = directory.map_err(|error| format!("cannot open {}: {error}", path.display()))?;
-        Ok(Some(Self { session, applicant: Applicant { harness, session: key, agent }, directory, until }))
+        let occasion = Occasion::of(event, payload);
+        Ok(Some(Self { session, applicant: Applicant { harness, session: key, agent, occasion }, directory, until }))
     }
 
     /// The session.

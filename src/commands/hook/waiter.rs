@@ -47,7 +47,8 @@ pub(super) fn wait(global: &Global, harness: Harness, payload: &Payload) -> u8 {
 
 fn wait_in_home(global: &Global, harness: Harness, payload: &Payload) -> Result<u8, String> {
     let session = open(global)?;
-    let Some(place) = Place::find(&session, harness, payload, Instant::now() + PATIENCE)? else { return Ok(exit::OK) };
+    let until = Instant::now() + PATIENCE;
+    let Some(place) = Place::find(&session, (harness, Event::Wait), payload, until)? else { return Ok(exit::OK) };
     if place.role()? != Role::Responsible {
         return Ok(exit::OK);
     }
