@@ -18,7 +18,7 @@ use crate::support::{SOON, wait_until_true};
 cases! {
     a_session_within_a_session_is_left_alone,
     a_resumed_session_is_responsible_again_once_its_old_process_is_gone,
-    two_sessions_of_one_agent_share_its_responsibility_and_no_holds,
+    of_two_sessions_of_one_agent_the_one_that_a_person_turns_to_is_responsible,
     an_agent_that_nobody_can_see_is_left_alone,
     a_pid_that_was_given_away_proves_that_its_agent_is_gone,
     #[cfg(feature = "sync-points")]
@@ -65,16 +65,18 @@ fn a_resumed_session_is_responsible_again_once_its_old_process_is_gone() {
     new.die();
 }
 
-fn two_sessions_of_one_agent_share_its_responsibility_and_no_holds() {
+fn of_two_sessions_of_one_agent_the_one_that_a_person_turns_to_is_responsible() {
     let home = down();
     let mut agent = Agent::new(&home, "agent");
-    let command = entry(&home, "claude", "turn-end");
-    let mut held = [0, 0];
-    for turn in 0..10 {
-        let heard = agent.hear(&command, &of_session(["one", "two"][turn % 2]));
-        held[turn % 2] += usize::from(heard.is_hold());
+    let (end, prompt) = (entry(&home, "claude", "turn-end"), entry(&home, "claude", "user-prompt"));
+    assert!(agent.hear(&end, &of_session("one")).is_hold());
+    agent.hear(&end, &of_session("two")).expect_silence();
+    let says = of_session("two").replace("Stop", "UserPromptSubmit");
+    assert!(agent.hear(&prompt, &says).stdout.contains("supervision of this home is off"));
+    agent.hear(&end, &of_session("one")).expect_silence();
+    for is_held in [true, true, false, false] {
+        assert_eq!(agent.hear(&end, &of_session("two")).is_hold(), is_held);
     }
-    assert_eq!(held, [2, 2]);
     agent.die();
 }
 
