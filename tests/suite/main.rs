@@ -88,6 +88,7 @@ fn main() -> std::process::ExitCode {
     if let Some(ended) = owner_link::contender::role() {
         return ended;
     }
+    support::dispositions::restore();
     let mut arguments = libtest_mimic::Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
     libtest_mimic::run(&arguments, all()).exit_code()

@@ -252,9 +252,11 @@ fn ten_of_ours_and_ten_shell_peers_with_kills_never_overlap() -> Result<(), Skip
 
 /// The twin.
 fn without_the_mutex_and_the_second_judgement_the_intervals_overlap() -> Result<(), Skip> {
-    for _ in 0..10 {
+    // On a busy machine, whoever is killed too soon has done nothing wrong yet.
+    for slower in (1..=4).cycle().take(20) {
         let arena = Arena::new();
-        if overlap(&run(&arena, UNPROTECTED, Duration::from_secs(2))?).is_some() {
+        let weather = Weather { kill_every: UNPROTECTED.kill_every * slower * slower, ..UNPROTECTED };
+        if overlap(&run(&arena, weather, Duration::from_secs(2))?).is_some() {
             return Ok(());
         }
     }

@@ -3,6 +3,7 @@
 pub mod background;
 pub mod contest;
 pub mod daemons;
+pub mod dispositions;
 pub mod fuse;
 pub mod gate;
 pub mod home;
