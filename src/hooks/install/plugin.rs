@@ -10,6 +10,8 @@ use crate::program::{NAME, Program, shell_word};
 
 const OPENCODE: &str = include_str!("plugin/opencode.js");
 const PI: &str = include_str!("plugin/pi.ts");
+/// What both have in common: how they ask the program.
+const ASK: &str = include_str!("plugin/ask.js");
 
 /// The file of a harness, for a program.
 fn content(harness: Harness, program: &Program) -> String {
@@ -21,8 +23,9 @@ fn content(harness: Harness, program: &Program) -> String {
     template(harness).replace("\"@PROGRAM@\"", &serde_json::Value::from(program).to_string())
 }
 
-fn template(harness: Harness) -> &'static str {
-    if harness == Harness::Pi { PI } else { OPENCODE }
+fn template(harness: Harness) -> String {
+    let own = if harness == Harness::Pi { PI } else { OPENCODE };
+    own.replace("// @ASK@\n", ASK).replace("@HARNESS@", harness.word())
 }
 
 /// The file, in place of what was there.
@@ -63,7 +66,7 @@ pub(super) fn commands(text: &str, harness: Harness) -> Vec<(Event, String)> {
 /// Whether the file is one of ours.
 pub(super) fn is_ours(text: &str, harness: Harness) -> bool {
     let mark = |text: &str| text.lines().next().and_then(|line| line.split_once('.')).map(|(mark, _)| mark.to_owned());
-    mark(text).is_some() && mark(text) == mark(template(harness))
+    mark(text).is_some() && mark(text) == mark(&template(harness))
 }
 
 #[cfg(test)]
