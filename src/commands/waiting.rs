@@ -181,8 +181,7 @@ impl<'a> Waiting<'a> {
         let pending = present::pending(&self.wakes, look.acknowledged);
         let due = present::due(&pending, &view);
         // Whatever of a kind and key is due, its newest is what counts, and showing that is showing them all.
-        let is_about_the_same = |wake: &&&Wake| due.iter().any(|other| present::is_about_the_same(wake, other));
-        let due = pending.iter().filter(is_about_the_same).map(|wake| (*wake).clone()).collect();
+        let due = present::about_the_same(&pending, &due).into_iter().cloned().collect();
         Ok((due, present::next_due_in(&pending, &view)))
     }
 

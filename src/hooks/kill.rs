@@ -11,6 +11,8 @@
 
 use regex_lite::Regex;
 
+use crate::program::NAME;
+
 /// The watcher that a command might hit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
@@ -19,9 +21,6 @@ pub struct Target {
     /// Its command line, as `pkill -f` sees it.
     pub command_line: String,
 }
-
-/// The name of the watcher's program, as `pkill` and `killall` see it.
-const NAME: &str = "fm-watch";
 
 /// So many commands within commands are looked into.
 const DEPTH: usize = 4;

@@ -7,7 +7,7 @@
 //! Limits: the age of a `batch` wake is told by the wall clock, the only one that its record has. A clock that is set
 //! back can at most double its waiting, because a wake from the future is due at once; one set forward ends it early.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::presented::{Moment, Presented, Shown};
@@ -45,9 +45,11 @@ fn topic(wake: &Wake) -> (&Kind, &str) {
     (&wake.kind, if wake.kind == Kind::Heartbeat { "" } else { wake.key.as_str() })
 }
 
-/// Whether the newer of two wakes takes the place of the other when they are shown.
-pub fn is_about_the_same(one: &Wake, other: &Wake) -> bool {
-    topic(one) == topic(other)
+/// The pending wakes that are about the same as one of those that are due, which takes their place when it is shown or gives
+/// its own to them. A reader may have been away for a long time, so this takes no longer than a look at each.
+pub fn about_the_same<'a>(pending: &[&'a Wake], due: &[&Wake]) -> Vec<&'a Wake> {
+    let topics: HashSet<_> = due.iter().map(|wake| topic(wake)).collect();
+    pending.iter().copied().filter(|wake| topics.contains(&topic(wake))).collect()
 }
 
 /// Keeps, for each kind and key, the newest wake at the position of the first. All heartbeats are one.

@@ -3,6 +3,7 @@
 //! Whatever comes from a file is made safe here: no field can carry a TAB, a line end or a terminal control sequence,
 //! also not inside JSON.
 
+use std::collections::HashSet;
 use std::fmt::Write;
 
 use serde::Serialize;
@@ -75,19 +76,20 @@ fn is_harmless(character: char) -> bool {
 pub fn reason_lines<'a>(wakes: impl IntoIterator<Item = &'a Wake>) -> Vec<String> {
     let mut lines = Vec::new();
     let mut signals: Option<(usize, Vec<String>)> = None;
+    let mut seen = HashSet::new();
     for wake in wakes {
         let line = reason_line(wake);
         let Some(files) = line.strip_prefix("signal:").filter(|_| wake.kind == Kind::Signal) else {
             lines.push(line);
             continue;
         };
-        let (_, seen) = signals.get_or_insert_with(|| {
+        let (_, named) = signals.get_or_insert_with(|| {
             lines.push(String::new());
             (lines.len() - 1, Vec::new())
         });
         for file in files.split_whitespace() {
-            if !seen.iter().any(|other| other == file) {
-                seen.push(file.to_owned());
+            if seen.insert(file.to_owned()) {
+                named.push(file.to_owned());
             }
         }
     }

@@ -181,6 +181,10 @@ fn a_hundred_thousand_wakes_keep_no_hook_waiting() {
     answer("session-start", CLAUDE_START).expect_silence();
     answer("user-prompt", PROMPT).expect_silence();
     assert!(answer("turn-end", CLAUDE_STOP).is_hold(), "nobody waits");
+    // Reading all of them takes a moment, looking through them for each of them took minutes.
+    let woken = harness_runs(entry(&home, "claude", "wait"), CLAUDE_STOP, crate::support::SOON).expect("it wakes");
+    assert_eq!((woken.stdout.as_str(), woken.code), ("", Some(2)));
+    assert!(woken.stderr.contains("task-0.status") && woken.stderr.len() < 10_000, "{woken:?}");
     watcher.signal(Signal::KILL);
     watcher.finish(crate::support::SOON);
     assert!(!answer("session-start", CLAUDE_START).stdout.is_empty());

@@ -14,6 +14,7 @@ use rustix::process::{Signal, kill_process_group};
 use serde_json::Value;
 
 use crate::support::background::wait_for_end;
+use crate::support::home::PROGRAM;
 #[cfg(feature = "sync-points")]
 use crate::support::sync::without;
 use crate::support::{Background, SOON, TestHome, processes, wait_until, wait_until_true};
@@ -46,6 +47,7 @@ cases! {
     a_stuck_watcher_is_told_in_time_and_the_named_command_replaces_it,
     records_that_another_hook_keeps_hold_nobody,
     an_entry_of_another_release_does_not_fail,
+    an_entry_as_it_is_installed_finds_its_home,
 }
 
 /// What each harness says at a session's start, at a prompt and before a tool, and the part of its answer that carries the
@@ -709,4 +711,23 @@ fn an_entry_of_another_release_does_not_fail() {
         let answer = home.ask(arguments).expect_code(0);
         assert_eq!((answer.stdout.as_str(), answer.stderr.lines().count()), ("", 1), "{answer:?}");
     }
+}
+
+/// No other flag is there, and the home is named by the environment or by the one flag that an entry may have.
+fn an_entry_as_it_is_installed_finds_its_home() {
+    let home = TestHome::plain();
+    home.configure("[hooks]\nrepair = \"tell\"\n");
+    home.meta("task", &["window=w"]);
+    let words = ["hook", "--harness", "claude", "--event", "turn-end"];
+    let mut by_environment = home.bare(*PROGRAM);
+    by_environment.args(words).env("FM_HOME", home.root());
+    let mut by_flag = home.bare(*PROGRAM);
+    by_flag.arg("--home").arg(home.root()).args(words);
+    for command in [by_environment, by_flag] {
+        let heard = harness_runs(command, CLAUDE_STOP, LIMIT).unwrap();
+        assert!(heard.is_hold() && heard.stderr.is_empty(), "{heard:?}");
+    }
+    let mut elsewhere = home.bare(*PROGRAM);
+    elsewhere.args(words);
+    harness_runs(elsewhere, CLAUDE_STOP, LIMIT).unwrap().expect_silence();
 }
