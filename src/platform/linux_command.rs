@@ -29,6 +29,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, pidfd_send_signal};
 
+use super::linux_gate::opens;
 use super::linux_signals::{Caught, Original, Signals};
 use super::linux_spawn::give_back_own_ways;
 
@@ -223,7 +224,7 @@ impl Child<'_> {
         unsafe {
             // With this copy open, the pipe would never be at its end.
             libc::close(self.permission);
-            if !self.is_permitted() {
+            if !opens(self.gate) {
                 libc::_exit(0);
             }
             if let Some(descriptor) = self.handed_down {
@@ -233,20 +234,6 @@ impl Child<'_> {
             let reason = (*libc::__errno_location()).to_ne_bytes();
             libc::write(self.last_word, reason.as_ptr().cast(), reason.len());
             libc::_exit(127)
-        }
-    }
-
-    fn is_permitted(&self) -> bool {
-        let mut byte = 0_u8;
-        loop {
-            // SAFETY: one byte is read into one byte, and errno is this thread's own.
-            unsafe {
-                match libc::read(self.gate, (&raw mut byte).cast(), 1) {
-                    1 => return true,
-                    -1 if *libc::__errno_location() == libc::EINTR => {}
-                    _ => return false,
-                }
-            }
         }
     }
 }

@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use super::linux::{Pinned, is_readable_within, pin_reported, signal};
 use super::linux_children::reap;
+use super::linux_gate::opens;
 use super::linux_spawn::give_back_own_ways;
 use crate::world::Signal;
 
@@ -235,7 +236,7 @@ impl Child<'_> {
             if libc::setsid() == -1 || !self.set_streams() {
                 self.fail(Step::Preparation);
             }
-            if !self.is_permitted() {
+            if !opens(self.gate) {
                 libc::_exit(0);
             }
             if libc::chdir(self.directory.as_ptr()) == -1 {
@@ -258,20 +259,6 @@ impl Child<'_> {
         // SAFETY: the call takes integers.
         let lead = |stream, to| unsafe { libc::dup2(to, stream) != -1 };
         lead(0, self.nothing) && lead(1, self.output) && lead(2, self.output)
-    }
-
-    fn is_permitted(&self) -> bool {
-        let mut byte = 0_u8;
-        loop {
-            // SAFETY: one byte is read into one byte, and errno is this thread's own.
-            unsafe {
-                match libc::read(self.gate, (&raw mut byte).cast(), 1) {
-                    1 => return true,
-                    -1 if *libc::__errno_location() == libc::EINTR => {}
-                    _ => return false,
-                }
-            }
-        }
     }
 
     /// Executes the first program that can be. One that is there and must not be executed is what the report is about.

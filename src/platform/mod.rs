@@ -14,6 +14,8 @@ mod linux_command;
 #[cfg(target_os = "linux")]
 mod linux_daemon;
 #[cfg(target_os = "linux")]
+mod linux_gate;
+#[cfg(target_os = "linux")]
 mod linux_last_words;
 #[cfg(target_os = "linux")]
 mod linux_listing;
