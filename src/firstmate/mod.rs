@@ -7,5 +7,13 @@
 //! watches beside the other, and who looks with the eyes of a script sees what is true.
 //!
 //! One value, [`fleet::Fleet`], says that a home is such a home. Without it nothing of this module runs.
+//!
+//! | module | its noun |
+//! |---|---|
+//! | [`fleet`] | where the scripts are, and what they call the home |
+//! | [`view`] | what shell scripts see of our watcher |
+//! | [`holder`] | what ours sees of a shell watcher: **pure verdict**, and the proof before a signal |
 
 pub mod fleet;
+pub mod holder;
+pub mod view;
