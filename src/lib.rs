@@ -23,6 +23,7 @@
 //! | [`lock`] | locks as values whose drop releases them |
 //! | [`liveness`] | the singleton, its owner record, beat, identity, verdict |
 //! | [`obtain`] | starting a watcher and hearing its own word |
+//! | [`firstmate`] | everything that exists only for firstmate homes |
 //! | [`service`] | the watcher as a service of the user's manager |
 //! | [`doctor`] | what is wrong with a home, and what mends it |
 //! | [`storm`] | proof by many processes that a lock excludes, or that it does not |
@@ -39,6 +40,7 @@ pub mod environment;
 pub mod error;
 pub mod escape;
 pub mod exit;
+pub mod firstmate;
 pub mod home;
 pub mod hooks;
 pub mod liveness;

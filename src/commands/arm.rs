@@ -10,6 +10,7 @@ use super::waiting::{self, OnLoss, Waiting};
 use crate::cli;
 use crate::error::Result;
 use crate::exit;
+use crate::liveness::holding;
 use crate::liveness::leave::Left;
 use crate::obtain::{Obtained, Replacement, Wish, obtain};
 use crate::world::World;
@@ -38,12 +39,20 @@ fn arm_prepared(session: &Session, options: &cli::Arm) -> Result<u8> {
             return Ok(exit::OK);
         }
         Ok(obtained) => {
-            let waiting = Waiting::begin(session, options.timeout);
+            let waiting = begin(session, options);
             print(session, &obtained)?;
             waiting?
         }
     };
     waiting::until_woken(waiting, OnLoss::Obtain)
+}
+
+fn begin<'a>(session: &'a Session, options: &cli::Arm) -> Result<Waiting<'a>> {
+    // Where a shell watcher watches, nobody of ours may have made the directories that a waiter needs.
+    if session.fleet.is_some() {
+        holding::prepare(session.world.as_ref(), &session.home, &session.place)?;
+    }
+    Waiting::begin(session, options.timeout)
 }
 
 /// Prints the one status line; what happened besides is a note.

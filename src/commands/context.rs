@@ -8,6 +8,7 @@ use crate::cli::Global;
 use crate::commands::console::Console;
 use crate::environment::Environment;
 use crate::error::{Context, Error, Result};
+use crate::firstmate::fleet::Fleet;
 use crate::home::{Home, Selection};
 use crate::liveness::holding;
 use crate::liveness::identity::Standpoint;
@@ -28,6 +29,8 @@ pub struct Session {
     pub world: Arc<Real>,
     /// The home.
     pub home: Home,
+    /// What makes it a firstmate home, if it is one.
+    pub fleet: Option<Fleet>,
     /// The environment of this process.
     pub environment: Environment,
     /// The settings, with the origin of each value.
@@ -73,7 +76,18 @@ impl Session {
         let world = Arc::new(Real);
         let place = place(world.as_ref(), &home, &loaded.settings)?;
         let console = Console::new(global);
-        Ok(Self { world, home, environment, loaded, place, here: platform::own_standpoint(), console, overrides })
+        let fleet = Fleet::find(world.as_ref(), &home, &environment);
+        Ok(Self {
+            world,
+            home,
+            fleet,
+            environment,
+            loaded,
+            place,
+            here: platform::own_standpoint(),
+            console,
+            overrides,
+        })
     }
 
     /// Gathers what can be gathered, for whoever is to say what is wrong: settings that cannot be understood are replaced
@@ -98,7 +112,8 @@ impl Session {
             Place::inside(&home)
         });
         let (here, console) = (platform::own_standpoint(), Console::new(global));
-        Ok((Self { world, home, environment, loaded, place, here, console, overrides }, broken))
+        let fleet = Fleet::find(world.as_ref(), &home, &environment);
+        Ok((Self { world, home, fleet, environment, loaded, place, here, console, overrides }, broken))
     }
 
     /// Makes the directories of the home, and finds the place of its lock.
@@ -131,7 +146,7 @@ impl Session {
 
     /// Looks at the home.
     pub fn verdict(&self) -> (Evidence, Verdict) {
-        observe::verdict(self.world.as_ref(), &self.home, &self.place, &self.here, self.stuck_after())
+        observe::verdict(&self.world, (&self.home, self.fleet.as_ref()), &self.place, &self.here, self.stuck_after())
     }
 
     /// Looks until no start is under way any more, at most so long.

@@ -47,7 +47,7 @@ fn warn(session: &Session, mark: Mark) {
     if !charge.is_nothing() {
         let (evidence, verdict) = session.verdict();
         if !verdict.is_watching() {
-            let text = text(&charge, &verdict, &mending(session, &verdict));
+            let text = text(&charge, &verdict, &mending(session, &evidence, &verdict));
             match episode(session, &Episode::of(&evidence, &verdict), mark) {
                 Shown::First => session.console.banner(&text.banner),
                 Shown::Again => session.console.banner(&text.reminder),
@@ -79,8 +79,10 @@ fn warn_blindly(global: &Global, why: &str) {
 }
 
 /// The one command that mends it.
-fn mending(session: &Session, verdict: &Verdict) -> String {
+fn mending(session: &Session, evidence: &Evidence, verdict: &Verdict) -> String {
     session.command_line(match verdict {
+        // Nothing less replaces a shell watcher.
+        Verdict::Stuck { .. } if evidence.shell_holder().is_some() => "arm --restart",
         Verdict::Foreign { .. } | Verdict::Unknown { .. } => "status",
         _ => "arm",
     })

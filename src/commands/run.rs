@@ -14,6 +14,7 @@ use super::showing;
 use crate::cli::{self, Global};
 use crate::error::{Context, Error, Result};
 use crate::exit;
+use crate::firstmate::holder::ShellHolder;
 use crate::home::names;
 use crate::liveness::holding::{self, Holding, Rhythm};
 use crate::liveness::identity::Pid;
@@ -121,14 +122,23 @@ fn listen_to_signals(sender: &Sender<Message>) -> std::io::Result<()> {
 fn take(session: &Session) -> Result<Option<Holding<Real>>> {
     let settings = session.settings();
     let rhythm = Rhythm { poll: settings.poll, stuck_after: settings.stuck_after(), history_max: settings.history_max };
-    match Holding::acquire(&session.world, &session.home, &session.place, rhythm)? {
+    // Whoever only looks keeps no other contender from taking the home.
+    if is_held_by_shell(session) {
+        return Ok(None);
+    }
+    match Holding::acquire(&session.world, (&session.home, session.fleet.as_ref()), &session.place, rhythm)? {
         Attempt::Taken(holding) => Ok(Some(holding)),
         Attempt::Busy(Somebody) => Ok(None),
     }
 }
 
+fn is_held_by_shell(session: &Session) -> bool {
+    session.fleet.as_ref().is_some_and(|fleet| ShellHolder::look(&session.world, fleet).is_some())
+}
+
 /// Takes the home, also when its holder dies just now. `None`: somebody holds it, or nobody can tell.
 fn take_unless_held(session: &Session) -> Result<Option<Holding<Real>>> {
+    const PAUSE: Duration = Duration::from_millis(1);
     let end = Instant::now() + session.settings().arm_timeout;
     loop {
         let taken = take(session)?;
@@ -140,6 +150,8 @@ fn take_unless_held(session: &Session) -> Result<Option<Holding<Real>>> {
         if !matches!(verdict, Verdict::Stopped { .. } | Verdict::Dead { .. }) {
             return Ok(None);
         }
+        // In a firstmate home, a contender who let go again may leave the scripts' lock half taken for a moment.
+        session.world.pause(PAUSE);
     }
 }
 

@@ -108,6 +108,9 @@ fn lines(
         OwnerEvidence::Damaged(why) => fact("owner", format!("the record is {why}")),
         OwnerEvidence::None => {}
     }
+    if let Some(shell) = evidence.shell_holder() {
+        fact("shell lock", format!("held by {shell}"));
+    }
     if let Some(usage) = usage {
         let memory = usage.memory / 1024;
         fact("costs", format!("{memory} KiB of memory, {} of cpu", age(usage.cpu)));
@@ -150,6 +153,7 @@ fn object(
         "home": session.home.root(),
         "state": session.home.state(),
         "lock": lock_in_words(&evidence.lock),
+        "shell_holder": evidence.shell_holder().map(ToString::to_string),
         "generation": owner.map(|owner| owner.generation),
         "owner": owner,
         "identity": match &evidence.owner {

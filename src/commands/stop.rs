@@ -9,7 +9,10 @@ use super::context::Session;
 use super::daemon;
 use crate::error::{Context, Error, Result};
 use crate::exit;
+use crate::firstmate::fleet::names as firstmate;
+use crate::firstmate::holder::{LEAVES_WITHIN, ShellHolder};
 use crate::home::names;
+use crate::liveness::identity::Pid;
 use crate::liveness::leave::{self, Left};
 use crate::liveness::owner::{Owner, StopRequest};
 use crate::liveness::verdict::{OwnerEvidence, Verdict};
@@ -31,6 +34,9 @@ fn stop_watcher(session: &Session) -> Result<u8> {
     let (evidence, verdict) = session.settled_verdict(session.settings().arm_timeout);
     if matches!(verdict, Verdict::Stopped { .. } | Verdict::Dead { .. }) {
         return report(session, None);
+    }
+    if let Some(shell) = evidence.shell_holder() {
+        return stop_shell_watcher(session, shell);
     }
     let OwnerEvidence::Recorded(owner, _) = &evidence.owner else {
         return Err(Error::refused(&session.place.directory, verdict, "nothing was signalled; look with `status`"));
@@ -55,7 +61,33 @@ fn stop_watcher(session: &Session) -> Result<u8> {
     if left == Left::Killed {
         session.console.note(format!("pid {} did not leave on being asked and was killed", owner.pid()));
     }
-    report(session, Some(owner))
+    report(session, Some(owner.pid()))
+}
+
+/// Asks a watcher of the shell scripts to leave, once it has proven to be this home's. As with the scripts, it is never
+/// killed.
+fn stop_shell_watcher(session: &Session, shell: &ShellHolder) -> Result<u8> {
+    let (Some(fleet), Some(pid)) = (&session.fleet, shell.pid()) else {
+        let (_, verdict) = session.verdict();
+        return Err(Error::refused(session.home.state(), verdict, "nothing was signalled; try again"));
+    };
+    let path = fleet.file(firstmate::WATCH_LOCK);
+    let refused = |refusal: leave::Refusal| {
+        Error::refused(&path, format!("pid {pid} was not stopped: {refusal}"), "look with `status`")
+    };
+    let Some(proven) = shell.prove(&session.world, fleet).map_err(refused)? else {
+        return match session.verdict().1 {
+            Verdict::Stopped { .. } | Verdict::Dead { .. } => report(session, None),
+            verdict => Err(Error::refused(&path, verdict, "try again")),
+        };
+    };
+    let world = session.world.as_ref();
+    proven.ask(world).map_err(refused)?;
+    if !proven.has_ended_within(world, LEAVES_WITHIN) {
+        let found = format!("pid {pid} was asked to leave and is still there after {}s", LEAVES_WITHIN.as_secs());
+        return Err(Error::refused(&path, found, "a shell watcher is not killed; find out what it is doing"));
+    }
+    report(session, Some(pid))
 }
 
 /// Takes back the request: the watcher stays, and if it dies one day, that is not because a person asked for it.
@@ -84,8 +116,8 @@ fn request(session: &Session, owner: &Owner) -> Result<()> {
     Ok(())
 }
 
-fn report(session: &Session, stopped: Option<&Owner>) -> Result<u8> {
-    let pid = stopped.map(|owner| owner.pid().get());
+fn report(session: &Session, stopped: Option<Pid>) -> Result<u8> {
+    let pid = stopped.map(Pid::get);
     match (session.console.format, pid) {
         (Format::Json, pid) => session.console.json(&json!({"schema": 1, "event": "stopped", "pid": pid}))?,
         (Format::Lines, Some(pid)) => session.console.data(&format!("watcher: stopped pid={pid}"))?,

@@ -17,6 +17,7 @@ use super::context::Session;
 use super::showing;
 use crate::error::{Context, Error, Result};
 use crate::exit;
+use crate::firstmate::holder::ShellHolder;
 use crate::home::names;
 use crate::liveness::bells::Bell;
 use crate::liveness::identity::Pid;
@@ -193,8 +194,15 @@ impl<'a> Waiting<'a> {
 
     /// Whether a watcher holds the home whose end will be noticed.
     fn is_watched(&self) -> bool {
+        let Some(watched) = self.watched else { return false };
         let sighting = home_lock::sight(self.session.world.as_ref(), &self.session.place);
-        self.watched.is_some() && matches!(sighting, Sighting::Marked { .. })
+        matches!(sighting, Sighting::Marked { .. }) || self.is_held_by_shell(watched)
+    }
+
+    /// Whether it is a watcher of the shell scripts, which has no lock of ours.
+    fn is_held_by_shell(&self, watched: Pid) -> bool {
+        let look = |fleet| ShellHolder::look(&self.session.world, fleet).and_then(|shell| shell.pid());
+        self.session.fleet.as_ref().and_then(look) == Some(watched)
     }
 
     fn is_late(&self) -> bool {

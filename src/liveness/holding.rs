@@ -2,10 +2,10 @@
 //!
 //! # Theory
 //!
-//! Acquiring: take the kernel lock; make the generation grow, durably; write the owner record. Only then is there a
-//! holder, and only then may anything else happen. A process that dies between these steps leaves the lock free (the
-//! kernel sees to that), perhaps a generation that nobody used, and the record of its predecessor: nothing that anyone
-//! would have to clean up.
+//! Acquiring: take the kernel lock, and in a firstmate home that of the scripts; make the generation grow, durably; write
+//! the owner record. Only then is there a holder, and only then may anything else happen. A process that dies between
+//! these steps leaves the lock free (the kernel sees to that), perhaps a generation that nobody used, and the record of
+//! its predecessor: nothing that anyone would have to clean up.
 //!
 //! Holding: before every side effect the holder asks [`Holding::check`] whether the paths still name what it locked,
 //! the generation is still its own, and the record still carries its nonce. If not, somebody has taken over, by
@@ -26,6 +26,8 @@ use super::identity::{Identity, Observation, Pid, Sameness};
 use super::observe;
 use super::owner::{self, Departure, Owner};
 use crate::error::{Context, Error, Result};
+use crate::firstmate::fleet::Fleet;
+use crate::firstmate::view::{Usurper, View};
 use crate::home::{Home, names};
 use crate::lock::home_lock::{self, HomeLock, Lost, Place};
 use crate::lock::{Attempt, Somebody};
@@ -47,6 +49,8 @@ pub struct Rhythm {
 /// The held home.
 pub struct Holding<W: World> {
     world: Arc<W>,
+    /// In a firstmate home. It stands before the lock, so that it goes before it.
+    view: Option<View<W>>,
     lock: HomeLock<W>,
     watch: W::Node,
     watch_path: std::path::PathBuf,
@@ -87,6 +91,8 @@ pub enum Eviction {
     Generation(Option<u64>),
     /// The directory of the journal was moved away or replaced: what is written there would reach nobody.
     Journal,
+    /// A watcher of the shell scripts has taken the home.
+    Shell(Usurper),
     /// Another holder has recorded itself.
     Owner {
         /// Its pid.
@@ -103,6 +109,7 @@ impl fmt::Display for Eviction {
             Self::Lock(Lost::DirectoryReplaced) => formatter.write_str("the home's state directory was replaced"),
             Self::Lock(Lost::FileGone) => formatter.write_str("the lock file was removed"),
             Self::Lock(Lost::FileReplaced) => formatter.write_str("the lock file was replaced"),
+            Self::Shell(usurper) => usurper.fmt(formatter),
             Self::Journal => formatter.write_str("the journal of wakes was moved away"),
             Self::Generation(Some(number)) => write!(formatter, "generation {number} is in force"),
             Self::Generation(None) => formatter.write_str("the generation is no longer recorded"),
@@ -112,11 +119,17 @@ impl fmt::Display for Eviction {
 }
 
 impl<W: World> Holding<W> {
-    /// Takes a home whose directories exist.
+    /// Takes a home whose directories exist. A firstmate home is also taken by the lock of its shell scripts; if one of
+    /// their watchers has that, it is busy, and nothing has changed.
     ///
     /// # Errors
     /// Everything that makes it unsafe or impossible to hold this home; nothing has been announced then.
-    pub fn acquire(world: &Arc<W>, home: &Home, place: &Place, rhythm: Rhythm) -> Result<Attempt<Self, Somebody>> {
+    pub fn acquire(
+        world: &Arc<W>,
+        (home, fleet): (&Home, Option<&Fleet>),
+        place: &Place,
+        rhythm: Rhythm,
+    ) -> Result<Attempt<Self, Somebody>> {
         let lock = match HomeLock::try_take(world, place)? {
             Attempt::Taken(lock) => lock,
             Attempt::Busy(Somebody) => return Ok(Attempt::Busy(Somebody)),
@@ -129,6 +142,11 @@ impl<W: World> Holding<W> {
             check_same_host(place, home, predecessor)?;
             check_same_lock(world.as_ref(), place, home, predecessor)?;
         }
+        let view = match fleet.map(|fleet| View::claim(world, fleet)).transpose()? {
+            Some(Attempt::Taken(view)) => Some(view),
+            Some(Attempt::Busy(Somebody)) => return Ok(Attempt::Busy(Somebody)),
+            None => None,
+        };
         let generation = next_generation(world.as_ref(), &watch, predecessor.as_ref())
             .doing("read the generation in", &watch_path)?;
         reach("holding.generation").doing("record the generation in", &watch_path)?;
@@ -143,6 +161,7 @@ impl<W: World> Holding<W> {
         let owner = new_owner(world.as_ref(), home, place, generation, rhythm)?;
         let holding = Self {
             world: Arc::clone(world),
+            view,
             lock,
             watch,
             watch_path,
@@ -169,6 +188,11 @@ impl<W: World> Holding<W> {
         }
         if let Err(lost) = self.lock.check()? {
             return Ok(Err(Eviction::Lock(lost)));
+        }
+        if let Some(view) = &self.view
+            && let Err(usurper) = view.check()?
+        {
+            return Ok(Err(Eviction::Shell(usurper)));
         }
         let records = Records::look(self.world.as_ref(), &self.watch)?;
         let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
@@ -235,13 +259,17 @@ impl<W: World> Holding<W> {
         }
     }
 
-    /// Writes `beat.json`. It is not synced: after a power cut it would be of another boot anyway.
+    /// Writes `beat.json`, and touches the beacon of a firstmate home. It is not synced: after a power cut it would be of
+    /// another boot anyway.
     ///
     /// # Errors
     /// Those of the file system.
     pub fn write_beat(&self, beat: &Beat) -> io::Result<()> {
+        // First, for it needs no room on the disk.
+        let shown = self.view.as_ref().map_or(Ok(()), View::beat);
         let content = serde_json::to_vec(beat).map_err(io::Error::other)?;
-        storage::replace(self.world.as_ref(), &self.watch, names::BEAT, &content, Durability::Process)
+        storage::replace(self.world.as_ref(), &self.watch, names::BEAT, &content, Durability::Process)?;
+        shown
     }
 
     /// Leaves as the holder: marks the record and writes the line of this life. The lock goes with the process.
@@ -250,8 +278,16 @@ impl<W: World> Holding<W> {
     /// Those of the file system; the lock is released all the same.
     pub fn leave(&self, how: &str) -> io::Result<()> {
         let left = Some(Departure { at: self.world.now().wall_ms, how: how.to_owned() });
-        self.write(&Owner { left, ..self.owner.clone() })?;
-        self.record_life(how)
+        let written = self.write(&Owner { left, ..self.owner.clone() }).and_then(|()| self.record_life(how));
+        self.give_view_up();
+        written
+    }
+
+    /// Other threads may keep this value until the process ends, so what shell scripts see is given up by itself.
+    fn give_view_up(&self) {
+        if let Some(Err(error)) = self.view.as_ref().map(View::give_up) {
+            tracing::warn!("{error}");
+        }
     }
 
     /// Leaves as one who was evicted: only the line of this life is written, and only if the directory is still there.
@@ -259,6 +295,7 @@ impl<W: World> Holding<W> {
     /// # Errors
     /// Those of the file system.
     pub fn give_way(&self, eviction: &Eviction) -> io::Result<()> {
+        self.give_view_up();
         let is_still_ours = match self.world.facts_of_path(&self.watch_path) {
             Ok(facts) => facts.is_same_inode(&self.world.facts(&self.watch)?),
             Err(_) => false,

@@ -111,6 +111,11 @@ fn prove_by_lock<W: World>(world: &W, place: &Place, owner: &Owner) -> Result<()
 }
 
 impl<P: Send + Sync + 'static> Proven<P> {
+    /// A process that was proven by other means than the record of a watcher of ours.
+    pub(crate) fn of(process: P) -> Self {
+        Self { process }
+    }
+
     /// Asks it to leave, and insists after the time of grace.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! No lock is taken, nothing is written, nothing is created. What cannot be read becomes "unknown" in the evidence.
 
 use std::ffi::OsStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::beat::{self, Beat};
@@ -10,6 +11,8 @@ use super::history;
 use super::identity::{self, Observation, Sameness, Standpoint};
 use super::owner::{self, Owner, StopRequest};
 use super::verdict::{Ending, Evidence, OwnerEvidence, Verdict, judge};
+use crate::firstmate::fleet::Fleet;
+use crate::firstmate::holder::ShellHolder;
 use crate::home::{Home, names};
 use crate::lock::home_lock::{self, Place, Sighting};
 use crate::storage;
@@ -19,15 +22,25 @@ use crate::world::World;
 /// A verdict that a moment can change is only believed if it stands for so long.
 const SECOND_LOOK: Duration = Duration::from_millis(100);
 
-/// Looks at a home once.
+/// Looks at a home once. A firstmate home may be held by a watcher of its shell scripts, too.
 pub fn evidence<W: World>(
-    world: &W,
-    home: &Home,
+    shared: &Arc<W>,
+    (home, fleet): (&Home, Option<&Fleet>),
     place: &Place,
     here: &Standpoint,
     stuck_after: Option<Duration>,
 ) -> Evidence {
-    let lock = home_lock::sight(world, place);
+    let world = shared.as_ref();
+    let mut lock = home_lock::sight(world, place);
+    let shell = match &lock {
+        // A home that ours hold has no other holder.
+        Sighting::Free | Sighting::Absent => fleet.and_then(|fleet| ShellHolder::look(shared, fleet)),
+        Sighting::Marked { .. } | Sighting::Unmarked { .. } | Sighting::Unknown(_) => None,
+    };
+    if shell.is_some() {
+        // One of ours that has taken the home since shows the scripts' lock as well, and is no shell watcher.
+        lock = home_lock::sight(world, place);
+    }
     let watch = world.open_directory(&home.watch()).ok();
     let read = |name: &str, limit: usize| match &watch {
         Some(watch) => storage::read(world, watch, OsStr::new(name), limit),
@@ -59,6 +72,7 @@ pub fn evidence<W: World>(
         boot_id: here.boot_id.clone(),
         time_namespace: here.time_namespace,
         stuck_after,
+        shell,
     }
 }
 
@@ -87,8 +101,8 @@ fn is_fleeting(verdict: &Verdict) -> bool {
 
 /// The evidence and the verdict on it. A fleeting verdict is confirmed by a second look.
 pub fn verdict<W: World>(
-    world: &W,
-    home: &Home,
+    world: &Arc<W>,
+    home: (&Home, Option<&Fleet>),
     place: &Place,
     here: &Standpoint,
     stuck_after: Option<Duration>,

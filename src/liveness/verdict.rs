@@ -7,6 +7,7 @@
 //! | lock | record | beat | verdict |
 //! |---|---|---|---|
 //! | cannot be examined | | | `unknown` |
+//! | free or absent, and a shell watcher has the scripts' lock | | | see [`crate::firstmate::holder`] |
 //! | free or absent | none | | `stopped` |
 //! | free or absent | says that its holder left, or the history does, or a stop was asked for | | `stopped` |
 //! | free or absent | a holder that did not leave, lives, and has its lock elsewhere (`runtime_dir`) | | `unknown` |
@@ -32,6 +33,7 @@ use super::beat::Beat;
 use super::history::Life;
 use super::identity::{Difference, Pid, Sameness};
 use super::owner::Owner;
+use crate::firstmate::holder::ShellHolder;
 use crate::lock::home_lock::Sighting;
 use crate::world::Now;
 
@@ -58,6 +60,26 @@ pub struct Evidence {
     pub runtime_dir: Option<PathBuf>,
     /// The observer's own bound for "stuck", where one was given explicitly.
     pub stuck_after: Option<Duration>,
+    /// Who has the lock of the shell scripts, in a firstmate home whose own lock is free.
+    pub shell: Option<ShellHolder>,
+}
+
+impl Evidence {
+    /// The shell watcher that holds the home. A watcher of ours that has let go of its own lock, and is about to end, is
+    /// none.
+    pub fn shell_holder(&self) -> Option<&ShellHolder> {
+        let is_free = matches!(self.lock, Sighting::Absent | Sighting::Free);
+        self.shell.as_ref().filter(|shell| is_free && !self.is_our_own(shell))
+    }
+
+    fn is_our_own(&self, shell: &ShellHolder) -> bool {
+        match &self.owner {
+            OwnerEvidence::Recorded(owner, sameness) => {
+                shell.pid() == Some(owner.pid()) && !matches!(sameness, Sameness::Different(_))
+            }
+            OwnerEvidence::None | OwnerEvidence::Damaged(_) => false,
+        }
+    }
 }
 
 /// What was seen of the owner record.
@@ -234,7 +256,10 @@ pub fn age(duration: Duration) -> String {
 pub fn judge(evidence: &Evidence) -> Verdict {
     match &evidence.lock {
         Sighting::Unknown(why) => Verdict::Unknown { why: why.clone() },
-        Sighting::Absent | Sighting::Free => judge_free(evidence),
+        Sighting::Absent | Sighting::Free => match evidence.shell_holder() {
+            Some(shell) => shell.verdict(evidence.stuck_after),
+            None => judge_free(evidence),
+        },
         Sighting::Unmarked { taker } => Verdict::Foreign { taker: *taker },
         Sighting::Marked { beat } => judge_held(evidence, *beat),
     }

@@ -22,6 +22,7 @@
 //! | `judge` | the facts for the verdict |
 //! | `owner`, `claim` | our owner directory, our link, and their end |
 //! | `swap`, `adoption` | taking over in one step: the name of a dead link, or the directory of a dead owner |
+//! | [`testimony`] | what a held lock tells of its owner |
 //! | `steal` | the mutex, and how a dead one is taken over without a mutex of its own |
 //!
 //! # Beside shell peers
@@ -37,7 +38,8 @@
 //! | a dead `.steal` and no lock | each claim withdraws, for ever | `.steal` is taken over, so shell peers work again too |
 //! | a pid that the caller may not signal | dead | alive |
 //! | a lock without a pid | held for `FM_LOCK_STALE_AFTER`, at least 2 s | the same; by a clock that nobody sets if the files are from the future |
-//! | a live pid | held, also when it was given to another process | held, unless `pid-identity` proves another process |
+//! | a process that has ended and that nobody reaps | held | dead |
+//! | a live pid | held, also when it was given to another process | held, unless `pid-identity`, written after the pid, proves another process |
 //!
 //! Every owner directory of ours carries `pid-identity`, so that later contenders of ours can prove what a pid cannot.
 //! It carries no file of our own invention: peers remove the four files that they know and then the directory, and a
@@ -91,6 +93,7 @@ mod place;
 mod record;
 mod steal;
 mod swap;
+pub mod testimony;
 mod verdict;
 
 use std::ffi::OsStr;
@@ -328,6 +331,20 @@ fn describe<W: World>(place: &Place<W>, record: &Record<W>, verdict: &Verdict) -
         }
     };
     Holder { pid, host: None, since, identity, remedy }
+}
+
+impl<W: World> OwnerLinkGuard<W> {
+    /// Writes `pid-identity` anew if `ps` would not print it any more: the start of a process is told by the wall clock,
+    /// so it moves when somebody sets that. Readers compare it as text, and would take the holder for another process.
+    ///
+    /// # Errors
+    /// Those of looking whether the lock is still ours; nothing is written then, nor if it is not.
+    pub fn renew_identity(&self) -> Result<()> {
+        if self.check()?.is_ok() {
+            self.claim.owner.renew_identity();
+        }
+        Ok(())
+    }
 }
 
 impl<W: World> Guard for OwnerLinkGuard<W> {

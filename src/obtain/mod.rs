@@ -12,6 +12,7 @@
 //! caller dies in between. A watcher that a service manager keeps is replaced by that manager, under the same protection.
 
 mod managed;
+mod shell_watcher;
 pub mod spawn;
 pub mod word;
 
@@ -131,6 +132,15 @@ pub fn obtain(session: &Session, wish: Wish) -> Result<Obtained, String> {
                 Outcome::Started(pid) => return Ok(Obtained::Started { pid, replaced: None }),
                 Outcome::Lost(winner) => lost_to = winner,
             },
+            (verdict @ (Verdict::Ok { .. } | Verdict::Stuck { .. }), wish) if evidence.shell_holder().is_some() => {
+                let Some(shell) = evidence.shell_holder() else { continue };
+                match shell_watcher::replace(session, shell, (&verdict, wish), deadline)? {
+                    Replaced::By(pid, replaced) => {
+                        return Ok(Obtained::Started { pid, replaced: Some(replaced) });
+                    }
+                    Replaced::LostTo(winner) => lost_to = winner,
+                }
+            }
             (Verdict::Stuck { .. }, _)
             | (Verdict::Ok { .. } | Verdict::Slow { .. } | Verdict::Starting { .. }, Wish::New)
                 if recorded(&evidence).is_some() =>

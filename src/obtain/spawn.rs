@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::word::{Listener, Silence, Word};
 use crate::commands::context::Session;
+use crate::firstmate::fleet::Fleet;
 use crate::home::{Home, names};
 use crate::platform;
 use crate::storage;
@@ -90,6 +91,8 @@ fn command(session: &Session, mode: &Mode, word_descriptor: i32) -> Result<Comma
     command
         .env_clear()
         .envs(session.environment.for_child(&session.settings().pass))
+        // They name the home of the flags once more, as the scripts would write it.
+        .envs(session.fleet.iter().flat_map(Fleet::variables))
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null())

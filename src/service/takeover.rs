@@ -30,6 +30,10 @@ pub struct Holder {
 /// The reason why nobody may be asked to leave.
 pub fn holder(session: &Session) -> Result<Option<Holder>, String> {
     let (evidence, verdict) = session.settled_verdict(session.settings().arm_timeout);
+    // What the scripts' lock proves is not enough to end a watcher that nobody asked to replace.
+    if evidence.shell_holder().is_some() {
+        return Err(format!("a watcher of the shell scripts holds it: {verdict}"));
+    }
     let OwnerEvidence::Recorded(owner, _) = &evidence.owner else { return Err(verdict.to_string()) };
     let proven = leave::prove(session.world.as_ref(), &session.place, owner, &session.here);
     proven.map(|proven| proven.map(|process| Holder { process })).map_err(|refusal| refusal.to_string())

@@ -15,6 +15,7 @@ use notify::event::{ModifyKind, RenameMode};
 use notify::{ErrorKind, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use thiserror::Error;
 
+use crate::firstmate::fleet::names as firstmate;
 use crate::home::names;
 
 /// The files that the watcher writes all the time, and that nobody waits for.
@@ -115,7 +116,12 @@ fn about(tags: &HashMap<PathBuf, Tag>, path: &Path, ends_a_name: bool) -> Option
 fn is_own(directory: Tag, name: &OsStr) -> bool {
     let bytes = name.as_encoded_bytes();
     let is_temporary = bytes.starts_with(b".") && bytes.ends_with(b".tmp");
-    is_temporary || directory == Tag::Watch && OWN.iter().any(|own| name == *own)
+    let is_written_again_and_again = match directory {
+        Tag::State => name == firstmate::LAST_BEAT,
+        Tag::Watch => OWN.iter().any(|own| name == *own),
+        Tag::Inbox => false,
+    };
+    is_temporary || is_written_again_and_again
 }
 
 fn degraded(error: &notify::Error, path: Option<&Path>) -> Degraded {

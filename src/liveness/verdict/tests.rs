@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::firstmate::holder::{Beacon, Standing, Who};
 use crate::liveness::identity::{Identity, Proof};
 use crate::liveness::owner::Departure;
 
@@ -101,6 +102,7 @@ fn evidence(lock: Sighting, owner: OwnerEvidence) -> Evidence {
         boot_id: Some("this-boot".to_owned()),
         time_namespace: Some(1),
         stuck_after: None,
+        shell: None,
     }
 }
 
@@ -502,8 +504,43 @@ prop_compose! {
         time_namespace in proptest::option::of(1u64..3),
         stuck_after in proptest::option::of(any_duration()),
     ) -> Evidence {
-        Evidence { lock, owner, beat, last_life, stop_requested, now: Now { wall_ms, monotonic }, boot_id, time_namespace, runtime_dir: None, stuck_after }
+        Evidence { lock, owner, beat, last_life, stop_requested, now: Now { wall_ms, monotonic }, boot_id, time_namespace, runtime_dir: None, stuck_after, shell: None }
     }
+}
+
+/// A shell watcher with this pid, well by all that the scripts ask.
+fn shell_watcher(pid: u32) -> ShellHolder {
+    let (pid, standing, held_for) = (Pid::new(pid).unwrap(), Standing::Proven, seconds(60));
+    ShellHolder { who: Who::Process { pid, standing, held_for }, beacon: Beacon::Touched(seconds(3)) }
+}
+
+#[test]
+fn a_shell_watcher_holds_a_home_that_ours_do_not() {
+    let well = Verdict::Ok { pid: Pid::new(99).unwrap(), beat: seconds(3) };
+    for lock in [Sighting::Free, Sighting::Absent] {
+        for owner in [OwnerEvidence::None, recorded(owner(), SAME), recorded(owner(), unknown())] {
+            let seen = Evidence { shell: Some(shell_watcher(99)), ..evidence(lock.clone(), owner) };
+            assert_eq!(judge(&seen), well, "{seen:?}");
+        }
+    }
+    for lock in [Sighting::Marked { beat: Some(NOW) }, Sighting::Unmarked { taker: 3 }] {
+        let seen = evidence(lock, recorded(owner(), SAME));
+        let beside = Evidence { shell: Some(shell_watcher(99)), ..seen.clone() };
+        assert_eq!(judge(&beside), judge(&seen), "our own lock decides");
+        assert_eq!(beside.shell_holder(), None);
+    }
+}
+
+#[test]
+fn a_watcher_of_ours_that_has_let_go_is_no_shell_watcher() {
+    let own = shell_watcher(owner().pid().get());
+    let seen = evidence(Sighting::Free, recorded(owner(), SAME));
+    assert_eq!(judge(&Evidence { shell: Some(own.clone()), ..seen.clone() }), judge(&seen));
+    // A pid that was given to a shell watcher since is that one's.
+    let reused = recorded(owner(), Sameness::Different(Difference::PidReused));
+    let seen = Evidence { shell: Some(own.clone()), ..evidence(Sighting::Free, reused) };
+    assert_eq!(seen.shell_holder(), Some(&own));
+    assert_eq!(judge(&seen).word(), "ok");
 }
 
 proptest! {

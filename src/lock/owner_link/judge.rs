@@ -7,6 +7,7 @@ use super::place::Place;
 use super::record::{Record, Sight};
 use super::verdict::{self, FLOOR, Life, Seen, Verdict, Written};
 use crate::error::Result;
+use crate::liveness::identity::Pid;
 use crate::world::World;
 
 /// Judges records, and remembers for how long it has seen an unfinished one as it is.
@@ -122,7 +123,15 @@ impl Judge {
 fn life<W: World>(world: &W, pid: u32, record: &Record<W>) -> Life {
     match world.exists(pid) {
         Ok(false) => Life::Gone,
+        Ok(true) if has_ended(world, pid) => Life::Gone,
         Ok(true) => Life::Lives(record.identity.as_ref().and_then(|_| world.listing(pid))),
         Err(error) => Life::Unknown(format!("pid {pid} cannot be examined: {error}")),
     }
+}
+
+/// Whether a process has ended and only waits to be reaped, for ever where nobody does that. Peers take it for alive, so
+/// none of them comes in between when ours succeeds it.
+fn has_ended<W: World>(world: &W, pid: u32) -> bool {
+    let pinned = Pid::new(pid).and_then(|pid| world.pin(pid).ok().flatten());
+    pinned.is_some_and(|process| matches!(world.wait_for_exit(&process, Duration::ZERO), Ok(true)))
 }

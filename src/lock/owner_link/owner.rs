@@ -93,6 +93,17 @@ impl<W: World> Owner<W> {
         self.tell_one(entry::IDENTITY, self.listed().as_ref().map(OsStr::new));
     }
 
+    /// Writes the identity of our process anew, if it has changed. Where it cannot be read now, the old one stays.
+    pub(super) fn renew_identity(&self) {
+        let path = self.place.beside(&self.name);
+        let now = self.listed().map(|text| [text.as_bytes(), b"\n"].concat());
+        let told = entry::read(self.place.world(), (&self.node, &path), entry::IDENTITY, identity::LIMIT + 1);
+        let is_told = matches!((&now, told), (Some(now), Ok(Content::Bytes(told, _))) if *now == told);
+        if now.is_some() && !is_told {
+            self.tell_identity();
+        }
+    }
+
     /// What `ps` lists of our process.
     fn listed(&self) -> Option<String> {
         self.place.world().listing(self.pid).map(|listing| identity::text(&listing))

@@ -4,6 +4,7 @@
 //! one: "the same inode" then means "the very record that was judged", where peers can only compare names.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use super::entry::{self, Content};
@@ -77,6 +78,21 @@ impl<W: World> Record<W> {
         match self.shape {
             Shape::Link(owner, directory) => Some((self.pin, self.facts, owner, directory)),
             Shape::Dangling(_) | Shape::Directory(_) => None,
+        }
+    }
+
+    /// What a file of the owner directory says, without the line end; nothing that cannot be read.
+    pub(super) fn told(&self, place: &Place<W>, name: &str) -> Option<OsString> {
+        const LIMIT: usize = 16 * 1024;
+        let directory = self.shape.directory()?;
+        match entry::read(place.world(), (directory, place.path()), name, LIMIT).ok()? {
+            Content::Bytes(mut bytes, _) => {
+                // As a shell's `$(cat file)` reads it.
+                bytes.retain(|&byte| byte != 0);
+                bytes.truncate(bytes.iter().rposition(|&byte| byte != b'\n').map_or(0, |last| last + 1));
+                Some(OsString::from_vec(bytes))
+            }
+            Content::Missing | Content::TooLong(_) => None,
         }
     }
 
@@ -174,6 +190,15 @@ fn has_prefix(name: &OsStr, prefix: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(prefix.as_encoded_bytes())
 }
 
+/// Whether an identity was written before the pid beside it, and so is that of another process. Each owner writes its pid
+/// first. But a peer of the older protocol writes its pid into the file that is there, through the link of whoever has the
+/// lock, and leaves that one's identity in place: it lives, and must not be called dead by another one's identity.
+fn is_of_an_earlier_pid(identity: &Facts, pid: &Facts) -> bool {
+    /// Whoever has the lock may write its pid a second time while it looks.
+    const SLACK_NS: i64 = 1_000_000_000;
+    pid.mtime_ns > identity.mtime_ns.saturating_add(SLACK_NS)
+}
+
 /// What the files of a record say.
 struct Told {
     pid: Written,
@@ -193,7 +218,9 @@ fn read<W: World>(place: &Place<W>, path: &Path, shape: &Shape<W>) -> Result<Tol
     };
     // Nobody depends on an identity that cannot be read.
     let identity = entry::read(place.world(), (directory, &path), entry::IDENTITY, identity::LIMIT + 1).ok();
+    let is_protected = place.world().is_protected("owner-link.identity-of-pid");
     let identity = identity.and_then(|identity| match identity {
+        Content::Bytes(_, told) if is_protected && is_of_an_earlier_pid(&told, &facts) => None,
         Content::Bytes(bytes, facts) => Some(Recorded {
             text: String::from_utf8_lossy(&bytes).into_owned(),
             written_at: changed(&facts).div_euclid(1_000_000_000),

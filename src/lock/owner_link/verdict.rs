@@ -53,9 +53,9 @@ impl Written {
 /// What is under a recorded pid now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Life {
-    /// No process.
+    /// No process, or one that has ended.
     Gone,
-    /// A process, perhaps a zombie, and what `ps` lists of it where that can be read.
+    /// A process, and what `ps` lists of it where that can be read.
     Lives(Option<Listing>),
     /// The system does not say.
     Unknown(String),

@@ -147,6 +147,7 @@ fn recycled(arena: &Arena) -> Background {
     });
     let process = sleeper(&arena.home);
     fs::write(owner.join("pid"), format!("{}\n", process.pid())).unwrap();
+    fs::File::options().append(true).open(owner.join("pid")).unwrap().set_modified(written).unwrap();
     process
 }
 
