@@ -8,4 +8,7 @@
 //!
 //! One value, [`fleet::Fleet`], says that a home is such a home. Without it nothing of this module runs.
 
+pub mod adopt;
+pub mod contract;
 pub mod fleet;
+pub mod shim;

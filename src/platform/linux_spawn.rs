@@ -108,11 +108,24 @@ pub struct GroupChild {
 }
 
 /// Starts a command as the leader of a new process group.
-pub fn spawn_group(mut command: Command) -> io::Result<GroupChild> {
+pub fn spawn_group(command: Command) -> io::Result<GroupChild> {
+    spawn_group_with(command, &[])
+}
+
+/// Starts a command as [`spawn_group`] does, which also gets each of `inherit` under its own number.
+///
+/// # Errors
+/// The reason why the program could not be executed.
+pub fn spawn_group_with(mut command: Command, inherit: &[BorrowedFd<'_>]) -> io::Result<GroupChild> {
     command.process_group(0);
-    // SAFETY: signal and close_range are async-signal-safe, and nothing else happens between fork and exec.
+    let kept: Vec<RawFd> = inherit.iter().map(AsRawFd::as_raw_fd).collect();
+    // SAFETY: signal, close_range and fcntl are async-signal-safe, and nothing else happens between fork and exec.
     unsafe {
-        command.pre_exec(become_child);
+        command.pre_exec(move || {
+            become_child()?;
+            let is_handed_down = |&number: &RawFd| libc::fcntl(number, libc::F_SETFD, 0) != -1;
+            if kept.iter().all(is_handed_down) { Ok(()) } else { Err(io::Error::last_os_error()) }
+        });
     }
     let child = command.spawn()?;
     // Pinned before anyone can reap it, so the number is still its own. Without pidfds the exit is found by asking.
@@ -125,7 +138,15 @@ pub fn spawn_group(mut command: Command) -> io::Result<GroupChild> {
 ///
 /// # Errors
 /// The reason why the program could not be executed.
-pub fn spawn_bound(mut command: Command) -> io::Result<GroupChild> {
+pub fn spawn_bound(command: Command) -> io::Result<GroupChild> {
+    spawn_bound_with(command, &[])
+}
+
+/// Starts a command as [`spawn_bound`] does, which also gets each of `inherit` under its own number.
+///
+/// # Errors
+/// The reason why the program could not be executed.
+pub fn spawn_bound_with(mut command: Command, inherit: &[BorrowedFd<'_>]) -> io::Result<GroupChild> {
     // SAFETY: getpid only answers.
     let starter = unsafe { libc::getpid() };
     // SAFETY: between fork and exec only async-signal-safe calls are made: prctl, getppid, _exit.
@@ -141,7 +162,7 @@ pub fn spawn_bound(mut command: Command) -> io::Result<GroupChild> {
             Ok(())
         });
     }
-    spawn_group(command)
+    spawn_group_with(command, inherit)
 }
 
 impl GroupChild {
