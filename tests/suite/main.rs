@@ -48,6 +48,8 @@ suite! {
     eviction,
     file_system,
     files,
+    firstmate_adopt,
+    firstmate_contract,
     hooks,
     hook_install,
     hook_sessions,
