@@ -1,7 +1,7 @@
 //! `run`: be the watcher, in the foreground.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -78,7 +78,7 @@ struct Ready {
 fn watch(global: &Global, options: &cli::Run, manner: Manner, speaker: &mut Speaker<Word>) -> Result<u8> {
     let mut session = Session::open(global)?;
     session.prepare()?;
-    let ready = get_ready(&session)?;
+    let ready = get_ready(&session, options)?;
     let taken = match options.standby {
         None if options.take_over && session.world.is_protected("service.take-over") => take_over(&session)?,
         None => take_unless_held(&session)?,
@@ -125,14 +125,16 @@ enum Told {
     FirstLine,
 }
 
-fn get_ready(session: &Session) -> Result<Ready> {
+fn get_ready(session: &Session, options: &cli::Run) -> Result<Ready> {
     let path = session.home.ours(names::LOG_DIRECTORY);
     let directory = session.world.open_directory(&path).doing("open", &path)?;
     let log = Log::new(Arc::clone(&session.world), directory, session.settings().log_max);
     log::install(log, session.settings().log_level).map_err(Error::Failed)?;
     let patterns = session.loaded.compile()?;
     let channel: Channel = channel();
-    listen_to_signals(&channel.0).doing("listen to signals in", session.home.root())?;
+    let grace = session.settings().stop_grace;
+    let insistence = if options.tracked { Insistence::After(grace) } else { Insistence::Repeated };
+    listen_to_signals(&channel.0, insistence).doing("listen to signals in", session.home.root())?;
     let directories = [
         (session.home.state().to_owned(), Tag::State),
         (session.home.watch(), Tag::Watch),
@@ -142,12 +144,28 @@ fn get_ready(session: &Session) -> Result<Ready> {
     Ok(Ready { patterns, channel, events })
 }
 
-/// The first TERM or INT asks the loop to leave; a second one ends the process whatever the loop is doing.
-fn listen_to_signals(sender: &Sender<Message>) -> std::io::Result<()> {
+/// When a request to leave is insisted on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Insistence {
+    /// When it comes a second time.
+    Repeated,
+    /// When it has stood for so long. A watcher that is bound to its starter may be asked several times at once by the
+    /// kernel, as the starter's threads end one after the other, and by nobody later on.
+    After(Duration),
+}
+
+/// The first TERM or INT asks the loop to leave; what insists on it ends the process whatever the loop is doing.
+fn listen_to_signals(sender: &Sender<Message>, insistence: Insistence) -> std::io::Result<()> {
+    let is_over = Arc::new(AtomicBool::new(false));
     for (signal, code) in [(SIGTERM, exit::TERMINATED), (SIGINT, exit::INTERRUPTED)] {
-        let was_asked = Arc::new(AtomicBool::new(false));
+        let was_asked = match insistence {
+            Insistence::Repeated => Arc::new(AtomicBool::new(false)),
+            Insistence::After(_) => Arc::clone(&is_over),
+        };
         signal_hook::flag::register_conditional_shutdown(signal, code.into(), Arc::clone(&was_asked))?;
-        signal_hook::flag::register(signal, was_asked)?;
+        if insistence == Insistence::Repeated {
+            signal_hook::flag::register(signal, was_asked)?;
+        }
     }
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD])?;
     let sender = sender.clone();
@@ -155,6 +173,11 @@ fn listen_to_signals(sender: &Sender<Message>) -> std::io::Result<()> {
         for signal in signals.forever() {
             if sender.send(Message::Signal(signal)).is_err() {
                 break;
+            }
+            if let (SIGTERM | SIGINT, Insistence::After(grace)) = (signal, insistence) {
+                let _passed = wait_until(grace, grace, || None::<()>);
+                is_over.store(true, Ordering::SeqCst);
+                drop(signal_hook::low_level::raise(signal));
             }
         }
     })?;

@@ -3,9 +3,11 @@
 //! # Theory
 //!
 //! The scripts of a firstmate home are the parents of the watchers that they start, and people rely on it: whoever ends
-//! the script has ended the watcher. So such a watcher is bound to the thread that started it by the kernel, which kills
-//! it when that thread ends, in whatever way. Nothing that either of the two would still have to do is needed for
-//! that, and a starter that ends before its child has told the kernel so is seen by the child.
+//! the script has ended the watcher. So such a watcher is bound to the thread that started it by the kernel, which asks
+//! it to leave (TERM) when that thread ends, in whatever way. Nothing that the starter would still have to do is needed
+//! for that, and a starter that ends before its child has told the kernel so is seen by the child. It is asked and not
+//! killed, so that it leaves nothing behind: no half-written file, no record of a dead holder. One whose loop stands still
+//! insists on itself after the time of grace.
 //!
 //! What it prints comes to its starter through a pipe, which needs no file and vanishes with the two.
 //!
@@ -13,7 +15,7 @@
 //!
 //! # Limits
 //!
-//! One that is killed because its starter was leaves a record of a dead holder, as every killed watcher does.
+//! One that somebody has stopped (SIGSTOP) leaves when it is let go on.
 
 use std::fs::File;
 use std::io::{self, Read};

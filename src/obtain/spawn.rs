@@ -61,7 +61,7 @@ impl Start {
         let spawned = match kin {
             Kin::Nobody => platform::spawn_detached(command, &inherit).map(|_| None),
             Kin::Starter if session.world.is_protected("obtain.bound") => {
-                platform::spawn_bound_with(command, &inherit).map(Some)
+                platform::spawn_companion(command, &inherit).map(Some)
             }
             Kin::Starter => platform::spawn_group_with(command, &inherit).map(Some),
         };

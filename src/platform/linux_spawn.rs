@@ -138,21 +138,29 @@ pub fn spawn_group_with(mut command: Command, inherit: &[BorrowedFd<'_>]) -> io:
 ///
 /// # Errors
 /// The reason why the program could not be executed.
-pub fn spawn_bound(command: Command) -> io::Result<GroupChild> {
-    spawn_bound_with(command, &[])
+pub fn spawn_bound(mut command: Command) -> io::Result<GroupChild> {
+    bind(&mut command, libc::SIGKILL);
+    spawn_group(command)
 }
 
-/// Starts a command as [`spawn_bound`] does, which also gets each of `inherit` under its own number.
+/// Starts a command as [`spawn_group_with`] does, and has the kernel ask it to leave (TERM) when the thread that calls
+/// this ends, however it ends. Until the command listens to that signal, it ends by it.
 ///
 /// # Errors
 /// The reason why the program could not be executed.
-pub fn spawn_bound_with(mut command: Command, inherit: &[BorrowedFd<'_>]) -> io::Result<GroupChild> {
+pub fn spawn_companion(mut command: Command, inherit: &[BorrowedFd<'_>]) -> io::Result<GroupChild> {
+    bind(&mut command, libc::SIGTERM);
+    spawn_group_with(command, inherit)
+}
+
+/// Has the kernel send this signal to the command when the calling thread ends.
+fn bind(command: &mut Command, signal: libc::c_int) {
     // SAFETY: getpid only answers.
     let starter = unsafe { libc::getpid() };
     // SAFETY: between fork and exec only async-signal-safe calls are made: prctl, getppid, _exit.
     unsafe {
         command.pre_exec(move || {
-            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == -1 {
+            if libc::prctl(libc::PR_SET_PDEATHSIG, signal) == -1 {
                 return Err(io::Error::last_os_error());
             }
             // The starter may have ended before the kernel was told.
@@ -162,7 +170,6 @@ pub fn spawn_bound_with(mut command: Command, inherit: &[BorrowedFd<'_>]) -> io:
             Ok(())
         });
     }
-    spawn_group_with(command, inherit)
 }
 
 impl GroupChild {

@@ -43,6 +43,8 @@ cases! {
     a7_hup_exits_129_term_and_int_exit_143_and_the_watcher_is_gone,
     a7_a_killed_arm_takes_its_watcher_along,
     #[cfg(feature = "sync-points")]
+    a7_a_killed_arm_takes_along_a_watcher_whose_loop_stands_still,
+    #[cfg(feature = "sync-points")]
     without_the_bond_a_killed_arm_leaves_its_watcher,
     a7_an_ended_watcher_ends_its_arm_with_its_code,
     a7_restart_replaces_the_watcher_and_the_old_arm_ends,
@@ -370,15 +372,30 @@ fn a7_a_killed_arm_takes_its_watcher_along() {
     arm.signal(Signal::KILL);
     assert_eq!(arm.finish(SOON).signal, Some(9));
     nothing_is_left(&fleet, pid);
-    // Also one that cannot do anything about it itself.
+    assert_eq!(fleet.home.verdict(), "stopped", "it left on its own feet");
+    // One that is stopped does so when it is let go on, which the kernel may see to by itself.
     let (arm, pid) = armed(&fleet);
     fleet.home.signal(pid, Signal::STOP);
     wait_for_state(pid, "T");
     arm.signal(Signal::KILL);
     arm.finish(SOON);
+    processes::signal_if_naming(pid, fleet.home.scratch(), Signal::CONT);
     nothing_is_left(&fleet, pid);
-    let (arm, _) = armed(&fleet);
-    drop(arm);
+}
+
+#[cfg(feature = "sync-points")]
+fn a7_a_killed_arm_takes_along_a_watcher_whose_loop_stands_still() {
+    let fleet = Fleet::adopted();
+    fleet.home.configure("stop_grace = \"200ms\"\n[environment]\npass = [\"FM_WATCH_SYNC\"]\n");
+    let points = Points::new(&fleet.home, "loop");
+    let mut arm = fleet.script("fm-watch-arm.sh", &[], &[]);
+    points.pause(&mut arm, &["cycle.round"]);
+    let arm = Background::spawn(arm);
+    points.wait_until_reached("cycle.round");
+    let pid = fleet.home.pid().unwrap();
+    arm.signal(Signal::KILL);
+    arm.finish(SOON);
+    wait_for_end(pid, "the watcher whose loop stands still");
 }
 
 #[cfg(feature = "sync-points")]
