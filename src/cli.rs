@@ -175,6 +175,25 @@ pub enum Command {
     /// Exit codes: with each command.
     #[command(subcommand)]
     Hooks(Hooks),
+    /// Put this program under the scripts of a firstmate home, or take it away again
+    ///
+    /// `adopt firstmate DIR` replaces bin/fm-watch.sh, bin/fm-watch-arm.sh, bin/fm-guard.sh and bin/fm-wake-drain.sh
+    /// below DIR by small scripts that run this program and answer as the replaced ones do, which are kept beside them.
+    /// `adopt --undo DIR` puts them back, asks the home's watcher to leave, and removes state/watch if it was not there
+    /// before. Nothing else is touched. One that was ended half way is finished by doing it again.
+    ///
+    /// Prints `adopt: replaced|restored|unchanged PATH`, or with --dry-run `adopt: would replace|restore PATH`.
+    ///
+    /// Exit codes: 0 done, or there was nothing to do; 1 refused or failed; 2 usage.
+    #[command(allow_missing_positional = true)]
+    Adopt(Adopt),
+    /// Answer as a script of a firstmate home
+    #[command(hide = true)]
+    Firstmate {
+        /// The script and its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
+    },
     /// Let the system keep the watcher: a life that no session owns
     ///
     /// A unit of systemd's user instance (on macOS an agent of launchd), one for each home, shown before it is written.
@@ -242,6 +261,9 @@ pub struct Run {
     /// Take the place of a watcher that holds the home, as the service of a home does
     #[arg(long, hide = true, conflicts_with_all = ["standby", "once"])]
     pub take_over: bool,
+    /// Live with the caller: say when the first look is over, and one reason only
+    #[arg(long, hide = true, requires = "word_fd", requires = "once")]
+    pub tracked: bool,
     /// The descriptor on which to say what became of the start
     #[arg(long, hide = true, value_name = "FD")]
     pub word_fd: Option<i32>,
@@ -256,6 +278,13 @@ pub struct Arm {
     /// Exit after the status line
     #[arg(long, conflicts_with = "timeout")]
     pub no_wait: bool,
+    /// Start a watcher that lives and dies with this command and ends with the first wake
+    ///
+    /// If another one watches already, say so and exit at once. A wake that comes before the first look is over is
+    /// printed without a status line. Exit codes: the watcher's own; 0 another one watches, 1 failed, 129 on HUP, 143
+    /// on TERM and INT.
+    #[arg(long, conflicts_with_all = ["timeout", "no_wait"])]
+    pub tracked: bool,
     /// Wait at most so long, for example 90s or 1h
     #[arg(long, value_name = "D", value_parser = parse_duration)]
     pub timeout: Option<Duration>,
@@ -286,6 +315,33 @@ pub struct Hook {
     /// At which moment it runs
     #[arg(long, value_name = "E", value_enum, ignore_case = true)]
     pub event: Event,
+}
+
+/// `adopt`.
+#[derive(Debug, Args)]
+pub struct Adopt {
+    /// Whose scripts they are
+    #[arg(value_enum, required_unless_present = "undo")]
+    pub whose: Option<Scripts>,
+    /// The directory with bin
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Put the original scripts back
+    #[arg(long)]
+    pub undo: bool,
+    /// Say what would be done, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Adopt scripts that do not look like the known ones, too
+    #[arg(long, conflicts_with = "undo")]
+    pub force: bool,
+}
+
+/// Whose scripts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Scripts {
+    /// Those of firstmate
+    Firstmate,
 }
 
 /// `drain`.

@@ -10,8 +10,8 @@ use fm_watch::commands::console::Console;
 use fm_watch::commands::context::{self, Session};
 use fm_watch::commands::guard::Mark;
 use fm_watch::commands::{
-    ack, arm, config, daemon, daemon_monitor, doctor, drain, guard, hook, hooks, lock, reference, run, service, status,
-    stop, storm, wait, wake,
+    ack, adopt, arm, config, daemon, daemon_monitor, doctor, drain, firstmate, guard, hook, hooks, lock, reference,
+    run, service, status, stop, storm, wait, wake,
 };
 use fm_watch::environment::Environment;
 use fm_watch::error::Result;
@@ -23,12 +23,18 @@ fn main() -> ExitCode {
     if let Some((global, options)) = hook::entry::read(std::env::args_os()) {
         return ExitCode::from(hook::hook(&global, options));
     }
+    if let Some((verb, words)) = firstmate::read(std::env::args_os()) {
+        return answer(firstmate::console(), firstmate::answer(verb, &words));
+    }
     let cli = match parse() {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    let console = Console::new(&cli.global);
-    match dispatch(&cli) {
+    answer(Console::new(&cli.global), dispatch(&cli))
+}
+
+fn answer(console: Console, outcome: Result<u8>) -> ExitCode {
+    match outcome {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             // Whoever reads through `head` has read enough and needs no message about it.
@@ -64,6 +70,8 @@ fn dispatch(cli: &Cli) -> Result<u8> {
     };
     match &cli.command {
         Command::Run(options) => run::run(&cli.global, options),
+        Command::Adopt(options) => adopt::adopt(Console::new(&cli.global), options),
+        Command::Firstmate { words } => firstmate::misread(words),
         Command::Arm(options) => arm::arm(session()?, options),
         Command::Wait(options) => wait::wait(&prepared()?, options),
         Command::Stop => stop::stop(&session()?),

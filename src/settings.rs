@@ -121,6 +121,10 @@ pub struct Settings {
     pub pass: Vec<String>,
     /// What a hook does about a home that has work and no watcher.
     pub repair: Repair,
+    /// Whether a firstmate home's watcher stays when a wake ends the script that waits for it.
+    pub resident: bool,
+    /// How old the last beat of a firstmate home may be, if nobody set `stuck_after`.
+    pub fleet_grace: Duration,
     /// How wakes reach the waiters; the first match decides.
     pub rules: Vec<Rule>,
     /// Programs that are told about wakes.
@@ -196,6 +200,8 @@ impl Settings {
             runtime_dir: None,
             pass: Vec::new(),
             repair: Repair::Tell,
+            resident: false,
+            fleet_grace: Duration::ZERO,
             rules: Vec::new(),
             notify: Vec::new(),
             daemon_defaults: DaemonDefaults::blank(),

@@ -251,6 +251,30 @@ pub fn make_directories(path: &Path) -> Result<()> {
     made.doing("make the directory", path)
 }
 
+/// Removes a directory of ours with all that is in it. No link is followed, and no directory is entered that is nested
+/// deeper than ours are.
+///
+/// # Errors
+/// Those of the file system; what was removed stays so.
+pub fn remove_tree<W: World>(world: &W, directory: &W::Node, name: &OsStr) -> io::Result<()> {
+    const DEEPEST: usize = 8;
+    remove_nested(world, directory, name, DEEPEST)
+}
+
+fn remove_nested<W: World>(world: &W, directory: &W::Node, name: &OsStr, depth: usize) -> io::Result<()> {
+    if world.facts_at(directory, name)?.kind != Kind::Directory {
+        return world.unlink(directory, name);
+    }
+    if depth == 0 {
+        return Err(io::Error::other("directories are nested too deeply in it"));
+    }
+    let inner = world.open_directory_at(directory, name)?;
+    for nested in world.names(&inner)? {
+        remove_nested(world, &inner, &nested, depth - 1)?;
+    }
+    world.remove_directory(directory, name)
+}
+
 /// Removes a name. One that is gone already is fine.
 ///
 /// # Errors

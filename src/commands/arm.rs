@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::console::Format;
 use super::context::Session;
+use super::tracked::{self, Failing};
 use super::waiting::{self, OnLoss, Waiting};
 use crate::cli;
 use crate::error::Result;
@@ -20,6 +21,10 @@ use crate::world::World;
 /// # Errors
 /// Nobody reads, or waiting is impossible. That no watcher could be obtained is not an error here but the status line.
 pub fn arm(mut session: Session, options: &cli::Arm) -> Result<u8> {
+    if options.tracked {
+        let wish = if options.restart { Wish::New } else { Wish::Any };
+        return tracked::arm(session, wish, Failing::WithReason);
+    }
     // The place of a lock outside the home has the name of the state directory. Everything else is made when a start
     // needs it, so that a healthy watcher is reported whatever became of the rest.
     let is_new = session.world.facts_of_path(session.home.state()).is_err();
@@ -56,8 +61,11 @@ fn begin<'a>(session: &'a Session, options: &cli::Arm) -> Result<Waiting<'a>> {
 }
 
 /// Prints the one status line; what happened besides is a note.
-fn print(session: &Session, obtained: &Obtained) -> Result<()> {
-    if let Obtained::Started { pid, replaced: Some(Replacement { pid: old, left, .. }) } = obtained {
+///
+/// # Errors
+/// Nobody reads.
+pub(super) fn print(session: &Session, obtained: &Obtained) -> Result<()> {
+    if let Obtained::Started { pid, replaced: Some(Replacement { pid: old, left, .. }), .. } = obtained {
         let how = match left {
             Left::Already => "which had just ended",
             Left::Asked => "which left on being asked",
@@ -78,7 +86,7 @@ fn print(session: &Session, obtained: &Obtained) -> Result<()> {
 fn object(obtained: &Obtained) -> serde_json::Value {
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     match obtained {
-        Obtained::Started { pid, replaced } => json!({
+        Obtained::Started { pid, replaced, .. } => json!({
             "schema": 1, "event": "started", "pid": pid, "replaced": replaced.as_ref().map(|old| old.pid),
         }),
         Obtained::Healthy { pid, beat } => {

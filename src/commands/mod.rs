@@ -1,6 +1,7 @@
 //! One verb per file, thin: gather, call, print.
 
 pub mod ack;
+pub mod adopt;
 pub mod arm;
 pub mod config;
 pub mod console;
@@ -9,6 +10,7 @@ pub mod daemon;
 pub mod daemon_monitor;
 pub mod doctor;
 pub mod drain;
+pub mod firstmate;
 pub mod guard;
 pub mod hook;
 pub mod hooks;
@@ -21,6 +23,7 @@ pub mod showing;
 pub mod status;
 pub mod stop;
 pub mod storm;
+pub mod tracked;
 mod usage;
 pub mod wait;
 pub mod waiting;

@@ -1,7 +1,7 @@
 //! `run`: be the watcher, in the foreground.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use super::showing;
 use crate::cli::{self, Global};
 use crate::error::{Context, Error, Result};
 use crate::exit;
+use crate::firstmate::contract;
 use crate::firstmate::holder::ShellHolder;
 use crate::home::names;
 use crate::liveness::holding::{self, Holding, Rhythm};
@@ -27,8 +28,8 @@ use crate::service::takeover;
 use crate::service::voice::Voice;
 use crate::settings::Patterns;
 use crate::wait_until::wait_until;
-use crate::wakes::record::Wake;
-use crate::watcher::cycle::{Beginning, Cycle, End, Span};
+use crate::wakes::record::{Kind, Wake};
+use crate::watcher::cycle::{Beginning, Cycle, End, FirstLook, Span};
 use crate::watcher::events::{Events, Tag};
 use crate::watcher::message::Message;
 use crate::world::{Real, World};
@@ -38,11 +39,28 @@ use crate::world::{Real, World};
 /// # Errors
 /// Everything that makes watching impossible; whoever started this process hears it too.
 pub fn run(global: &Global, options: &cli::Run) -> Result<u8> {
+    run_as(global, options, Manner::Own)
+}
+
+/// How the watcher answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// As the documentation of this program says.
+    Own,
+    /// As the watcher script of a firstmate home does, with this grace for the beat of another one.
+    Script(Duration),
+}
+
+/// As [`run`], with these answers.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_as(global: &Global, options: &cli::Run, manner: Manner) -> Result<u8> {
     let mut speaker = match options.word_fd {
         Some(number) => Speaker::adopt(number).doing("speak on", format!("descriptor {number}"))?,
         None => Speaker::default(),
     };
-    let outcome = watch(global, options, &mut speaker);
+    let outcome = watch(global, options, manner, &mut speaker);
     if let Err(error) = &outcome {
         speaker.say(&Word::Failed { reason: error.to_string() });
     }
@@ -58,10 +76,10 @@ struct Ready {
     events: std::result::Result<Events, String>,
 }
 
-fn watch(global: &Global, options: &cli::Run, speaker: &mut Speaker<Word>) -> Result<u8> {
+fn watch(global: &Global, options: &cli::Run, manner: Manner, speaker: &mut Speaker<Word>) -> Result<u8> {
     let mut session = Session::open(global)?;
     session.prepare()?;
-    let ready = get_ready(&session)?;
+    let ready = get_ready(&session, options)?;
     let taken = match options.standby {
         None if options.take_over && session.world.is_protected("service.take-over") => take_over(&session)?,
         None => take_unless_held(&session)?,
@@ -70,27 +88,54 @@ fn watch(global: &Global, options: &cli::Run, speaker: &mut Speaker<Word>) -> Re
             take_when_free(&session, recorded_generation(&session), patience)?
         }
     };
-    let Some(holding) = taken else { return lost(&session, speaker) };
+    let Some(holding) = taken else { return lost(&session, manner, speaker) };
     first_beat(&session, &holding)?;
     let owner = holding.owner();
-    speaker.say(&Word::Ready { pid: owner.pid().get(), generation: owner.generation });
+    let ready_word = Word::Ready { pid: owner.pid().get(), generation: owner.generation };
+    let mut on_first_look: Option<FirstLook<'_>> = None;
+    if options.tracked {
+        speaker.say(&Word::Taken { pid: owner.pid().get() });
+        on_first_look = Some(Box::new(move || speaker.say(&ready_word)));
+    } else {
+        speaker.say(&ready_word);
+    }
     tracing::info!(
         pid = owner.pid().get(),
         generation = owner.generation,
         "watching {}",
         session.home.root().display()
     );
-    stay(&session, holding, ready, if options.once { Span::Once } else { Span::Resident })
+    let told = if options.tracked || manner != Manner::Own { Told::FirstLine } else { Told::All };
+    let span = if options.once { Span::Once } else { Span::Resident };
+    stay(&session, holding, ready, Life { span, told, on_first_look })
 }
 
-fn get_ready(session: &Session) -> Result<Ready> {
+/// How a life with a ready home goes on.
+struct Life<'a> {
+    span: Span,
+    told: Told,
+    on_first_look: Option<FirstLook<'a>>,
+}
+
+/// What a `--once` life prints of the wakes that end it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// A line for each reason.
+    All,
+    /// One line, as scripts expect it. The rest is still to be told.
+    FirstLine,
+}
+
+fn get_ready(session: &Session, options: &cli::Run) -> Result<Ready> {
     let path = session.home.ours(names::LOG_DIRECTORY);
     let directory = session.world.open_directory(&path).doing("open", &path)?;
     let log = Log::new(Arc::clone(&session.world), directory, session.settings().log_max);
     log::install(log, session.settings().log_level).map_err(Error::Failed)?;
     let patterns = session.loaded.compile()?;
     let channel: Channel = channel();
-    listen_to_signals(&channel.0).doing("listen to signals in", session.home.root())?;
+    let grace = session.settings().stop_grace;
+    let insistence = if options.tracked { Insistence::After(grace) } else { Insistence::Repeated };
+    listen_to_signals(&channel.0, insistence).doing("listen to signals in", session.home.root())?;
     let directories = [
         (session.home.state().to_owned(), Tag::State),
         (session.home.watch(), Tag::Watch),
@@ -100,12 +145,28 @@ fn get_ready(session: &Session) -> Result<Ready> {
     Ok(Ready { patterns, channel, events })
 }
 
-/// The first TERM or INT asks the loop to leave; a second one ends the process whatever the loop is doing.
-fn listen_to_signals(sender: &Sender<Message>) -> std::io::Result<()> {
+/// When a request to leave is insisted on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Insistence {
+    /// When it comes a second time.
+    Repeated,
+    /// When it has stood for so long. A watcher that is bound to its starter may be asked several times at once by the
+    /// kernel, as the starter's threads end one after the other, and by nobody later on.
+    After(Duration),
+}
+
+/// The first TERM or INT asks the loop to leave; what insists on it ends the process whatever the loop is doing.
+fn listen_to_signals(sender: &Sender<Message>, insistence: Insistence) -> std::io::Result<()> {
+    let is_over = Arc::new(AtomicBool::new(false));
     for (signal, code) in [(SIGTERM, exit::TERMINATED), (SIGINT, exit::INTERRUPTED)] {
-        let was_asked = Arc::new(AtomicBool::new(false));
+        let was_asked = match insistence {
+            Insistence::Repeated => Arc::new(AtomicBool::new(false)),
+            Insistence::After(_) => Arc::clone(&is_over),
+        };
         signal_hook::flag::register_conditional_shutdown(signal, code.into(), Arc::clone(&was_asked))?;
-        signal_hook::flag::register(signal, was_asked)?;
+        if insistence == Insistence::Repeated {
+            signal_hook::flag::register(signal, was_asked)?;
+        }
     }
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD])?;
     let sender = sender.clone();
@@ -113,6 +174,11 @@ fn listen_to_signals(sender: &Sender<Message>) -> std::io::Result<()> {
         for signal in signals.forever() {
             if sender.send(Message::Signal(signal)).is_err() {
                 break;
+            }
+            if let (SIGTERM | SIGINT, Insistence::After(grace)) = (signal, insistence) {
+                let _passed = wait_until(grace, grace, || None::<()>);
+                is_over.store(true, Ordering::SeqCst);
+                drop(signal_hook::low_level::raise(signal));
             }
         }
     })?;
@@ -220,33 +286,30 @@ fn recorded_generation(session: &Session) -> Option<u64> {
     holding::read_owner(session.world.as_ref(), &watch).map(|owner| owner.generation)
 }
 
-fn lost(session: &Session, speaker: &mut Speaker<Word>) -> Result<u8> {
-    let (_, verdict) = session.verdict();
-    if !verdict.is_watching() && !matches!(verdict, Verdict::Stuck { .. }) {
+fn lost(session: &Session, manner: Manner, speaker: &mut Speaker<Word>) -> Result<u8> {
+    let (evidence, verdict) = session.verdict();
+    let pid = verdict.living_pid().map(Pid::get);
+    let holder = contract::Holder::of(&evidence, &verdict);
+    let (Some(holder), true) = (holder, verdict.is_watching() || matches!(verdict, Verdict::Stuck { .. })) else {
         let next = format!("nothing was changed; look with: {}", session.command_line("status"));
         return Err(Error::refused(session.place.file(), &verdict, next));
-    }
-    let pid = verdict.living_pid().map(Pid::get);
+    };
     speaker.say(&Word::Lost { pid });
-    if let Verdict::Stuck { pid, beat, bound } = &verdict {
-        return Err(Error::Failed(match beat {
-            Some(beat) => format!(
-                "watcher: lock held by live pid {pid} but heartbeat is stale for {}s (>{}s); inspect or stop that \
-                 watcher before re-arming.",
-                beat.as_secs(),
-                bound.as_secs()
-            ),
-            None => format!(
-                "watcher: lock held by live pid {pid} but no heartbeat exists; inspect or stop that watcher before \
-                 re-arming."
-            ),
-        }));
+    let answer = match (manner, &verdict) {
+        (Manner::Script(grace), _) => contract::loser(&holder, grace),
+        (Manner::Own, Verdict::Stuck { bound, .. }) => contract::loser(&holder, *bound),
+        (Manner::Own, _) => contract::already_running(&holder),
+    };
+    if answer.code != exit::OK {
+        return match manner {
+            Manner::Script(_) => answer.give(session.console),
+            Manner::Own => Err(Error::Failed(answer.line)),
+        };
     }
     Voice::of(&session.environment, session.world.own_pid()).is_content();
-    match (session.console.format, pid) {
-        (Format::Json, pid) => session.console.json(&json!({"schema": 1, "event": "already-running", "pid": pid}))?,
-        (Format::Lines, Some(pid)) => session.console.data(&format!("watcher: already running pid {pid}"))?,
-        (Format::Lines, None) => session.console.data("watcher: already running")?,
+    match session.console.format {
+        Format::Json => session.console.json(&json!({"schema": 1, "event": "already-running", "pid": pid}))?,
+        Format::Lines => return answer.give(session.console),
     }
     Ok(exit::OK)
 }
@@ -260,10 +323,12 @@ fn first_beat(session: &Session, holding: &Holding<Real>) -> Result<()> {
     Ok(())
 }
 
-fn stay(session: &Session, holding: Holding<Real>, ready: Ready, span: Span) -> Result<u8> {
+fn stay(session: &Session, holding: Holding<Real>, ready: Ready, life: Life<'_>) -> Result<u8> {
     let holding = Arc::new(holding);
     let Ready { patterns, channel, events } = ready;
-    let beginning = Beginning { session, span, holding: Arc::clone(&holding), patterns, channel, events };
+    let Life { span, told, on_first_look } = life;
+    let beginning =
+        Beginning { session, span, holding: Arc::clone(&holding), patterns, channel, events, on_first_look };
     let end = Cycle::begin(beginning)?.run();
     let outcome = match &end {
         End::Evicted(eviction) => {
@@ -271,7 +336,10 @@ fn stay(session: &Session, holding: Holding<Real>, ready: Ready, span: Span) -> 
             exit::OK
         }
         End::Woken(wakes) => {
-            show(session, wakes)?;
+            match told {
+                Told::All => show(session, wakes)?,
+                Told::FirstLine => show(session, &of_first_line(wakes))?,
+            }
             exit::OK
         }
         End::Asked(signal) => asked(*signal, span),
@@ -280,6 +348,13 @@ fn stay(session: &Session, holding: Holding<Real>, ready: Ready, span: Span) -> 
     // The lock goes now. The process ends a little later: the kernel takes its time to end file events.
     drop(holding);
     Ok(outcome)
+}
+
+/// The wakes that the first reason line is about: all signals share one, any other wake has one of its own.
+fn of_first_line(wakes: &[Wake]) -> Vec<Wake> {
+    let Some(first) = wakes.first() else { return Vec::new() };
+    let is_in_it = |wake: &&Wake| wake.kind == Kind::Signal && first.kind == Kind::Signal || *wake == first;
+    wakes.iter().filter(is_in_it).cloned().collect()
 }
 
 /// Prints the reason of the wakes that ended this watcher, and remembers that they were shown.

@@ -14,6 +14,9 @@
 //! | [`view`] | what shell scripts see of our watcher |
 //! | [`holder`] | what ours sees of a shell watcher: **pure verdict**, and the proof before a signal |
 
+pub mod adopt;
+pub mod contract;
 pub mod fleet;
 pub mod holder;
+pub mod shim;
 pub mod view;

@@ -11,6 +11,7 @@
 //! cannot stand by, the old one stays. The successor waits for the lock by itself, so it does not matter if the
 //! caller dies in between. A watcher that a service manager keeps is replaced by that manager, under the same protection.
 
+pub mod companion;
 mod managed;
 mod shell_watcher;
 pub mod spawn;
@@ -19,7 +20,8 @@ pub mod word;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use self::spawn::{Mode, Start};
+use self::companion::{Companion, FirstLook};
+use self::spawn::{Kin, Mode, Start};
 use self::word::{Silence, Word};
 use crate::commands::context::Session;
 use crate::liveness::identity::Pid;
@@ -43,6 +45,8 @@ pub enum Obtained {
         pid: Pid,
         /// The one it replaced.
         replaced: Option<Replacement>,
+        /// The watcher itself, if it is to live with its starter.
+        companion: Option<Together>,
     },
     /// One was running already.
     Healthy {
@@ -51,6 +55,15 @@ pub enum Obtained {
         /// Age of its last beat.
         beat: Duration,
     },
+}
+
+/// A watcher that lives with its starter, and what became of its first look.
+#[derive(Debug)]
+pub struct Together {
+    /// The watcher.
+    pub companion: Companion,
+    /// Whether it waits by now.
+    pub first_look: FirstLook,
 }
 
 /// A watcher that was replaced.
@@ -100,6 +113,15 @@ const TURN_TAKES: Duration = Duration::from_secs(2);
 
 /// Obtains a watcher for the session's home. The error is the reason, for the line `watcher: FAILED - <reason>`.
 pub fn obtain(session: &Session, wish: Wish) -> Result<Obtained, String> {
+    obtain_as(session, wish, Kin::Nobody)
+}
+
+/// As [`obtain`]; a watcher that is started has this kin. With [`Kin::Starter`], the thread that calls this must live as
+/// long as the watcher shall.
+///
+/// # Errors
+/// The reason why none could be had.
+pub fn obtain_as(session: &Session, wish: Wish, kin: Kin) -> Result<Obtained, String> {
     let deadline = Instant::now() + session.settings().arm_timeout;
     let mut lost_to = None;
     // Many may lose one watcher at the same instant. Looking costs more than asking for the turn, so whoever is to
@@ -128,8 +150,10 @@ pub fn obtain(session: &Session, wish: Wish) -> Result<Obtained, String> {
             (_, Wish::Kept) if is_removed(session) => {
                 return Err(format!("{} was removed; it is not made again", session.home.state().display()));
             }
-            (Verdict::Stopped { .. } | Verdict::Dead { .. }, _) => match start(session, deadline, turn.take())? {
-                Outcome::Started(pid) => return Ok(Obtained::Started { pid, replaced: None }),
+            (Verdict::Stopped { .. } | Verdict::Dead { .. }, _) => match start(session, deadline, turn.take(), kin)? {
+                Outcome::Started(pid, companion) => {
+                    return Ok(Obtained::Started { pid, replaced: None, companion });
+                }
                 Outcome::Lost(winner) => lost_to = winner,
             },
             (verdict @ (Verdict::Ok { .. } | Verdict::Stuck { .. }), wish) if evidence.shell_holder().is_some() => {
@@ -146,9 +170,9 @@ pub fn obtain(session: &Session, wish: Wish) -> Result<Obtained, String> {
                 if recorded(&evidence).is_some() =>
             {
                 let Some(owner) = recorded(&evidence) else { continue };
-                match replace(session, owner, deadline)? {
-                    Replaced::By(pid, replaced) => {
-                        return Ok(Obtained::Started { pid, replaced: Some(replaced) });
+                match replace(session, owner, deadline, kin)? {
+                    Replaced::By(pid, replaced, companion) => {
+                        return Ok(Obtained::Started { pid, replaced: Some(replaced), companion });
                     }
                     Replaced::LostTo(winner) => lost_to = winner,
                 }
@@ -202,11 +226,11 @@ fn take_turn(session: &Session, deadline: Instant) -> Chance {
 }
 
 enum Outcome {
-    Started(Pid),
+    Started(Pid, Option<Together>),
     Lost(Option<Pid>),
 }
 
-fn start(session: &Session, deadline: Instant, turn: Option<Turn<Real>>) -> Result<Outcome, String> {
+fn start(session: &Session, deadline: Instant, turn: Option<Turn<Real>>, kin: Kin) -> Result<Outcome, String> {
     // A person may have removed parts of the home since.
     holding::prepare(session.world.as_ref(), &session.home, &session.place).map_err(|error| error.to_string())?;
     let _turn = match turn {
@@ -221,14 +245,15 @@ fn start(session: &Session, deadline: Instant, turn: Option<Turn<Real>>) -> Resu
     if !matches!(session.verdict().1, Verdict::Stopped { .. } | Verdict::Dead { .. }) {
         return Ok(Outcome::Lost(None));
     }
-    if session.world.is_protected("obtain.start-through-manager")
+    if kin == Kin::Nobody
+        && session.world.is_protected("obtain.start-through-manager")
         && let Some(pid) = managed::start(session, deadline)
     {
-        return Ok(Outcome::Started(pid));
+        return Ok(Outcome::Started(pid, None));
     }
-    let start = Start::spawn(session, &Mode::AtOnce)?;
+    let start = Start::spawn(session, &Mode::AtOnce, kin)?;
     match start.next_word(deadline)? {
-        Word::Ready { pid, .. } => ready(pid).map(Outcome::Started),
+        Word::Ready { pid, .. } | Word::Taken { pid } => Ok(Outcome::Started(ready(pid)?, start.together())),
         Word::Lost { pid } => Ok(Outcome::Lost(pid.and_then(Pid::new))),
         Word::Failed { reason } => Err(reason),
         Word::Standby { .. } => Err("the new watcher stands by although nobody asked it to".to_owned()),
@@ -240,11 +265,11 @@ fn ready(pid: u32) -> Result<Pid, String> {
 }
 
 enum Replaced {
-    By(Pid, Replacement),
+    By(Pid, Replacement, Option<Together>),
     LostTo(Option<Pid>),
 }
 
-fn replace(session: &Session, owner: &Owner, deadline: Instant) -> Result<Replaced, String> {
+fn replace(session: &Session, owner: &Owner, deadline: Instant, kin: Kin) -> Result<Replaced, String> {
     let world = session.world.as_ref();
     let old = owner.pid();
     let sure = leave::prove(world, &session.place, owner, &session.here);
@@ -255,20 +280,22 @@ fn replace(session: &Session, owner: &Owner, deadline: Instant) -> Result<Replac
     let grace = session.settings().stop_grace;
     // The successor gives up by itself if the lock never becomes free.
     let patience = grace + deadline.saturating_duration_since(Instant::now()) + managed::SLACK;
-    let successor = Start::spawn(session, &Mode::Standby(patience))?;
+    let successor = Start::spawn(session, &Mode::Standby(patience), kin)?;
     match successor.next_word(deadline)? {
         Word::Standby { .. } => {}
         Word::Failed { reason } => return Err(format!("pid {old} stays, because its successor failed: {reason}")),
         Word::Lost { pid } => return Ok(Replaced::LostTo(pid.and_then(Pid::new))),
-        Word::Ready { pid, .. } => {
+        Word::Ready { pid, .. } | Word::Taken { pid } => {
             let replacement = Replacement { pid: old, left: Left::Already, process: proven };
-            return Ok(Replaced::By(ready(pid)?, replacement));
+            return Ok(Replaced::By(ready(pid)?, replacement, successor.together()));
         }
     }
     // What stands by now watches if the manager ends the old one and cannot start the next.
     if let Some(keeper) = &keeper {
         match managed::replace(session, keeper, old, deadline) {
-            Ok(pid) => return Ok(Replaced::By(pid, Replacement { pid: old, left: Left::Asked, process: proven })),
+            Ok(pid) => {
+                return Ok(Replaced::By(pid, Replacement { pid: old, left: Left::Asked, process: proven }, None));
+            }
             Err(why) => session.console.note(format!(
                 "{}: {why}; the watcher is replaced without it, and to have it kept again: {}",
                 keeper.unit,
@@ -285,7 +312,10 @@ fn replace(session: &Session, owner: &Owner, deadline: Instant) -> Result<Replac
         answer = successor.next(Instant::now() + session.settings().arm_timeout);
     }
     match answer {
-        Ok(Word::Ready { pid, .. }) => Ok(Replaced::By(ready(pid)?, Replacement { pid: old, left, process: proven })),
+        Ok(Word::Ready { pid, .. } | Word::Taken { pid }) => {
+            let replacement = Replacement { pid: old, left, process: proven };
+            Ok(Replaced::By(ready(pid)?, replacement, successor.together()))
+        }
         Ok(Word::Lost { pid }) => Ok(Replaced::LostTo(pid.and_then(Pid::new))),
         // Nobody watches now, so nothing is given up: the next round starts another one.
         Ok(Word::Failed { reason }) => {

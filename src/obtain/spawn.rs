@@ -11,6 +11,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::Together;
+use super::companion::{self, Companion};
 use super::word::{Listener, Silence, Word};
 use crate::commands::context::Session;
 use crate::firstmate::fleet::Fleet;
@@ -28,11 +30,22 @@ pub enum Mode {
     Standby(Duration),
 }
 
+/// With whom the new watcher lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kin {
+    /// With nobody: it outlives its starter, and wakes do not end it.
+    Nobody,
+    /// With the thread that starts it: it ends with that, or with the first wake.
+    Starter,
+}
+
 /// A start under way.
 #[derive(Debug)]
 pub struct Start {
     listener: Listener<Word>,
     log: PathBuf,
+    /// One that is dropped with its start is killed.
+    companion: Option<Companion>,
 }
 
 impl Start {
@@ -40,14 +53,30 @@ impl Start {
     ///
     /// # Errors
     /// The reason why no process could be started.
-    pub fn spawn(session: &Session, mode: &Mode) -> Result<Self, String> {
+    pub fn spawn(session: &Session, mode: &Mode, kin: Kin) -> Result<Self, String> {
         let (listener, writer) = Listener::new().map_err(|error| format!("cannot make a pipe: {error}"))?;
         let number = writer.as_raw_fd();
-        let command = command(session, mode, number)?;
+        let command = command(session, mode, kin, number)?;
         let program = command.get_program().to_owned();
-        platform::spawn_detached(command, &[writer.as_fd()])
-            .map_err(|error| format!("cannot start {}: {error}", program.display()))?;
-        Ok(Self { listener, log: session.home.ours(names::LOG_DIRECTORY).join(names::LOG) })
+        let inherit = [writer.as_fd()];
+        let spawned = match kin {
+            Kin::Nobody => platform::spawn_detached(command, &inherit).map(|_| None),
+            Kin::Starter if session.world.is_protected("obtain.bound") => {
+                platform::spawn_companion(command, &inherit).map(Some)
+            }
+            Kin::Starter => platform::spawn_group_with(command, &inherit).map(Some),
+        };
+        let child = spawned.map_err(|error| format!("cannot start {}: {error}", program.display()))?;
+        let log = session.home.ours(names::LOG_DIRECTORY).join(names::LOG);
+        Ok(Self { listener, log, companion: child.map(Companion::new) })
+    }
+
+    /// The watcher itself, if it lives with its starter and has taken the home. Waits until its first look is over, but
+    /// not for long: what holds it up then is a slow disk, and the watcher is there.
+    pub fn together(self) -> Option<Together> {
+        const LOOK_TAKES: Duration = Duration::from_secs(1);
+        let companion = self.companion?;
+        Some(Together { companion, first_look: companion::first_look(&self.listener, LOOK_TAKES) })
     }
 
     /// Waits for the next word.
@@ -78,11 +107,14 @@ impl Start {
     }
 }
 
-fn command(session: &Session, mode: &Mode, word_descriptor: i32) -> Result<Command, String> {
+fn command(session: &Session, mode: &Mode, kin: Kin, word_descriptor: i32) -> Result<Command, String> {
     let mut command = Command::new(program()?);
     command.arg0("fm-watch").args(session.home.flags()).arg("run");
     if let Mode::Standby(patience) = mode {
         command.arg("--standby").arg(humantime::format_duration(*patience).to_string().replace(' ', ""));
+    }
+    if kin == Kin::Starter {
+        command.args(["--once", "--tracked"]);
     }
     command.arg("--word-fd").arg(word_descriptor.to_string());
     for flag in session.loaded.explicit_flags() {
@@ -94,9 +126,15 @@ fn command(session: &Session, mode: &Mode, word_descriptor: i32) -> Result<Comma
         // They name the home of the flags once more, as the scripts would write it.
         .envs(session.fleet.iter().flat_map(Fleet::variables))
         .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log(&session.home).map_or_else(Stdio::null, Stdio::from));
+        .stdin(Stdio::null());
+    match kin {
+        Kin::Nobody => {
+            command.stdout(Stdio::null()).stderr(log(&session.home).map_or_else(Stdio::null, Stdio::from));
+        }
+        Kin::Starter => {
+            command.stdout(Stdio::piped());
+        }
+    }
     Ok(command)
 }
 

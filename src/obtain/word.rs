@@ -24,6 +24,12 @@ pub trait Spoken: Serialize + DeserializeOwned {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "word", rename_all = "lowercase")]
 pub enum Word {
+    /// It holds the home and has beaten for the first time; `Ready` follows when it has looked at everything once and
+    /// found no wake. Only a watcher that lives with its caller says so.
+    Taken {
+        /// Itself.
+        pid: u32,
+    },
     /// It holds the home and has beaten for the first time.
     Ready {
         /// Itself.
@@ -50,7 +56,7 @@ pub enum Word {
 
 impl Spoken for Word {
     fn is_last(&self) -> bool {
-        !matches!(self, Self::Standby { .. })
+        !matches!(self, Self::Standby { .. } | Self::Taken { .. })
     }
 }
 

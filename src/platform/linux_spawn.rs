@@ -108,11 +108,24 @@ pub struct GroupChild {
 }
 
 /// Starts a command as the leader of a new process group.
-pub fn spawn_group(mut command: Command) -> io::Result<GroupChild> {
+pub fn spawn_group(command: Command) -> io::Result<GroupChild> {
+    spawn_group_with(command, &[])
+}
+
+/// Starts a command as [`spawn_group`] does, which also gets each of `inherit` under its own number.
+///
+/// # Errors
+/// The reason why the program could not be executed.
+pub fn spawn_group_with(mut command: Command, inherit: &[BorrowedFd<'_>]) -> io::Result<GroupChild> {
     command.process_group(0);
-    // SAFETY: signal and close_range are async-signal-safe, and nothing else happens between fork and exec.
+    let kept: Vec<RawFd> = inherit.iter().map(AsRawFd::as_raw_fd).collect();
+    // SAFETY: signal, close_range and fcntl are async-signal-safe, and nothing else happens between fork and exec.
     unsafe {
-        command.pre_exec(become_child);
+        command.pre_exec(move || {
+            become_child()?;
+            let is_handed_down = |&number: &RawFd| libc::fcntl(number, libc::F_SETFD, 0) != -1;
+            if kept.iter().all(is_handed_down) { Ok(()) } else { Err(io::Error::last_os_error()) }
+        });
     }
     let child = command.spawn()?;
     // Pinned before anyone can reap it, so the number is still its own. Without pidfds the exit is found by asking.
@@ -126,12 +139,28 @@ pub fn spawn_group(mut command: Command) -> io::Result<GroupChild> {
 /// # Errors
 /// The reason why the program could not be executed.
 pub fn spawn_bound(mut command: Command) -> io::Result<GroupChild> {
+    bind(&mut command, libc::SIGKILL);
+    spawn_group(command)
+}
+
+/// Starts a command as [`spawn_group_with`] does, and has the kernel ask it to leave (TERM) when the thread that calls
+/// this ends, however it ends. Until the command listens to that signal, it ends by it.
+///
+/// # Errors
+/// The reason why the program could not be executed.
+pub fn spawn_companion(mut command: Command, inherit: &[BorrowedFd<'_>]) -> io::Result<GroupChild> {
+    bind(&mut command, libc::SIGTERM);
+    spawn_group_with(command, inherit)
+}
+
+/// Has the kernel send this signal to the command when the calling thread ends.
+fn bind(command: &mut Command, signal: libc::c_int) {
     // SAFETY: getpid only answers.
     let starter = unsafe { libc::getpid() };
     // SAFETY: between fork and exec only async-signal-safe calls are made: prctl, getppid, _exit.
     unsafe {
         command.pre_exec(move || {
-            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == -1 {
+            if libc::prctl(libc::PR_SET_PDEATHSIG, signal) == -1 {
                 return Err(io::Error::last_os_error());
             }
             // The starter may have ended before the kernel was told.
@@ -141,7 +170,6 @@ pub fn spawn_bound(mut command: Command) -> io::Result<GroupChild> {
             Ok(())
         });
     }
-    spawn_group(command)
 }
 
 impl GroupChild {

@@ -63,7 +63,7 @@ pub use linux_socket::{bind_socket, binding, connect, listen, peer};
 #[cfg(target_os = "linux")]
 pub use linux_spawn::{
     Detached, GroupChild, adopt_file, adopt_pipe, ignore_file_size_signal, keep_files_private, memory_file,
-    own_program, spawn_bound, spawn_detached, spawn_group,
+    own_program, spawn_bound, spawn_companion, spawn_detached, spawn_group, spawn_group_with,
 };
 
 #[cfg(not(target_os = "linux"))]

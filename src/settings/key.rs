@@ -40,6 +40,8 @@ pub(super) enum Slot {
     Level { field: Field<Level> },
     /// A directory, if any.
     Directory { field: Field<Option<PathBuf>> },
+    /// Whether something is so.
+    Switch { field: Field<bool> },
     /// What a hook may do about a home without a watcher.
     Repair { field: Field<Repair> },
     /// Names of environment variables.
@@ -77,7 +79,7 @@ const fn bytes(name: &'static str, least: u64, most: u64, field: Field<u64>) -> 
 }
 
 /// Every key, in the order of `config/fm-watch.toml`.
-pub(super) static KEYS: [Key; 30] = [
+pub(super) static KEYS: [Key; 32] = [
     duration("poll", Some("FM_POLL"), INSTANT, DAY, |settings| &mut settings.poll),
     duration("signal_grace", Some("FM_SIGNAL_GRACE"), Duration::ZERO, DAY, |settings| &mut settings.signal_grace),
     duration("check_interval", Some("FM_CHECK_INTERVAL"), INSTANT, YEAR, |settings| &mut settings.check_interval),
@@ -116,6 +118,8 @@ pub(super) static KEYS: [Key; 30] = [
     Key { name: "runtime_dir", variable: None, slot: Slot::Directory { field: |settings| &mut settings.runtime_dir } },
     Key { name: "environment.pass", variable: None, slot: Slot::Names { field: |settings| &mut settings.pass } },
     Key { name: "hooks.repair", variable: None, slot: Slot::Repair { field: |settings| &mut settings.repair } },
+    Key { name: "firstmate.resident", variable: None, slot: Slot::Switch { field: |settings| &mut settings.resident } },
+    duration("firstmate.grace", None, INSTANT, YEAR, |settings| &mut settings.fleet_grace),
     daemon_time("daemons.ready_delay", |settings| &mut settings.daemon_defaults.ready_delay),
     daemon_time("daemons.ready_timeout", |settings| &mut settings.daemon_defaults.ready_timeout),
     daemon_time("daemons.backoff", |settings| &mut settings.daemon_defaults.backoff),
@@ -131,7 +135,7 @@ pub(super) static KEYS: [Key; 30] = [
 ];
 
 /// The tables that hold single keys: their names are prefixes in [`KEYS`].
-pub(super) const SECTIONS: [&str; 3] = ["environment", "hooks", "daemons"];
+pub(super) const SECTIONS: [&str; 4] = ["environment", "hooks", "firstmate", "daemons"];
 /// The tables of which there may be any number.
 pub(super) const TABLES: [&str; 3] = ["rule", "notify", "daemon"];
 
@@ -171,6 +175,7 @@ impl Slot {
             Self::Count { least, most, .. } => format!("a whole number from {least} to {most}"),
             Self::Pattern { .. } => "a regular expression that is not empty".to_owned(),
             Self::Level { .. } => "one of \"error\", \"warn\", \"info\", \"debug\", \"trace\"".to_owned(),
+            Self::Switch { .. } => "true or false".to_owned(),
             Self::Repair { .. } => "one of \"start\", \"tell\"".to_owned(),
             Self::Directory { .. } => "the absolute path of a directory".to_owned(),
             Self::Names { .. } => {
@@ -214,6 +219,11 @@ impl Slot {
                 let level = value::text(raw).and_then(level).map_err(faulty)?;
                 *field(settings) = level;
                 Ok(Value::Text(level.as_str().to_ascii_lowercase()))
+            }
+            Self::Switch { field } => {
+                let switch = value::switch(raw).map_err(faulty)?;
+                *field(settings) = switch;
+                Ok(Value::Switch(switch))
             }
             Self::Repair { field } => {
                 let repair = value::text(raw).and_then(repair).map_err(faulty)?;

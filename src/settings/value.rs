@@ -18,6 +18,8 @@ pub enum Value {
     Bytes(u64),
     /// A number.
     Count(usize),
+    /// Whether something is so.
+    Switch(bool),
     /// Text: a pattern, a path, a level.
     Text(String),
     /// A list of names.
@@ -53,6 +55,7 @@ impl Display for Value {
                 write!(formatter, "{}{name}", size / unit)
             }
             Self::Count(count) => count.fmt(formatter),
+            Self::Switch(switch) => switch.fmt(formatter),
             Self::Text(text) => formatter.write_str(text),
             Self::Names(names) => formatter.write_str(&names.join(",")),
         }
@@ -64,15 +67,17 @@ impl Value {
     pub fn to_toml(&self) -> String {
         match self {
             Self::Count(count) => count.to_string(),
+            Self::Switch(switch) => switch.to_string(),
             Self::Names(names) => quoted_list(names),
             Self::Duration(_) | Self::Bytes(_) | Self::Text(_) => quoted(&self.to_string()),
         }
     }
 
-    /// The value for programs: text, except for numbers and lists.
+    /// The value for programs: text, except for numbers, switches and lists.
     pub fn to_json(&self) -> serde_json::Value {
         match self {
             Self::Count(count) => (*count).into(),
+            Self::Switch(switch) => (*switch).into(),
             Self::Names(names) => names.clone().into(),
             Self::Duration(_) | Self::Bytes(_) | Self::Text(_) => self.to_string().into(),
         }
@@ -202,6 +207,17 @@ pub(super) fn count(raw: &Raw<'_>) -> Result<usize, String> {
         Raw::Toml(_) => "the number is out of bounds".to_owned(),
         Raw::Words(text) => format!("{} is no such number", quoted_start(text)),
     })
+}
+
+/// Whether something is so.
+pub(super) fn switch(raw: &Raw<'_>) -> Result<bool, String> {
+    match raw {
+        Raw::Toml(DeValue::Boolean(switch)) => Ok(*switch),
+        Raw::Toml(other) => Err(wrong_type(other)),
+        Raw::Words(text) => {
+            text.trim().parse().map_err(|_| format!("{} is neither true nor false", quoted_start(text)))
+        }
+    }
 }
 
 /// Text.

@@ -131,6 +131,8 @@ pub struct Cycle<'a> {
     /// What the service manager hears, if one started this process.
     voice: Voice,
     proof: EventProof,
+    /// What is to happen once everything was looked at and nothing was found.
+    on_first_look: Option<FirstLook<'a>>,
     beats: u64,
     next_poll: Duration,
     next_check: Duration,
@@ -171,7 +173,12 @@ pub struct Beginning<'a> {
     pub channel: (Sender<Message>, Receiver<Message>),
     /// File events, or why there are none.
     pub events: Result<Events, String>,
+    /// What is to happen once everything was looked at and no wake is under way that would end a `--once` life at once.
+    pub on_first_look: Option<FirstLook<'a>>,
 }
+
+/// What is to happen after the first look.
+pub type FirstLook<'a> = Box<dyn FnOnce() + 'a>;
 
 impl<'a> Cycle<'a> {
     /// Gets everything ready. Takes as long as reading the markers takes; the first beat was published before.
@@ -179,7 +186,8 @@ impl<'a> Cycle<'a> {
     /// # Errors
     /// The state directory or the journal cannot be opened, or there is no thread left.
     pub fn begin(beginning: Beginning<'a>) -> Result<Self> {
-        let Beginning { session, span, holding, patterns, channel: (sender, messages), events } = beginning;
+        let Beginning { session, span, holding, patterns, channel: (sender, messages), events, on_first_look } =
+            beginning;
         let world = &session.world;
         let settings = session.settings().clone();
         let state = world.open_directory(session.home.state()).doing("open", session.home.state())?;
@@ -219,6 +227,7 @@ impl<'a> Cycle<'a> {
             woken,
             voice: Voice::of(&session.environment, world.own_pid()),
             proof: EventProof::Awaited,
+            on_first_look,
             beats: 0,
             next_poll: now,
             next_check: now,
@@ -292,6 +301,7 @@ impl<'a> Cycle<'a> {
         if let Err(error) = self.session.world.reach("cycle.round") {
             tracing::debug!("not paused: {error}");
         }
+        self.tell_of_first_look();
         self.voice.came_round(self.now());
         let wait = self.wait();
         // This cycle itself holds a sender, so the channel cannot close: an error is the end of the wait.
@@ -309,6 +319,18 @@ impl<'a> Cycle<'a> {
             message = self.messages.try_recv().ok();
         }
         message.and_then(|happened| self.handle(happened))
+    }
+
+    /// A wake that is being written is waited for. One that waits for slow checks, or lingers, is not: the caller would
+    /// hear nothing meanwhile.
+    fn tell_of_first_look(&mut self) {
+        let is_under_way = !self.carried.is_empty() || (!self.woken.is_empty() && !self.checks.is_sweeping());
+        if self.beats > 0
+            && !is_under_way
+            && let Some(tell) = self.on_first_look.take()
+        {
+            tell();
+        }
     }
 
     fn now(&self) -> Duration {

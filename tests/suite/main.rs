@@ -49,6 +49,8 @@ suite! {
     file_system,
     files,
     firstmate_view,
+    firstmate_adopt,
+    firstmate_contract,
     hooks,
     hook_install,
     hook_sessions,

@@ -15,6 +15,7 @@ pub mod processes;
 pub mod rigged;
 pub mod role;
 pub mod scripted;
+pub mod shims;
 pub mod skip;
 pub mod soft;
 pub mod strace;

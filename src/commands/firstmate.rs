@@ -1,0 +1,237 @@
+//! `firstmate`: answer as the scripts of a firstmate home do.
+//!
+//! The shims that `adopt` puts in place of the scripts come here. They have set `FM_ROOT_OVERRIDE`, if it was not set, to
+//! what the scripts would compute, so every script's home is found here as they find it: `FM_HOME`, else that root. Their
+//! arguments are read here and not by the definition of this program's command line: the words are not its own, and a
+//! guard that runs at the top of other commands must not wait for that definition.
+
+use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use super::console::Console;
+use super::context::Session;
+use super::run::Manner;
+use super::tracked::{self, Failing};
+use super::waiting::{self, OnLoss, Waiting};
+use super::{arm, drain, look, run};
+use crate::cli::{self, Color, Global};
+use crate::environment::Environment;
+use crate::error::{Error, Result};
+use crate::exit;
+use crate::firstmate::contract::{self, Asked, LastBeat, Queue};
+use crate::firstmate::fleet::names;
+use crate::obtain::{Wish, obtain};
+use crate::settings;
+use crate::world::World;
+
+/// A script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// `fm-watch.sh`.
+    Watch,
+    /// `fm-watch-arm.sh`.
+    Arm,
+    /// `fm-guard.sh`.
+    Guard,
+    /// `fm-wake-drain.sh`.
+    Drain,
+}
+
+impl Verb {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Watch, Self::Arm, Self::Guard, Self::Drain];
+
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Watch => "watch",
+            Self::Arm => "arm",
+            Self::Guard => "guard",
+            Self::Drain => "drain",
+        }
+    }
+}
+
+/// What `fm-watch firstmate VERB [--script PATH] WORDS...` says, without the path, which is for people only; `None` if that is not the form of this command line.
+pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Option<(Verb, Vec<OsString>)> {
+    let mut words = arguments.into_iter().skip(1);
+    if words.next()? != "firstmate" {
+        return None;
+    }
+    let verb = words.next()?;
+    let verb = Verb::ALL.into_iter().find(|known| verb == known.word())?;
+    let mut words: Vec<OsString> = words.collect();
+    if words.len() >= 2 && words[0] == "--script" {
+        words.drain(..2);
+    }
+    Some((verb, words))
+}
+
+/// Says that nobody knows such a script.
+///
+/// # Errors
+/// Always.
+pub fn misread(words: &[OsString]) -> Result<u8> {
+    let known = Verb::ALL.map(Verb::word).join(", ");
+    let given: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    Err(Error::Usage(format!("firstmate {}: give one of {known} as the first words", given.join(" "))))
+}
+
+/// The streams of these verbs.
+pub fn console() -> Console {
+    Console::new(&global(&Environment::default()))
+}
+
+/// Answers as the script does.
+///
+/// # Errors
+/// Whatever the scripts have no line for.
+pub fn answer(verb: Verb, words: &[OsString]) -> Result<u8> {
+    let environment = Environment::of_this_process();
+    let global = global(&environment);
+    match verb {
+        Verb::Watch => watch(&global),
+        Verb::Arm => arm_home(&global, words.first().map(OsString::as_os_str)),
+        Verb::Guard => {
+            if let Err(error) = guard(&global) {
+                console().error(format!("the guard cannot look: {error}"));
+            }
+            Ok(exit::OK)
+        }
+        Verb::Drain => drain::drain(&Session::open(&global)?, &cli::Drain { consume: true }),
+    }
+}
+
+/// The home of the scripts, in the flags of this program.
+fn global(environment: &Environment) -> Global {
+    Global {
+        home: environment.path("FM_HOME").or_else(|| environment.path("FM_ROOT_OVERRIDE")),
+        state: environment.path("FM_STATE_OVERRIDE"),
+        runtime_dir: None,
+        set: Vec::new(),
+        json: false,
+        quiet: false,
+        verbose: false,
+        color: Color::Never,
+    }
+}
+
+/// A session in which a beat is fresh for as long as the scripts have it.
+fn open(global: &Global) -> Result<Session> {
+    let mut session = Session::open(global)?;
+    let settings = &mut session.loaded.settings;
+    settings.explicit_stuck_after.get_or_insert(settings.fleet_grace);
+    Ok(session)
+}
+
+/// How old the beat of another watcher may be before the watcher script calls it stale.
+fn stale_grace(session: &Session) -> Result<Duration> {
+    const NAME: &str = "FM_WATCHER_STALE_GRACE";
+    let grace = session.stuck_after().unwrap_or(session.settings().fleet_grace);
+    let Some(text) = session.environment.text(NAME) else { return Ok(grace) };
+    settings::parse_duration(text).map_err(|problem| Error::Usage(format!("{NAME}: {problem}")))
+}
+
+fn watch(global: &Global) -> Result<u8> {
+    let session = open(global)?;
+    let grace = stale_grace(&session)?;
+    if session.settings().resident {
+        return wait(session);
+    }
+    let once = cli::Run { once: true, standby: None, take_over: false, tracked: false, word_fd: None };
+    drop(session);
+    run::run_as(global, &once, Manner::Script(grace))
+}
+
+/// With a resident watcher, the watcher script waits for its wakes.
+fn wait(mut session: Session) -> Result<u8> {
+    session.prepare()?;
+    obtain(&session, Wish::Any).map_err(Error::Failed)?;
+    waiting::until_woken(Waiting::begin(&session, None)?, OnLoss::Obtain)
+}
+
+fn arm_home(global: &Global, first: Option<&OsStr>) -> Result<u8> {
+    let asked = match Asked::read(first) {
+        Ok(asked) => asked,
+        Err(usage) => return usage.give(console()),
+    };
+    let session = open(global)?;
+    let restart = asked == Asked::Restart;
+    if session.settings().resident {
+        return arm::arm(session, &cli::Arm { restart, no_wait: false, tracked: false, timeout: None });
+    }
+    tracked::arm(session, if restart { Wish::New } else { Wish::Any }, Failing::AsScript)
+}
+
+/// The banner, as the guard script shows it: by the beacon alone, because in a home whose watcher ends with each wake
+/// nobody watches while the wake is handled, and that is no reason for alarm. A resident watcher has no such reason.
+fn guard(global: &Global) -> Result<()> {
+    let session = open(global)?;
+    let world = session.world.as_ref();
+    let tasks = look::tasks(world, &session.home)?;
+    if tasks == 0 {
+        return Ok(());
+    }
+    let grace = session.stuck_after().unwrap_or(session.settings().fleet_grace);
+    let beat = last_beat(&session, grace);
+    let queue = queue(&session);
+    let is_missing = || session.settings().resident && !session.verdict().1.is_watching();
+    if !beat.is_fresh(grace) || is_missing() {
+        session.console.banner(&contract::banner(tasks, beat, grace, queue));
+    }
+    if queue == Queue::Waiting {
+        session.console.banner(&contract::queued());
+    }
+    Ok(())
+}
+
+fn last_beat(session: &Session, grace: Duration) -> LastBeat {
+    let world = session.world.as_ref();
+    match world.facts_of_path(&session.home.state().join(names::LAST_BEAT)) {
+        Ok(facts) => LastBeat::of(Some(facts.mtime_ns / 1_000_000), world.now().wall_ms, grace),
+        Err(error) if error.kind() == ErrorKind::NotFound => LastBeat::Never,
+        Err(_) => LastBeat::Unknown,
+    }
+}
+
+/// Whether wakes wait, in the queue of the scripts or in our journal.
+fn queue(session: &Session) -> Queue {
+    let world = session.world.as_ref();
+    let rows = world.facts_of_path(&session.home.state().join(names::WAKE_QUEUE));
+    let has_rows = rows.is_ok_and(|facts| facts.size > 0);
+    if has_rows || look::told(world, &session.home).has_pending() { Queue::Waiting } else { Queue::Empty }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_form_of_the_shims_is_read_here() {
+        let read = |line: &str| read(line.split(' ').map(OsString::from));
+        assert_eq!(read("fm-watch firstmate guard"), Some((Verb::Guard, Vec::new())));
+        assert_eq!(read("fm-watch firstmate watch --script /b/fm-watch.sh"), Some((Verb::Watch, Vec::new())));
+        assert_eq!(read("fm-watch firstmate arm --script /b/x --restart x").unwrap().1, ["--restart", "x"]);
+        for other in [
+            "fm-watch",
+            "fm-watch guard",
+            "fm-watch firstmate",
+            "fm-watch firstmate status",
+            "fm-watch -q firstmate arm",
+        ] {
+            assert_eq!(read(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_home_is_found_as_the_scripts_find_it() {
+        let of = |pairs: &[(&str, &str)]| {
+            let global = global(&Environment::from_pairs(pairs.iter().copied()));
+            (global.home, global.state)
+        };
+        assert_eq!(of(&[("FM_ROOT_OVERRIDE", "/code")]), (Some("/code".into()), None));
+        assert_eq!(of(&[("FM_ROOT_OVERRIDE", "/code"), ("FM_HOME", "/h")]), (Some("/h".into()), None));
+        assert_eq!(of(&[("FM_HOME", "/h"), ("FM_STATE_OVERRIDE", "/s")]), (Some("/h".into()), Some("/s".into())));
+    }
+}

@@ -1,0 +1,137 @@
+//! The small scripts that stand in for those of a firstmate home.
+//!
+//! # Theory
+//!
+//! A shim computes the code's root as the scripts do (its own directory's parent, by the shell's own logical `cd`), unless
+//! `FM_ROOT_OVERRIDE` says otherwise, hands that on in the same variable, and becomes this program by its absolute path.
+//! From there the home and the state directory follow as they do in the scripts. It also says its own path, which nobody
+//! reads but people who look at the list of processes. It starts no process on the way: the
+//! guard runs at the top of many commands.
+//!
+//! It is written for every POSIX shell, and for bash 3.2, which macOS has: no arrays, no `[[`, no `local`.
+//!
+//! If this is wrong, a script looks after another home than it did before, or a command fails because its guard did.
+//!
+//! # Limits
+//!
+//! A script that is sourced, and not run, finds another `$0` than its own.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::fleet::Script;
+use crate::commands::firstmate::Verb;
+
+/// How the second line of a shim begins, by which it is known.
+const MARK: &[u8] = b"# fm-watch stands in for this script";
+
+/// The script's name in its directory.
+pub fn name(script: Script) -> &'static str {
+    script.path().rsplit('/').next().unwrap_or_default()
+}
+
+/// The name of a replaced script, beside the shim.
+pub fn kept_name(script: Script) -> String {
+    format!(".{}.before-fm-watch", name(script))
+}
+
+/// The scripts that have a shim, and what it asks this program for.
+pub const REPLACED: [(Script, Verb); 4] = [
+    (Script::Watch, Verb::Watch),
+    (Script::Arm, Verb::Arm),
+    (Script::Guard, Verb::Guard),
+    (Script::Drain, Verb::Drain),
+];
+
+/// The text of a shim that runs the program at this absolute path.
+pub fn text(script: Script, verb: Verb, program: &Path) -> Vec<u8> {
+    // Whoever calls the guard goes on whatever it says.
+    let code = i32::from(verb != Verb::Guard);
+    let kept = kept_name(script);
+    let mut text = MARK.to_vec();
+    text.splice(0..0, *b"#!/bin/sh\n");
+    text.extend_from_slice(
+        format!(
+            r"; the original is beside it: {kept}
+# To have it back: fm-watch adopt --undo DIR
+fm_program="
+        )
+        .as_bytes(),
+    );
+    text.extend(quoted(program));
+    text.extend_from_slice(
+        format!(
+            r#"
+if [ ! -x "$fm_program" ]; then
+    echo "fm-watch: $fm_program is not there any more; install it again, or move {kept} back to {name}" >&2
+    exit {code}
+fi
+if [ -z "${{FM_ROOT_OVERRIDE:-}}" ]; then
+    case $0 in
+        */*) fm_root=${{0%/*}}/.. ;;
+        *) fm_root=.. ;;
+    esac
+    fm_here=$PWD
+    CDPATH='' cd -- "$fm_root" >/dev/null || exit {code}
+    FM_ROOT_OVERRIDE=$PWD
+    export FM_ROOT_OVERRIDE
+    CDPATH='' cd -- "$fm_here" >/dev/null 2>&1 || :
+fi
+exec "$fm_program" firstmate {verb} --script "$FM_ROOT_OVERRIDE/{path}" "$@"
+"#,
+            name = name(script),
+            verb = verb.word(),
+            path = script.path(),
+        )
+        .as_bytes(),
+    );
+    text
+}
+
+/// Whether a script is a shim, of this program or of another release of it.
+pub fn is_shim(content: &[u8]) -> bool {
+    content.split(|&byte| byte == b'\n').nth(1).is_some_and(|line| line.starts_with(MARK))
+}
+
+/// A path as a word in single quotes.
+fn quoted(path: &Path) -> Vec<u8> {
+    let mut word = vec![b'\''];
+    for &byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'\'' => word.extend_from_slice(br"'\''"),
+            other => word.push(other),
+        }
+    }
+    word.push(b'\'');
+    word
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shim_is_known_by_its_second_line() {
+        for (script, verb) in REPLACED {
+            let shim = text(script, verb, Path::new("/opt/it's here/fm-watch"));
+            assert!(is_shim(&shim), "{verb:?}");
+            let shim = String::from_utf8(shim).unwrap();
+            assert!(shim.contains(r"fm_program='/opt/it'\''s here/fm-watch'"), "{shim}");
+            let last = format!(
+                "\nexec \"$fm_program\" firstmate {} --script \"$FM_ROOT_OVERRIDE/{}\" \"$@\"\n",
+                verb.word(),
+                script.path()
+            );
+            assert!(shim.ends_with(&last), "{shim}");
+        }
+        assert!(!is_shim(b"#!/bin/sh\necho fm-watch stands in for this script\n") && !is_shim(b""));
+    }
+
+    #[test]
+    fn only_the_guard_never_fails_its_caller() {
+        for (script, verb) in REPLACED {
+            let shim = String::from_utf8(text(script, verb, Path::new("/p"))).unwrap();
+            assert_eq!(shim.contains("exit 1"), verb != Verb::Guard, "{shim}");
+        }
+    }
+}

@@ -1,0 +1,578 @@
+//! The scripts of a firstmate home, as `adopt` leaves them: every line, its stream and its exit code.
+//!
+//! The names of the tests begin with the part of the contract that they are about: `a5` the watcher, `a7` the arm, `a8` the
+//! guard, `a4` the drain, `a1` the places, `a9` the knobs.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use rustix::process::Signal;
+
+use crate::support::background::{wait_for_end, wait_for_state};
+use crate::support::home::{finish, pid_in};
+use crate::support::shims::Fleet;
+#[cfg(feature = "sync-points")]
+use crate::support::sync::{Points, without};
+use crate::support::{Background, SOON, Skip, processes, requires, stays_true, wait_until, wait_until_true};
+
+cases! {
+    a1_every_shell_and_every_way_of_calling_finds_the_same_home,
+    a1_variables_lead_to_other_places,
+    a4_drain_prints_five_fields_once_and_consumes_them,
+    a4_drain_of_nothing_prints_nothing_and_exits_0,
+    a5_signal_names_each_file_once_in_one_line_and_exits_0,
+    a5_stale_exits_0,
+    a5_check_exits_0,
+    a5_heartbeat_exits_0,
+    a5_prints_one_line_and_the_next_run_prints_the_next,
+    a5_already_running_pid_exits_0,
+    a5_already_running_without_a_pid_exits_0,
+    a5_stale_heartbeat_of_a_live_holder_exits_1,
+    #[cfg(feature = "sync-points")]
+    a5_live_holder_without_a_heartbeat_exits_1,
+    a5_evicted_exits_0_without_a_line,
+    a5_a_signal_exits_128_and_its_number,
+    a7_any_other_first_argument_is_usage_and_exits_2,
+    a7_started_then_the_reason_and_the_code_of_the_watcher,
+    a7_healthy_exits_0_at_once,
+    a7_a_wake_before_the_first_look_is_over_has_no_status_line,
+    a7_failed_exits_1,
+    a7_one_of_many_arms_starts_and_the_others_are_healthy,
+    a7_hup_exits_129_term_and_int_exit_143_and_the_watcher_is_gone,
+    a7_a_killed_arm_takes_its_watcher_along,
+    #[cfg(feature = "sync-points")]
+    a7_a_killed_arm_takes_along_a_watcher_whose_loop_stands_still,
+    #[cfg(feature = "sync-points")]
+    without_the_bond_a_killed_arm_leaves_its_watcher,
+    a7_an_ended_watcher_ends_its_arm_with_its_code,
+    a7_restart_replaces_the_watcher_and_the_old_arm_ends,
+    a7_restart_without_a_watcher_starts_one,
+    a7_a_resident_watcher_stays_when_a_wake_ends_the_arm,
+    a8_without_tasks_it_is_silent_whatever_waits,
+    a8_the_banner_tells_when_the_watcher_beat_last,
+    a8_a_fresh_beacon_keeps_it_silent,
+    a8_queued_wakes_are_a_line_of_their_own,
+    a8_it_exits_0_whatever_is_wrong,
+    a9_a_knob_that_is_no_number_is_refused_by_its_name,
+    arm_tracked_is_the_same_for_any_home,
+}
+
+const RULE_STARTS: &str = "●━━━";
+
+/// An arm that has started a watcher, and the watcher's pid.
+fn armed(fleet: &Fleet) -> (Background, u32) {
+    let arm = fleet.spawn("fm-watch-arm.sh", &[], &[]);
+    let line = arm.wait_for_line("watcher: ");
+    let pid = pid_in(&line).unwrap();
+    assert_eq!(line, format!("watcher: started pid={pid} (beacon fresh)"));
+    (arm, pid)
+}
+
+/// A watcher script at work.
+fn watching(fleet: &Fleet, knobs: &[(&str, &str)]) -> Background {
+    let watcher = fleet.spawn("fm-watch.sh", knobs, &[]);
+    fleet.home.wait_until_watched_by(watcher.pid());
+    watcher
+}
+
+fn drain(fleet: &Fleet) -> String {
+    fleet.ask("fm-wake-drain.sh", &[], &[]).expect_code(0).stdout
+}
+
+fn a1_every_shell_and_every_way_of_calling_finds_the_same_home() -> Result<(), Skip> {
+    let fleet = Fleet::adopted();
+    let odd = fleet.home.scratch().join("it's a \"link\" $HOME");
+    symlink(fleet.home.root(), &odd).unwrap();
+    fleet.home.meta("task", &[]);
+    let (root, bin) = (fleet.home.root(), fleet.bin());
+    let ways: [(PathBuf, PathBuf); 5] = [
+        (PathBuf::from("/"), bin.join("fm-guard.sh")),
+        (root.clone(), "bin/fm-guard.sh".into()),
+        (bin.clone(), "fm-guard.sh".into()),
+        (bin, "./../bin/fm-guard.sh".into()),
+        (fleet.home.scratch().to_owned(), odd.join("bin/fm-guard.sh")),
+    ];
+    let shells: [&[&str]; 4] = [&["dash"], &["bash"], &["bash", "--posix", "-u"], &["busybox", "sh"]];
+    let mut seen = 0;
+    for shell in shells {
+        if requires(shell[0]).is_err() {
+            continue;
+        }
+        seen += 1;
+        for (directory, script) in &ways {
+            let mut command = fleet.home.bare(shell[0]);
+            command.args(&shell[1..]).arg(script).current_dir(directory).env("CDPATH", "/:/tmp");
+            let answer = finish(command).expect_code(0);
+            assert!(answer.stderr.contains("1 task(s) in flight"), "{shell:?} {script:?}: {answer:?}");
+            assert_eq!(answer.stdout, "", "{shell:?} {script:?}");
+        }
+    }
+    if seen == 0 { Err(Skip("no shell is here".to_owned())) } else { Ok(()) }
+}
+
+fn a1_variables_lead_to_other_places() {
+    let fleet = Fleet::adopted();
+    let other = fleet.home.scratch().join("other");
+    let state = fleet.home.scratch().join("elsewhere");
+    for directory in [other.join("state"), state.clone()] {
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("a.meta"), "").unwrap();
+    }
+    fs::write(state.join("b.meta"), "").unwrap();
+    fleet.home.make_state();
+    let (other, state) = (other.to_str().unwrap(), state.to_str().unwrap());
+    let root = fleet.home.root();
+    for (knobs, tasks) in [
+        (&[][..], 0),
+        (&[("FM_HOME", other)], 1),
+        (&[("FM_ROOT_OVERRIDE", other)], 1),
+        (&[("FM_ROOT_OVERRIDE", other), ("FM_HOME", root.to_str().unwrap())], 0),
+        (&[("FM_HOME", other), ("FM_STATE_OVERRIDE", state)], 2),
+        (&[("FM_HOME", ""), ("FM_ROOT_OVERRIDE", ""), ("FM_STATE_OVERRIDE", state)], 2),
+    ] {
+        let said = fleet.ask("fm-guard.sh", knobs, &[]).expect_code(0).stderr;
+        let found = said.contains(&format!("{tasks} task(s) in flight"));
+        assert!(if tasks == 0 { said.is_empty() } else { found }, "{knobs:?}: {said}");
+    }
+}
+
+fn a4_drain_prints_five_fields_once_and_consumes_them() {
+    let fleet = Fleet::adopted();
+    for text in ["one", "two"] {
+        fleet.home.ask(&["wake", "check", "/c.check.sh", text]).expect_code(0);
+        fleet.home.ask(&["wake", "signal", "a.status", text]).expect_code(0);
+    }
+    let rows = drain(&fleet);
+    let fields: Vec<Vec<&str>> = rows.lines().map(|row| row.split('\t').collect()).collect();
+    assert!(fields.iter().all(|row| row.len() == 5 && row[0].parse::<u64>().is_ok()), "{rows}");
+    let told: Vec<_> = fields.iter().map(|row| (row[2], row[3], row[4].ends_with("two"))).collect();
+    assert_eq!(told, [("check", "/c.check.sh", true), ("signal", "a.status", true)], "the first's place, the last's text");
+    assert_eq!(drain(&fleet), "", "printing is consuming");
+}
+
+fn a4_drain_of_nothing_prints_nothing_and_exits_0() {
+    let fleet = Fleet::adopted();
+    let answer = fleet.ask("fm-wake-drain.sh", &[], &[]).expect_code(0);
+    assert_eq!((answer.stdout.as_str(), answer.stderr.as_str()), ("", ""));
+}
+
+fn a5_signal_names_each_file_once_in_one_line_and_exits_0() {
+    let fleet = Fleet::adopted();
+    fleet.home.write_status("a", "done\n");
+    fleet.home.write_status("b", "done\n");
+    let answer = fleet.ask("fm-watch.sh", &[("FM_SIGNAL_GRACE", "0.3")], &[]).expect_code(0);
+    let state = fleet.home.state();
+    let state = state.display();
+    assert_eq!(answer.stdout, format!("signal: {state}/a.status {state}/b.status\n"));
+    assert_eq!(answer.stderr, "");
+}
+
+fn a5_stale_exits_0() {
+    let fleet = Fleet::adopted();
+    fleet.home.ask(&["wake", "stale", "fm:task", "fm:task"]).expect_code(0);
+    assert_eq!(fleet.ask("fm-watch.sh", &[], &[]).expect_code(0).stdout, "stale: fm:task\n");
+}
+
+fn a5_check_exits_0() {
+    let fleet = Fleet::adopted();
+    fleet.home.make_state();
+    let script = fleet.home.state().join("pr.check.sh");
+    fs::write(&script, "echo merged\n").unwrap();
+    let answer = fleet.ask("fm-watch.sh", &[], &[]).expect_code(0);
+    assert_eq!(answer.stdout, format!("check: {}: merged\n", script.display()));
+}
+
+fn a5_heartbeat_exits_0() {
+    let fleet = Fleet::adopted();
+    assert_eq!(fleet.ask("fm-watch.sh", &[("FM_HEARTBEAT", "0.3")], &[]).expect_code(0).stdout, "heartbeat\n");
+}
+
+fn a5_prints_one_line_and_the_next_run_prints_the_next() {
+    let fleet = Fleet::adopted();
+    fleet.home.ask(&["wake", "check", "/c", "/c: out"]).expect_code(0);
+    fleet.home.ask(&["wake", "heartbeat", "heartbeat", "heartbeat"]).expect_code(0);
+    assert_eq!(fleet.ask("fm-watch.sh", &[], &[]).expect_code(0).stdout, "check: /c: out\n");
+    assert_eq!(fleet.ask("fm-watch.sh", &[], &[]).expect_code(0).stdout, "heartbeat\n");
+    assert_eq!(drain(&fleet).lines().count(), 2, "both wait for the drain");
+}
+
+fn a5_already_running_pid_exits_0() {
+    let fleet = Fleet::adopted();
+    let watcher = watching(&fleet, &[]);
+    let answer = fleet.ask("fm-watch.sh", &[], &[]).expect_code(0);
+    assert_eq!(answer.stdout, format!("watcher: already running pid {}\n", watcher.pid()));
+    assert_eq!(answer.stderr, "");
+}
+
+fn a5_already_running_without_a_pid_exits_0() {
+    let fleet = Fleet::adopted();
+    let watcher = watching(&fleet, &[]);
+    watcher.signal(Signal::STOP);
+    wait_for_state(watcher.pid(), "T");
+    fs::remove_file(fleet.home.watch("owner.json")).unwrap();
+    let answer = fleet.ask("fm-watch.sh", &[("FM_ARM_CONFIRM_TIMEOUT", "0.2")], &[]).expect_code(0);
+    assert_eq!(answer.stdout, "watcher: already running\n");
+}
+
+fn a5_stale_heartbeat_of_a_live_holder_exits_1() {
+    let fleet = Fleet::adopted();
+    let watcher = watching(&fleet, &[]);
+    watcher.signal(Signal::STOP);
+    wait_for_state(watcher.pid(), "T");
+    for knob in ["FM_GUARD_GRACE", "FM_WATCHER_STALE_GRACE"] {
+        let ask = || fleet.ask("fm-watch.sh", &[(knob, "1")], &[]);
+        let answer = wait_until(SOON, "it is stale", || Some(ask()).filter(|answer| answer.code == Some(1)));
+        let (start, end) = answer.stderr.split_once(" is stale for ").unwrap();
+        assert_eq!(start, format!("watcher: lock held by live pid {} but heartbeat", watcher.pid()));
+        let (age, end) = end.split_once("s ").unwrap();
+        assert!(age.parse::<u64>().unwrap() >= 1, "{answer:?}");
+        assert_eq!(end, "(>1s); inspect or stop that watcher before re-arming.\n");
+        assert_eq!(answer.stdout, "");
+    }
+    let answer = fleet.ask("fm-watch.sh", &[("FM_GUARD_GRACE", "1"), ("FM_WATCHER_STALE_GRACE", "900")], &[]);
+    assert_eq!(answer.expect_code(0).stdout, format!("watcher: already running pid {}\n", watcher.pid()));
+}
+
+#[cfg(feature = "sync-points")]
+fn a5_live_holder_without_a_heartbeat_exits_1() {
+    let fleet = Fleet::adopted();
+    let points = Points::new(&fleet.home, "holder");
+    let mut holder = fleet.script("fm-watch.sh", &[], &[]);
+    points.pause(&mut holder, &["holding.acquired"]);
+    let holder = Background::spawn(holder);
+    points.wait_until_reached("holding.acquired");
+    let ask = || fleet.ask("fm-watch.sh", &[("FM_GUARD_GRACE", "0.5"), ("FM_ARM_CONFIRM_TIMEOUT", "0.1")], &[]);
+    let answer = wait_until(SOON, "it takes too long", || Some(ask()).filter(|answer| answer.code == Some(1)));
+    let expected = format!(
+        "watcher: lock held by live pid {} but no heartbeat exists; inspect or stop that watcher before re-arming.\n",
+        holder.pid()
+    );
+    assert_eq!((answer.stdout.as_str(), answer.stderr), ("", expected));
+}
+
+fn a5_evicted_exits_0_without_a_line() {
+    let fleet = Fleet::adopted();
+    let watcher = watching(&fleet, &[]);
+    fs::remove_file(fleet.home.watch("lock")).unwrap();
+    assert_eq!(watcher.finish(SOON).expect_code(0).stdout, "");
+}
+
+fn a5_a_signal_exits_128_and_its_number() {
+    let fleet = Fleet::adopted();
+    for (signal, code) in [(Signal::HUP, 129), (Signal::INT, 130), (Signal::TERM, 143)] {
+        let watcher = watching(&fleet, &[]);
+        watcher.signal(signal);
+        assert_eq!(watcher.finish(SOON).expect_code(code).stdout, "");
+    }
+}
+
+fn a7_any_other_first_argument_is_usage_and_exits_2() {
+    let fleet = Fleet::adopted();
+    for argument in ["restart", "--help", "--no-wait", "x"] {
+        let answer = fleet.ask("fm-watch-arm.sh", &[], &[argument]).expect_code(2);
+        assert_eq!(answer.stderr, "usage: fm-watch-arm.sh [--restart]\n");
+        assert_eq!(answer.stdout, "");
+    }
+    assert!(!fleet.home.state().exists(), "nothing was begun");
+}
+
+fn a7_started_then_the_reason_and_the_code_of_the_watcher() {
+    for argument in [&[][..], &["arm"], &["--arm"]] {
+        let fleet = Fleet::adopted();
+        let arm = fleet.spawn("fm-watch-arm.sh", &[], argument);
+        let pid = pid_in(&arm.wait_for_line("watcher: started")).unwrap();
+        assert_eq!(fleet.home.pid(), Some(pid));
+        assert_eq!(processes::stat_field(pid, 4), Some(arm.pid().to_string()), "it is the arm's child");
+        fleet.home.write_status("task", "done\n");
+        let answer = arm.finish(SOON).expect_code(0);
+        let reason = format!("signal: {}", fleet.home.state().join("task.status").display());
+        assert_eq!(answer.lines(), [format!("watcher: started pid={pid} (beacon fresh)"), reason]);
+        assert_eq!(answer.stderr, "");
+        assert!(processes::has_ended(pid));
+    }
+}
+
+fn a7_healthy_exits_0_at_once() {
+    let fleet = Fleet::adopted();
+    let (arm, pid) = armed(&fleet);
+    for argument in [&[][..], &["arm"], &["--arm"]] {
+        let answer = fleet.ask("fm-watch-arm.sh", &[], argument).expect_code(0);
+        assert_eq!(answer.stdout, format!("watcher: healthy pid={pid} (beacon 0s)\n"));
+    }
+    // It has started nothing of its own, and what runs goes on.
+    assert_eq!(fleet.home.owner().unwrap()["generation"], 1);
+    drop(arm);
+}
+
+fn a7_a_wake_before_the_first_look_is_over_has_no_status_line() {
+    let fleet = Fleet::adopted();
+    fleet.home.write_status("task", "done\n");
+    let expected = format!("signal: {}\n", fleet.home.state().join("task.status").display());
+    assert_eq!(fleet.ask("fm-watch-arm.sh", &[], &[]).expect_code(0).stdout, expected);
+    // One that was recorded and told to nobody is as good.
+    fleet.home.ask(&["wake", "heartbeat", "heartbeat", "heartbeat"]).expect_code(0);
+    assert_eq!(fleet.ask("fm-watch-arm.sh", &[], &["--restart"]).expect_code(0).stdout, "heartbeat\n");
+}
+
+fn a7_failed_exits_1() {
+    let fleet = Fleet::adopted();
+    fs::write(fleet.home.state(), "in the way").unwrap();
+    let answer = fleet.ask("fm-watch-arm.sh", &[], &[]).expect_code(1);
+    assert_eq!(answer.stdout, "watcher: FAILED - no live watcher with a fresh beacon\n");
+    assert!(answer.stderr.contains("state"), "why is said beside it: {answer:?}");
+}
+
+fn a7_one_of_many_arms_starts_and_the_others_are_healthy() {
+    let fleet = Fleet::adopted();
+    let arms: Vec<_> = (0..12).map(|_| fleet.spawn("fm-watch-arm.sh", &[], &[])).collect();
+    let lines: Vec<String> = arms.iter().map(|arm| arm.wait_for_line("watcher: ")).collect();
+    let started = lines.iter().position(|line| line.starts_with("watcher: started")).unwrap();
+    let pid = pid_in(&lines[started]).unwrap();
+    for (number, (arm, line)) in arms.into_iter().zip(&lines).enumerate() {
+        if number == started {
+            fleet.home.write_status("task", "done\n");
+        } else {
+            assert!(line.starts_with(&format!("watcher: healthy pid={pid} (beacon ")), "{lines:?}");
+        }
+        assert_eq!(arm.finish(SOON).expect_code(0).lines().len(), if number == started { 2 } else { 1 });
+    }
+    assert_eq!(fleet.home.owner().unwrap()["generation"], 1);
+}
+
+/// What an arm that is gone may not leave.
+#[track_caller]
+fn nothing_is_left(fleet: &Fleet, watcher: u32) {
+    wait_for_end(watcher, "the arm's watcher");
+    wait_until_true(SOON, "nothing runs in the home", || processes::naming(fleet.home.scratch()).is_empty());
+    for directory in [fleet.home.state(), fleet.home.watch("")] {
+        for entry in fs::read_dir(directory).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            assert!(!name.ends_with(".tmp") && !name.contains("arm-output"), "{name} is left");
+        }
+    }
+}
+
+fn a7_hup_exits_129_term_and_int_exit_143_and_the_watcher_is_gone() {
+    let fleet = Fleet::adopted();
+    for (signal, code) in [(Signal::HUP, 129), (Signal::TERM, 143), (Signal::INT, 143)] {
+        let (arm, pid) = armed(&fleet);
+        arm.signal(signal);
+        let answer = arm.finish(SOON).expect_code(code);
+        assert_eq!(answer.lines().len(), 1, "{answer:?}");
+        nothing_is_left(&fleet, pid);
+        assert_eq!(fleet.home.verdict(), "stopped", "it left on its own feet");
+    }
+}
+
+fn a7_a_killed_arm_takes_its_watcher_along() {
+    let fleet = Fleet::adopted();
+    let (arm, pid) = armed(&fleet);
+    arm.signal(Signal::KILL);
+    assert_eq!(arm.finish(SOON).signal, Some(9));
+    nothing_is_left(&fleet, pid);
+    assert_eq!(fleet.home.verdict(), "stopped", "it left on its own feet");
+    // One that is stopped does so when it is let go on, which the kernel may see to by itself.
+    let (arm, pid) = armed(&fleet);
+    fleet.home.signal(pid, Signal::STOP);
+    wait_for_state(pid, "T");
+    arm.signal(Signal::KILL);
+    arm.finish(SOON);
+    processes::signal_if_naming(pid, fleet.home.scratch(), Signal::CONT);
+    nothing_is_left(&fleet, pid);
+}
+
+#[cfg(feature = "sync-points")]
+fn a7_a_killed_arm_takes_along_a_watcher_whose_loop_stands_still() {
+    let fleet = Fleet::adopted();
+    fleet.home.configure("stop_grace = \"200ms\"\n[environment]\npass = [\"FM_WATCH_SYNC\"]\n");
+    let points = Points::new(&fleet.home, "loop");
+    let mut arm = fleet.script("fm-watch-arm.sh", &[], &[]);
+    points.pause(&mut arm, &["cycle.round"]);
+    let arm = Background::spawn(arm);
+    points.wait_until_reached("cycle.round");
+    let pid = fleet.home.pid().unwrap();
+    arm.signal(Signal::KILL);
+    arm.finish(SOON);
+    wait_for_end(pid, "the watcher whose loop stands still");
+}
+
+#[cfg(feature = "sync-points")]
+fn without_the_bond_a_killed_arm_leaves_its_watcher() {
+    let fleet = Fleet::adopted();
+    let mut arm = fleet.script("fm-watch-arm.sh", &[], &[]);
+    without(&mut arm, &["obtain.bound"]);
+    let arm = Background::spawn(arm);
+    let pid = pid_in(&arm.wait_for_line("watcher: started")).unwrap();
+    arm.signal(Signal::KILL);
+    arm.finish(SOON);
+    stays_true(Duration::from_millis(300), "its watcher goes on", || processes::is_alive(pid));
+    fleet.home.kill(pid);
+}
+
+fn a7_an_ended_watcher_ends_its_arm_with_its_code() {
+    let fleet = Fleet::adopted();
+    for (signal, code) in [(Signal::TERM, 143), (Signal::KILL, 137)] {
+        let (arm, pid) = armed(&fleet);
+        fleet.home.signal(pid, signal);
+        let answer = arm.finish(SOON).expect_code(code);
+        assert_eq!(answer.lines().len(), 1, "{answer:?}");
+    }
+}
+
+fn a7_restart_replaces_the_watcher_and_the_old_arm_ends() {
+    let fleet = Fleet::adopted();
+    let (old_arm, old) = armed(&fleet);
+    let arm = fleet.spawn("fm-watch-arm.sh", &[], &["--restart"]);
+    let line = arm.wait_for_line("watcher: ");
+    let pid = pid_in(&line).unwrap();
+    assert_eq!(line, format!("watcher: started pid={pid} (beacon fresh)"));
+    assert_ne!(pid, old);
+    let answer = old_arm.finish(SOON).expect_code(143);
+    assert_eq!(answer.lines().len(), 1, "{answer:?}");
+    assert_eq!(fleet.home.pid(), Some(pid));
+    fleet.home.write_status("task", "done\n");
+    assert_eq!(arm.finish(SOON).expect_code(0).lines().len(), 2);
+}
+
+fn a7_restart_without_a_watcher_starts_one() {
+    let fleet = Fleet::adopted();
+    let arm = fleet.spawn("fm-watch-arm.sh", &[], &["--restart"]);
+    arm.wait_for_line("watcher: started pid=");
+    fleet.home.write_status("task", "done\n");
+    assert!(arm.finish(SOON).expect_code(0).lines()[1].starts_with("signal: "));
+}
+
+fn a7_a_resident_watcher_stays_when_a_wake_ends_the_arm() {
+    let fleet = Fleet::adopted();
+    fleet.home.configure("[firstmate]\nresident = true\n");
+    let (arm, pid) = armed(&fleet);
+    let watch = fleet.spawn("fm-watch.sh", &[], &[]);
+    wait_until(SOON, "both wait", || (fleet.home.status()["waiters"] == 2).then_some(()));
+    fleet.home.write_status("task", "done\n");
+    let reason = format!("signal: {}", fleet.home.state().join("task.status").display());
+    assert_eq!(arm.finish(SOON).expect_code(0).lines()[1..], [reason.as_str()]);
+    assert_eq!(watch.finish(SOON).expect_code(0).lines(), [reason.as_str()]);
+    assert_eq!((fleet.home.verdict().as_str(), fleet.home.pid()), ("ok", Some(pid)));
+}
+
+fn a8_without_tasks_it_is_silent_whatever_waits() {
+    let fleet = Fleet::adopted();
+    fleet.home.make_state();
+    fs::write(fleet.home.state().join(".wake-queue"), "1\t1\theartbeat\theartbeat\theartbeat\n").unwrap();
+    let answer = fleet.ask("fm-guard.sh", &[], &[]).expect_code(0);
+    assert_eq!((answer.stdout.as_str(), answer.stderr.as_str()), ("", ""));
+}
+
+/// Makes the beacon so old.
+fn beacon(fleet: &Fleet, age: Duration) {
+    let file = fs::File::create(fleet.home.state().join(".last-watcher-beat")).unwrap();
+    file.set_modified(SystemTime::now() - age).unwrap();
+}
+
+fn a8_the_banner_tells_when_the_watcher_beat_last() {
+    let fleet = Fleet::adopted();
+    fleet.home.meta("one", &[]);
+    fleet.home.meta("two", &[]);
+    let ask = |knobs: &[(&str, &str)]| {
+        let answer = fleet.ask("fm-guard.sh", knobs, &[]).expect_code(0);
+        assert_eq!(answer.stdout, "");
+        answer.stderr
+    };
+    let said = ask(&[]);
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 6, "{said}");
+    assert!(lines[0].starts_with(RULE_STARTS) && lines[5] == lines[0], "{said}");
+    assert_eq!(lines[1], "●  WATCHER DOWN - SUPERVISION IS OFF");
+    let cause = "●  2 task(s) in flight, but no watcher has a fresh beacon (last beat: never, grace 300s).";
+    assert_eq!(lines[2], cause);
+    assert!(lines[3].contains("bin/fm-watch-arm.sh"), "{said}");
+    assert_eq!(lines[4], "●  Fix: run bin/fm-watch-arm.sh");
+    beacon(&fleet, Duration::from_secs(1000));
+    let said = ask(&[("FM_GUARD_GRACE", "500")]);
+    let (_, age) = said.split_once("last beat: ").unwrap();
+    let age = age.split_once("s ago, grace 500s).").unwrap().0.parse::<u64>().unwrap();
+    assert!((1000..1060).contains(&age), "{said}");
+    assert_eq!(ask(&[]), ask(&[]), "it is as loud each time");
+}
+
+fn a8_a_fresh_beacon_keeps_it_silent() {
+    let fleet = Fleet::adopted();
+    fleet.home.meta("task", &[]);
+    beacon(&fleet, Duration::from_secs(200));
+    assert_eq!(fleet.ask("fm-guard.sh", &[], &[]).expect_code(0).stderr, "");
+    assert!(fleet.ask("fm-guard.sh", &[("FM_GUARD_GRACE", "100")], &[]).stderr.contains("WATCHER DOWN"));
+}
+
+fn a8_queued_wakes_are_a_line_of_their_own() {
+    const WARNING: &str = "WARNING: queued wakes pending - drain them with bin/fm-wake-drain.sh before anything else.";
+    let fleet = Fleet::adopted();
+    fleet.home.meta("task", &[]);
+    fs::write(fleet.home.state().join(".wake-queue"), "1\t1\theartbeat\theartbeat\theartbeat\n").unwrap();
+    let said = fleet.ask("fm-guard.sh", &[], &[]).expect_code(0).stderr;
+    assert_eq!(said.lines().last(), Some(WARNING), "{said}");
+    assert!(said.contains("Fix: drain the queued wakes with bin/fm-wake-drain.sh first"), "{said}");
+    beacon(&fleet, Duration::ZERO);
+    assert_eq!(fleet.ask("fm-guard.sh", &[], &[]).expect_code(0).stderr, format!("{WARNING}\n"));
+    // A wake of our own journal is as good as a row.
+    fs::remove_file(fleet.home.state().join(".wake-queue")).unwrap();
+    fleet.home.ask(&["wake", "heartbeat", "heartbeat", "heartbeat"]).expect_code(0);
+    assert_eq!(fleet.ask("fm-guard.sh", &[], &[]).expect_code(0).stderr, format!("{WARNING}\n"));
+}
+
+fn a8_it_exits_0_whatever_is_wrong() {
+    let fleet = Fleet::adopted();
+    fleet.home.meta("task", &[]);
+    let said = fleet.ask("fm-guard.sh", &[("FM_GUARD_GRACE", "soon")], &[]).expect_code(0).stderr;
+    assert!(said.contains("FM_GUARD_GRACE"), "{said}");
+    fleet.home.configure("nonsense");
+    assert_ne!(fleet.ask("fm-guard.sh", &[], &[]).expect_code(0).stderr, "");
+    // The program itself is gone: only the guard's caller may go on.
+    for name in ["fm-guard.sh", "fm-watch.sh", "fm-watch-arm.sh", "fm-wake-drain.sh"] {
+        let text = fs::read_to_string(fleet.bin().join(name)).unwrap();
+        let program = text.lines().find(|line| line.starts_with("fm_program=")).unwrap();
+        fleet.write(name, &text.replace(program, "fm_program='/nowhere/fm-watch'"));
+        let answer = fleet.ask(name, &[], &[]).expect_code(i32::from(name != "fm-guard.sh"));
+        let expected = format!("/nowhere/fm-watch is not there any more; install it again, or move .{name}.before-fm-watch");
+        assert!(answer.stderr.contains(&expected) && answer.stdout.is_empty(), "{answer:?}");
+    }
+}
+
+fn a9_a_knob_that_is_no_number_is_refused_by_its_name() {
+    const KNOBS: [&str; 9] = [
+        "FM_POLL",
+        "FM_HEARTBEAT",
+        "FM_HEARTBEAT_MAX",
+        "FM_CHECK_INTERVAL",
+        "FM_CHECK_TIMEOUT",
+        "FM_SIGNAL_GRACE",
+        "FM_GUARD_GRACE",
+        "FM_WATCHER_STALE_GRACE",
+        "FM_ARM_CONFIRM_TIMEOUT",
+    ];
+    let fleet = Fleet::adopted();
+    for knob in KNOBS {
+        for wrong in ["soon", "-1", "1e3"] {
+            let answer = fleet.ask("fm-watch.sh", &[(knob, wrong)], &[]).expect_code(2);
+            assert!(answer.stderr.contains(knob) && answer.stdout.is_empty(), "{knob}={wrong}: {answer:?}");
+        }
+    }
+    assert!(fleet.ask("fm-watch.sh", &[("FM_BUSY_REGEX", "(")], &[]).expect_code(2).stderr.contains("FM_BUSY_REGEX"));
+    assert!(!fleet.home.watch("generation").exists(), "nothing was begun");
+}
+
+fn arm_tracked_is_the_same_for_any_home() {
+    let fleet = Fleet::new();
+    let arm = fleet.home.spawn(&["arm", "--tracked"]);
+    let pid = pid_in(&arm.wait_for_line("watcher: started")).unwrap();
+    let healthy = fleet.home.ask(&["arm", "--tracked"]).expect_code(0).stdout;
+    assert_eq!(healthy, format!("watcher: healthy pid={pid} (beacon 0s)\n"));
+    arm.signal(Signal::HUP);
+    arm.finish(SOON).expect_code(129);
+    nothing_is_left(&fleet, pid);
+    fs::remove_dir_all(fleet.home.state()).unwrap();
+    fs::write(fleet.home.state(), "in the way").unwrap();
+    let answer = fleet.home.ask(&["arm", "--tracked"]).expect_code(1);
+    assert!(answer.stdout.starts_with("watcher: FAILED - ") && answer.stdout.contains("state"), "{answer:?}");
+}
