@@ -217,6 +217,9 @@ pub enum Command {
     /// Be the monitor of a daemon
     #[command(hide = true)]
     DaemonMonitor(DaemonMonitor),
+    /// Speak to firstmate's scripts in their own form
+    #[command(subcommand, hide = true)]
+    Firstmate(Firstmate),
     /// Check or show the settings
     #[command(subcommand)]
     Config(Config),
@@ -228,6 +231,13 @@ pub enum Command {
     },
     /// Print the manual page
     Man,
+}
+
+/// `firstmate`: what the shims of a firstmate home run.
+#[derive(Debug, Subcommand)]
+pub enum Firstmate {
+    /// Print the rows of the wake queue, each topic once, and consume them
+    Drain,
 }
 
 /// `run`.

@@ -4,7 +4,7 @@ use std::mem::ManuallyDrop;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
-use fm_watch::cli::{Cli, Command, Config, Global};
+use fm_watch::cli::{Cli, Command, Config, Firstmate, Global};
 use fm_watch::commands::config::{Format, Origins};
 use fm_watch::commands::console::Console;
 use fm_watch::commands::context::{self, Session};
@@ -15,6 +15,7 @@ use fm_watch::commands::{
 };
 use fm_watch::environment::Environment;
 use fm_watch::error::Result;
+use fm_watch::firstmate;
 use fm_watch::platform;
 
 fn main() -> ExitCode {
@@ -84,6 +85,7 @@ fn dispatch(cli: &Cli) -> Result<u8> {
         Command::StormWorker(options) => storm::worker(options),
         Command::StormProbe(options) => storm::probe(options),
         Command::DaemonMonitor(options) => daemon_monitor::daemon_monitor(&cli.global, options),
+        Command::Firstmate(Firstmate::Drain) => firstmate::drain::drain(session()?),
         Command::Config(command) => configure(&cli.global, command),
         Command::Completions { shell } => reference::completions(*shell),
         Command::Man => reference::man(),

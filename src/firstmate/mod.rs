@@ -8,4 +8,13 @@
 //!
 //! One value, [`fleet::Fleet`], says that a home is such a home. Without it nothing of this module runs.
 
+pub mod bridge;
+pub mod drain;
 pub mod fleet;
+pub mod ledger;
+pub mod markers;
+pub mod md5;
+pub mod mirror;
+pub mod porter;
+pub mod queue;
+pub mod row;

@@ -48,6 +48,7 @@ suite! {
     eviction,
     file_system,
     files,
+    firstmate_queue,
     hooks,
     hook_install,
     hook_sessions,
