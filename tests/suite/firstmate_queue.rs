@@ -13,8 +13,6 @@ use rustix::process::Signal;
 
 use crate::support::gate::Gate;
 use crate::support::home::{finish, make_private};
-#[cfg(feature = "sync-points")]
-use crate::support::sync::Points;
 use crate::support::wakes::Shown;
 use crate::support::{Answer, Background, SOON, TestHome, stays_true, wait_until, wait_until_true};
 
@@ -622,33 +620,36 @@ fn the_markers_are_kept_as_a_shell_watcher_would_have_left_them() {
     home.wait_for_marker(".seen-a_b_status", &home.stat("a.b.status"));
 }
 
-/// A watcher that pauses before it writes the row of a wake: whether the marker has moved by then.
+/// A watcher that has announced a wake and cannot write its row, because a script keeps the lock of the queue.
 #[cfg(feature = "sync-points")]
-fn marker_beside_an_unwritten_row(without: &str) -> Option<String> {
+fn beside_an_unwritten_row(without: &str, look: impl FnOnce(&TestHome)) {
     let home = fleet();
-    let points = Points::new(&home, "row");
+    let (holder, writer) = hold(&home);
     let mut command = home.command(&["run"]);
-    points.pause(&mut command, &["firstmate.numbered"]);
     command.env("FM_WATCH_WITHOUT", without);
-    let watcher = Background::spawn(command);
-    home.wait_until_watched_by(watcher.pid());
+    let _watcher = Background::spawn(command);
     home.put_status("ours", "done\n");
-    points.wait_until_reached("firstmate.numbered");
+    home.wait_for_wake("signal", "ours.status");
+    look(&home);
     assert_eq!(home.queued(), []);
-    let marker = home.marker(".seen-ours_status");
-    home.kill(watcher.pid());
-    drop(watcher);
-    marker
+    drop(writer);
+    holder.finish(SOON).expect_code(0);
+    home.wait_for_rows(&["ours.status"]);
+    home.wait_for_marker(".seen-ours_status", &home.stat("ours.status"));
 }
 
 #[cfg(feature = "sync-points")]
 fn a_marker_moves_only_after_the_row() {
-    assert_eq!(marker_beside_an_unwritten_row(""), None);
+    beside_an_unwritten_row("", |home| {
+        stays_true(Duration::from_secs(1), "there is no marker", || home.marker(".seen-ours_status").is_none());
+    });
 }
 
 #[cfg(feature = "sync-points")]
 fn twin_a_marker_before_the_row_hides_a_wake_from_the_scripts() {
-    assert!(marker_beside_an_unwritten_row("firstmate.row-before-marker").is_some());
+    beside_an_unwritten_row("firstmate.row-before-marker", |home| {
+        wait_until_true(SOON, "the marker is there", || home.marker(".seen-ours_status").is_some());
+    });
 }
 
 #[cfg(feature = "sync-points")]
