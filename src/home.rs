@@ -43,6 +43,8 @@ pub mod names {
     pub const LOG: &str = "watch.log";
     /// Which acquisition a person asked to stop.
     pub const STOP: &str = "stop.json";
+    /// What is known of the rows in the wake queue of firstmate's scripts.
+    pub const WAKE_QUEUE: &str = "wake-queue.json";
     /// Which episode the guard has shown its banner for.
     pub const EPISODE: &str = "episode.json";
 }

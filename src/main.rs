@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         return ExitCode::from(hook::hook(&global, options));
     }
     if let Some((verb, words)) = firstmate::read(std::env::args_os()) {
-        return answer(firstmate::console(), firstmate::answer(verb, &words));
+        return answer(firstmate::console(), firstmate::answer_as_script(verb, &words));
     }
     let cli = match parse() {
         Ok(cli) => cli,
@@ -71,7 +71,7 @@ fn dispatch(cli: &Cli) -> Result<u8> {
     match &cli.command {
         Command::Run(options) => run::run(&cli.global, options),
         Command::Adopt(options) => adopt::adopt(Console::new(&cli.global), options),
-        Command::Firstmate { words } => firstmate::misread(words),
+        Command::Firstmate { words } => firstmate::answer_for(&cli.global, words),
         Command::Arm(options) => arm::arm(session()?, options),
         Command::Wait(options) => wait::wait(&prepared()?, options),
         Command::Stop => stop::stop(&session()?),

@@ -14,12 +14,13 @@ use super::context::Session;
 use super::run::Manner;
 use super::tracked::{self, Failing};
 use super::waiting::{self, OnLoss, Waiting};
-use super::{arm, drain, look, run};
+use super::{arm, look, run};
 use crate::cli::{self, Color, Global};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::exit;
 use crate::firstmate::contract::{self, Asked, LastBeat, Queue};
+use crate::firstmate::drain;
 use crate::firstmate::fleet::names;
 use crate::obtain::{Wish, obtain};
 use crate::settings;
@@ -68,11 +69,15 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Option<(Verb, Vec<
     Some((verb, words))
 }
 
-/// Says that nobody knows such a script.
+/// Answers as a script does, for the home of the flags. This is for people who try one; the shims say nothing of a home.
 ///
 /// # Errors
-/// Always.
-pub fn misread(words: &[OsString]) -> Result<u8> {
+/// Nobody knows such a script, and whatever the scripts have no line for.
+pub fn answer_for(global: &Global, words: &[OsString]) -> Result<u8> {
+    let own = [OsString::new(), "firstmate".into()];
+    if let Some((verb, rest)) = read(own.into_iter().chain(words.iter().cloned())) {
+        return answer(global, verb, &rest);
+    }
     let known = Verb::ALL.map(Verb::word).join(", ");
     let given: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
     Err(Error::Usage(format!("firstmate {}: give one of {known} as the first words", given.join(" "))))
@@ -87,19 +92,21 @@ pub fn console() -> Console {
 ///
 /// # Errors
 /// Whatever the scripts have no line for.
-pub fn answer(verb: Verb, words: &[OsString]) -> Result<u8> {
-    let environment = Environment::of_this_process();
-    let global = global(&environment);
+pub fn answer_as_script(verb: Verb, words: &[OsString]) -> Result<u8> {
+    answer(&global(&Environment::of_this_process()), verb, words)
+}
+
+fn answer(global: &Global, verb: Verb, words: &[OsString]) -> Result<u8> {
     match verb {
-        Verb::Watch => watch(&global),
-        Verb::Arm => arm_home(&global, words.first().map(OsString::as_os_str)),
+        Verb::Watch => watch(global),
+        Verb::Arm => arm_home(global, words.first().map(OsString::as_os_str)),
         Verb::Guard => {
-            if let Err(error) = guard(&global) {
+            if let Err(error) = guard(global) {
                 console().error(format!("the guard cannot look: {error}"));
             }
             Ok(exit::OK)
         }
-        Verb::Drain => drain::drain(&Session::open(&global)?, &cli::Drain { consume: true }),
+        Verb::Drain => drain::drain(Session::open(global)?),
     }
 }
 

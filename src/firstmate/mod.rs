@@ -15,8 +15,17 @@
 //! | [`holder`] | what ours sees of a shell watcher: **pure verdict**, and the proof before a signal |
 
 pub mod adopt;
+pub mod bridge;
 pub mod contract;
+pub mod drain;
 pub mod fleet;
 pub mod holder;
+pub mod ledger;
+pub mod markers;
+pub mod md5;
+pub mod mirror;
+pub mod porter;
+pub mod queue;
+pub mod row;
 pub mod shim;
 pub mod view;

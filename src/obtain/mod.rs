@@ -158,9 +158,9 @@ pub fn obtain_as(session: &Session, wish: Wish, kin: Kin) -> Result<Obtained, St
             },
             (verdict @ (Verdict::Ok { .. } | Verdict::Stuck { .. }), wish) if evidence.shell_holder().is_some() => {
                 let Some(shell) = evidence.shell_holder() else { continue };
-                match shell_watcher::replace(session, shell, (&verdict, wish), deadline)? {
-                    Replaced::By(pid, replaced) => {
-                        return Ok(Obtained::Started { pid, replaced: Some(replaced) });
+                match shell_watcher::replace(session, shell, (&verdict, wish), deadline, kin)? {
+                    Replaced::By(pid, replaced, companion) => {
+                        return Ok(Obtained::Started { pid, replaced: Some(replaced), companion });
                     }
                     Replaced::LostTo(winner) => lost_to = winner,
                 }

@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::spawn::{Mode, Start};
+use super::spawn::{Kin, Mode, Start};
 use super::word::Word;
 use super::{Replaced, Replacement, Wish, ready};
 use crate::commands::context::Session;
@@ -28,6 +28,7 @@ pub(super) fn replace(
     shell: &ShellHolder,
     (verdict, wish): (&Verdict, Wish),
     deadline: Instant,
+    kin: Kin,
 ) -> Result<Replaced, String> {
     let (Some(fleet), Some(old)) = (&session.fleet, shell.pid()) else { return Err(verdict.to_string()) };
     if wish != Wish::New {
@@ -38,19 +39,22 @@ pub(super) fn replace(
     let proven =
         shell.prove(&session.world, fleet).map_err(|refusal| format!("pid {old} is not replaced: {refusal}"))?;
     let Some(proven) = proven else { return Ok(Replaced::LostTo(None)) };
-    let successor = Start::spawn(session, &Mode::Standby(LEAVES_WITHIN))?;
+    let successor = Start::spawn(session, &Mode::Standby(LEAVES_WITHIN), kin)?;
     match successor.next_word(deadline)? {
         Word::Standby { .. } => {}
         Word::Failed { reason } => return Err(format!("pid {old} stays, because its successor failed: {reason}")),
         Word::Lost { pid } => return Ok(Replaced::LostTo(pid.and_then(Pid::new))),
-        Word::Ready { pid, .. } => {
+        Word::Ready { pid, .. } | Word::Taken { pid } => {
             let replacement = Replacement { pid: old, left: Left::Already, process: proven };
-            return Ok(Replaced::By(ready(pid)?, replacement));
+            return Ok(Replaced::By(ready(pid)?, replacement, successor.together()));
         }
     }
     let left = proven.ask(world).map_err(|refusal| format!("pid {old} is not replaced: {refusal}"))?;
     match successor.next(Instant::now() + LEAVES_WITHIN + MORE) {
-        Ok(Word::Ready { pid, .. }) => Ok(Replaced::By(ready(pid)?, Replacement { pid: old, left, process: proven })),
+        Ok(Word::Ready { pid, .. } | Word::Taken { pid }) => {
+            let replacement = Replacement { pid: old, left, process: proven };
+            Ok(Replaced::By(ready(pid)?, replacement, successor.together()))
+        }
         // Whatever its successor says, or does not: the old one has not let go.
         _ if !proven.has_ended_within(world, Duration::ZERO) => Err(format!(
             "pid {old} was asked to leave and is still there after {}s; a shell watcher is not killed, so find out what \

@@ -117,6 +117,11 @@ pub enum Mark {
         /// Modification time in nanoseconds since 1970.
         mtime_ns: i64,
     },
+    /// A row that a script of firstmate appended to its wake queue.
+    Row {
+        /// What the row is known by.
+        fingerprint: String,
+    },
 }
 
 /// A wake that is not written yet.

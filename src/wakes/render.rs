@@ -101,7 +101,15 @@ pub fn reason_lines<'a>(wakes: impl IntoIterator<Item = &'a Wake>) -> Vec<String
 
 /// The text of a wake as one line that begins with its kind.
 fn reason_line(wake: &Wake) -> String {
-    let (kind, text) = (escape::line(wake.kind.as_str()), escape::line(&wake.text));
+    prefixed(escape::line(wake.kind.as_str()), escape::line(&wake.text))
+}
+
+/// The text of a wake as it was written, beginning with its kind. It is not made safe for a terminal.
+pub fn with_kind(wake: &Wake) -> String {
+    prefixed(wake.kind.to_string(), wake.text.clone())
+}
+
+fn prefixed(kind: String, text: String) -> String {
     let has_prefix = text.strip_prefix(kind.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'));
     match text.as_str() {
         _ if has_prefix => text,

@@ -17,6 +17,7 @@ mod answers;
 mod beginning;
 mod control;
 mod daemons;
+mod fleet;
 mod sources;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -33,7 +34,7 @@ use super::beacon::Beacon;
 use super::check_result::CheckMemory;
 use super::checks::Checks;
 use super::coalesce::Coalescer;
-use super::degradations::{Change, Degradations, Part};
+use super::degradations::{self, Degradations, Part};
 use super::events::Events;
 use super::inbox::{DropIn, Inbox};
 use super::message::Message;
@@ -47,6 +48,8 @@ use super::tasks::Tasks;
 use crate::commands::context::Session;
 use crate::daemons::keeper::Keeper;
 use crate::error::{Context, Result};
+use crate::firstmate::markers::{Changes, PaneMarkers};
+use crate::firstmate::porter::Porter;
 use crate::home::names;
 use crate::liveness::holding::{Eviction, Holding};
 use crate::service::voice::Voice;
@@ -105,6 +108,9 @@ pub struct Cycle<'a> {
     notifiers: Notifiers,
     /// None as long as there was nothing to keep.
     keeper: Option<Keeper>,
+    /// None unless this is a firstmate home.
+    porter: Option<Porter>,
+    pane_markers: PaneMarkers,
     tasks: Tasks,
     signals: Signals,
     coalescer: Coalescer,
@@ -208,6 +214,8 @@ impl<'a> Cycle<'a> {
         let now = world.now().monotonic;
         let mut cycle = Self {
             keeper: None,
+            porter: None,
+            pane_markers: PaneMarkers::default(),
             notifiers: notifiers(session, &settings, &sender)?,
             coalescer: Coalescer::new(settings.signal_grace),
             checks: Checks::new(check_rules(session, &settings), sender.clone()),
@@ -248,6 +256,7 @@ impl<'a> Cycle<'a> {
             seen,
         };
         cycle.keep_daemons();
+        cycle.join_fleet();
         Ok(cycle)
     }
 
@@ -271,6 +280,9 @@ impl<'a> Cycle<'a> {
             self.checkpoint();
         }
         self.recorder.finish();
+        if let Some(porter) = self.porter {
+            porter.finish();
+        }
         self.beacon.finish();
         end
     }
@@ -352,13 +364,14 @@ impl<'a> Cycle<'a> {
             Message::Beacon(state) => self.degrade(Part::Beacon, state),
             Message::Notified(state) => self.degrade(Part::Notify, state),
             Message::Daemon(report) => self.keeper_reports(report),
+            Message::Porter(report) => return self.porter_reports(report),
             Message::Signal(signal) => return self.signal(signal),
         }
         None
     }
 
     fn degrade(&mut self, part: Part, state: Result<(), String>) {
-        if self.degradations.set(part, state) == Change::Changed && part != Part::Beacon {
+        if self.degradations.set(part, state) == degradations::Change::Changed && part != Part::Beacon {
             self.write_beat();
         }
     }
@@ -385,6 +398,7 @@ impl<'a> Cycle<'a> {
             self.sweep_checks(&listed);
         }
         self.read_inbox();
+        self.visit_queue(Changes::new());
         self.beat_heart();
         self.read_panes();
         self.retry_kept();

@@ -27,6 +27,8 @@ pub enum Part {
     Notify,
     /// The kept daemons.
     Daemons,
+    /// The wake queue and the markers of firstmate's scripts.
+    Queue,
 }
 
 /// The impaired parts. A change is logged once.

@@ -5,6 +5,7 @@ use super::events::Event;
 use super::panes::PaneCapture;
 use super::recorder::Report;
 use crate::daemons::keeper;
+use crate::firstmate::porter;
 
 /// One thing that happened.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub enum Message {
     Notified(Result<(), String>),
     /// A kept daemon needs to be spoken of.
     Daemon(keeper::Report),
+    /// The porter has been to the wake queue of firstmate's scripts.
+    Porter(porter::Report),
     /// A signal came, by its number.
     Signal(i32),
 }

@@ -82,7 +82,7 @@ impl PaneTracker {
 }
 
 /// The 64-bit FNV-1a hash: it tells states of one pane apart, and nobody gains by a collision.
-fn digest(content: &str) -> String {
+pub(crate) fn digest(content: &str) -> String {
     const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0100_0000_01b3;
     let hash = content.bytes().fold(BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
@@ -109,7 +109,7 @@ mod tests {
         /// Shows one window's content, or nothing, and says which wakes follow.
         fn show(&mut self, content: Option<&str>) -> Vec<Draft> {
             let panes = content.map(|text| ("w".to_owned(), text.to_owned())).into_iter().collect();
-            let capture = PaneCapture { asked: vec!["w".into()], panes, problem: None };
+            let capture = PaneCapture { asked: vec!["w".into()], panes, ..PaneCapture::default() };
             let observed = self.tracker.observe(&capture, &self.announced);
             observed.forget.iter().for_each(|window| drop(self.announced.remove(window)));
             for draft in &observed.drafts {

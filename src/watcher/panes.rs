@@ -47,6 +47,8 @@ pub struct PaneCapture {
     pub asked: Vec<String>,
     /// The last lines of each window that could be captured.
     pub panes: BTreeMap<String, String>,
+    /// All that was captured of the same windows, as tmux printed it, without the end of the last line.
+    pub whole: BTreeMap<String, String>,
     /// Why nothing, or not everything, could be captured. A window that does not exist is no problem.
     pub problem: Option<String>,
 }
@@ -107,7 +109,8 @@ impl<M: From<PaneCapture> + Send + 'static> Panes<M> {
             Ok(thread) => self.running = Some(thread),
             Err(error) => {
                 let problem = Some(format!("panes are not watched: no thread can be started: {error}"));
-                let _nobody_listens = self.sender.send(M::from(PaneCapture { asked, panes: BTreeMap::new(), problem }));
+                let _nobody_listens =
+                    self.sender.send(M::from(PaneCapture { asked, problem, ..PaneCapture::default() }));
             }
         }
     }
@@ -123,7 +126,7 @@ impl<M> Drop for Panes<M> {
 fn capture(rules: &PaneRules, asked: Vec<String>, nonce: &str, cancelled: &AtomicBool) -> PaneCapture {
     let Some(tmux) = find_program("tmux", &rules.environment) else {
         let problem = Some("panes are not watched: there is no tmux in PATH".to_owned());
-        return PaneCapture { asked, panes: BTreeMap::new(), problem };
+        return PaneCapture { asked, problem, ..PaneCapture::default() };
     };
     let mut command = Command::new(&tmux);
     command.args(["source-file", "-"]).current_dir(&rules.working_directory);
@@ -135,7 +138,7 @@ fn capture(rules: &PaneRules, asked: Vec<String>, nonce: &str, cancelled: &Atomi
         stdout_limit: OUTPUT_LIMIT,
         stderr_limit: COMPLAINT_CAP,
     };
-    let (panes, problem) = match bounded_run::run(plan, cancelled) {
+    let (panes, whole, problem) = match bounded_run::run(plan, cancelled) {
         Ok(outcome) => {
             let parsed = parse(&String::from_utf8_lossy(&outcome.stdout), nonce, &asked);
             let problem = match outcome.ending {
@@ -143,12 +146,12 @@ fn capture(rules: &PaneRules, asked: Vec<String>, nonce: &str, cancelled: &Atomi
                 Ending::TimedOut => Some("it does not answer".to_owned()),
                 Ending::Exited(_) | Ending::Signalled | Ending::Cancelled => Some(complaint(&outcome.stderr)),
             };
-            (parsed.panes, problem)
+            (parsed.panes, parsed.whole, problem)
         }
-        Err(error) => (BTreeMap::new(), Some(error.to_string())),
+        Err(error) => (BTreeMap::new(), BTreeMap::new(), Some(error.to_string())),
     };
     let problem = problem.map(|why| format!("panes are not watched: {}: {why}", display(&tmux)));
-    PaneCapture { asked, panes, problem }
+    PaneCapture { asked, panes, whole, problem }
 }
 
 fn display(path: &Path) -> String {
@@ -193,6 +196,7 @@ fn exact(window: &str) -> String {
 
 struct Parsed {
     panes: BTreeMap<String, String>,
+    whole: BTreeMap<String, String>,
     /// Whether tmux came to the end of the commands.
     is_whole: bool,
 }
@@ -207,18 +211,20 @@ fn parse(output: &str, nonce: &str, windows: &[String]) -> Parsed {
         }
     }
     let is_whole = sections.contains_key("end");
-    let mut panes = BTreeMap::new();
+    let (mut panes, mut whole) = (BTreeMap::new(), BTreeMap::new());
     for (index, window) in windows.iter().enumerate() {
         // A pane that exists has at least one line, be it blank.
         if let Some(lines) = sections.remove(index.to_string().as_str()).filter(|lines| !lines.is_empty()) {
             panes.insert(window.clone(), last_lines(&lines));
+            whole.insert(window.clone(), lines.join("\n"));
         }
     }
     if !is_whole {
         // The last one may be cut off.
         panes.pop_last();
+        whole.pop_last();
     }
-    Parsed { panes, is_whole }
+    Parsed { panes, whole, is_whole }
 }
 
 /// The last lines above the empty rest of the screen.

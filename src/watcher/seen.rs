@@ -151,7 +151,7 @@ impl Seen {
                 // The record has no time of this clock; counting begins when somebody next asks.
                 self.last_heartbeat = None;
             }
-            Some(Mark::Inbox { .. }) | None => {}
+            Some(Mark::Inbox { .. } | Mark::Row { .. }) | None => {}
         }
     }
 }

@@ -51,6 +51,7 @@ suite! {
     firstmate_view,
     firstmate_adopt,
     firstmate_contract,
+    firstmate_queue,
     hooks,
     hook_install,
     hook_sessions,

@@ -68,17 +68,23 @@ impl Cycle<'_> {
                 Some(Mark::Pane { window, .. }) => {
                     self.windows_in_flight.remove(window);
                 }
-                Some(Mark::Inbox { .. }) | None => {}
+                Some(Mark::Inbox { .. } | Mark::Row { .. }) | None => {}
             }
         }
         for file in files {
             self.look_at(&file);
         }
         self.notifiers.tell(&wakes);
+        self.move_markers_of(&wakes);
         self.unsaved += wakes.len();
         if self.unsaved >= WAKES_PER_CHECKPOINT {
             self.checkpoint();
         }
+        self.woken_by(wakes)
+    }
+
+    /// What these wakes mean for a life that ends with one.
+    pub(super) fn woken_by(&mut self, wakes: Vec<Wake>) -> Option<End> {
         let is_due = wakes.iter().any(|wake| wake.delivery == Delivery::Now);
         match self.span {
             Span::Once if is_due || !self.woken.is_empty() => {
@@ -107,7 +113,7 @@ impl Cycle<'_> {
                 Some(Mark::Pane { window, .. }) => {
                     self.windows_in_flight.remove(window);
                 }
-                Some(Mark::Inbox { .. }) => {}
+                Some(Mark::Inbox { .. } | Mark::Row { .. }) => {}
                 None if matches!(draft.kind, Kind::Check | Kind::Daemon) && self.kept.len() < KEPT_AT_MOST => {
                     self.kept.push((draft, carried.clone()));
                 }

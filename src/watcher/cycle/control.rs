@@ -45,6 +45,7 @@ impl Cycle<'_> {
         self.coalescer = Coalescer::new(settings.signal_grace);
         self.checks = Checks::new(check_rules(self.session, &settings), self.sender.clone());
         self.tracker = tracker(&settings, &patterns);
+        self.hand_patterns_to_porter(&patterns);
         self.patterns = patterns;
         self.settings = settings;
         self.next_poll = Duration::ZERO;

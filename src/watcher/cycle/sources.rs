@@ -4,6 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
 use super::{Carried, Cycle, End, EventProof, PORTION};
+use crate::firstmate::fleet;
+use crate::firstmate::markers::{self, Changes};
 use crate::home::names;
 use crate::liveness::{holding, waiters};
 use crate::watcher::check_result::CheckResult;
@@ -21,6 +23,9 @@ impl Cycle<'_> {
         match event {
             Event::Touched { directory: Tag::State, name } if signals::is_signal(&name) => {
                 self.look_at(&name.to_string_lossy());
+            }
+            Event::Touched { directory: Tag::State, name } if name == fleet::names::WAKE_QUEUE => {
+                self.visit_queue(Changes::new());
             }
             Event::Touched { directory: Tag::Inbox, .. } => self.is_inbox_touched = true,
             Event::Touched { .. } => self.next_check = Duration::ZERO,
@@ -97,6 +102,7 @@ impl Cycle<'_> {
         if !self.checks.is_sweeping() {
             self.seen.last_check = self.checks.sweep_began().cloned();
             self.unsaved += 1;
+            self.visit_queue(markers::of_sweep());
         }
         let Some(draft) = judgement.draft else {
             self.seen.checks.insert(memory.0, memory.1);
@@ -164,6 +170,7 @@ impl Cycle<'_> {
 
     pub(super) fn panes_read(&mut self, capture: &PaneCapture) {
         self.degrade(Part::Panes, capture.problem.clone().map_or(Ok(()), Err));
+        self.mark_panes(capture);
         let observed = self.tracker.observe(capture, &self.seen.panes);
         for window in observed.forget {
             self.unsaved += usize::from(self.seen.panes.remove(&window).is_some());

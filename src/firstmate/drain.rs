@@ -1,0 +1,235 @@
+//! `firstmate drain`: print the rows of the wake queue, each topic once, and consume them.
+//!
+//! # Theory
+//!
+//! It does what the contract says of `fm-wake-drain.sh`: under the queue's lock it moves the queue aside, leaves an empty
+//! one, prints, and removes what it moved. If anything fails before the last byte is printed, or a signal comes, the rows
+//! are put back in front. To print is to consume, on both sides: the wakes of what was printed are acknowledged.
+//!
+//! First it crosses ([`super::bridge`]), so each row is a wake before it is printed and each wake a row. So the
+//! acknowledgement, which is one step, decides: who dies before it leaves everything to be told again, and who dies after
+//! it leaves rows of which everybody can see that they were told.
+//!
+//! Pending wakes without a row are printed after the rows, under their own kind and with numbers of the same counter.
+//! Acknowledging goes up to a number, so they would otherwise be retired unseen.
+//!
+//! # Limits
+//!
+//! - The contract waits for the lock for ever. Ours gives up after [`PATIENCE`], changes nothing and names the holder.
+//! - If the journal cannot be used, the rows are drained as the scripts do it, and it is said on stderr.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::io::Write;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::bridge::{Bridge, Crossing};
+use super::fleet::names;
+use super::queue::{HeldQueue, Queue};
+use super::row::{self, Content, Row};
+use crate::commands::ack::generation;
+use crate::commands::context::Session;
+use crate::error::{Context, Error, Result};
+use crate::exit;
+use crate::lock::Attempt;
+use crate::wakes::record::Wake;
+use crate::world::{Real, World};
+
+/// How long the lock of the queue is waited for.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How often somebody who waits for the lock looks whether it is to leave.
+const SLICE: Duration = Duration::from_millis(50);
+
+/// What can happen meanwhile.
+#[derive(Debug)]
+enum Happened {
+    Printed(std::io::Result<()>),
+    Asked(i32),
+}
+
+/// How it went.
+enum Outcome {
+    Done,
+    /// A signal came; nothing is consumed.
+    Asked(i32),
+}
+
+/// Drains.
+///
+/// # Errors
+/// The lock cannot be had, the queue cannot be read, or nobody reads what is printed. The rows are still in the queue.
+pub fn drain(mut session: Session) -> Result<u8> {
+    session.prepare()?;
+    let (sender, happened) = channel();
+    listen(&sender).doing("listen to signals in", session.home.state())?;
+    let queue = Queue::open(&session.world, session.home.state())?;
+    let patterns = session.loaded.compile()?;
+    let generation = generation(&session);
+    let mut bridge = Bridge::open(&session.world, &session.home, session.settings(), patterns, generation)?;
+    let outcome = match enter(&queue, &happened)? {
+        Entrance::Entered(held) => consume(&session, &held, &mut bridge, (&sender, &happened))?,
+        Entrance::Asked(signal) => Outcome::Asked(signal),
+    };
+    Ok(match outcome {
+        Outcome::Done => exit::OK,
+        Outcome::Asked(SIGINT) => exit::INTERRUPTED,
+        Outcome::Asked(_) => exit::TERMINATED,
+    })
+}
+
+fn listen(sender: &Sender<Happened>) -> std::io::Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    let sender = sender.clone();
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for signal in signals.forever() {
+            if sender.send(Happened::Asked(signal)).is_err() {
+                break;
+            }
+        }
+    })?;
+    Ok(())
+}
+
+enum Entrance<'a> {
+    Entered(Box<HeldQueue<'a, Real>>),
+    Asked(i32),
+}
+
+fn enter<'a>(queue: &'a Queue<Real>, happened: &Receiver<Happened>) -> Result<Entrance<'a>> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match queue.enter(SLICE)? {
+            Attempt::Taken(held) => return Ok(Entrance::Entered(Box::new(held))),
+            Attempt::Busy(holder) if Instant::now() >= end => {
+                let found = format!("it is held {holder}");
+                let next = holder.remedy.unwrap_or_else(|| "nothing was drained; try again".to_owned());
+                return Err(Error::refused(queue.path().with_file_name(names::WAKE_QUEUE_LOCK), found, next));
+            }
+            Attempt::Busy(_) => {}
+        }
+        if let Ok(Happened::Asked(signal)) = happened.try_recv() {
+            return Ok(Entrance::Asked(signal));
+        }
+    }
+}
+
+fn consume(
+    session: &Session,
+    held: &HeldQueue<'_, Real>,
+    bridge: &mut Bridge<Real>,
+    (sender, happened): (&Sender<Happened>, &Receiver<Happened>),
+) -> Result<Outcome> {
+    let mut crossing = bridge.cross(held).unwrap_or_else(|error| {
+        // The rows can be drained without the journal.
+        Crossing { problems: vec![error], ..Crossing::default() }
+    });
+    for problem in &crossing.problems {
+        session.console.note(problem);
+    }
+    let rows = held.rows()?.unwrap_or_default();
+    let mut printed: Vec<Row> = row::fold(&rows).into_iter().cloned().collect();
+    printed.extend(without_rows(held, bridge, &crossing, &rows)?);
+    let last = bridge.mirror().pending().last().map(|wake| wake.seq);
+    if printed.is_empty() && rows.is_empty() {
+        held.make_empty(None)?;
+        return Ok(Outcome::Done);
+    }
+    held.make_empty(None)?;
+    let moved = held.move_aside()?;
+    let outcome = print(printed, sender, happened);
+    match outcome {
+        Ok(None) => settle(session, held, bridge, (&mut crossing, last), &moved)?,
+        Ok(Some(signal)) => {
+            held.put_back(&|_| true)?;
+            return Ok(Outcome::Asked(signal));
+        }
+        Err(error) => {
+            held.put_back(&|_| true)?;
+            return Err(error).doing("write to", "stdout");
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+/// The pending wakes that are in no row and were not told either.
+fn without_rows(
+    held: &HeldQueue<'_, Real>,
+    bridge: &Bridge<Real>,
+    crossing: &Crossing,
+    rows: &[Row],
+) -> Result<Vec<Row>> {
+    let wake_of = |row: &Row| crossing.ledger.rows.get(&row.fingerprint()).copied();
+    let told: HashSet<u64> = rows.iter().filter_map(wake_of).chain(crossing.ledger.consumed.iter().copied()).collect();
+    // A wake whose row was lost and that has a newer one about the same is told by that.
+    let is_replaced = |wake: &Wake| {
+        rows.iter().any(|row| wake_of(row) > Some(wake.seq) && Content::of_any(wake).is_about_the_same(row))
+    };
+    let untold = bridge.mirror().pending().filter(|wake| !told.contains(&wake.seq) && !is_replaced(wake));
+    let contents: Vec<Content> = untold.map(Content::of_any).collect();
+    if contents.is_empty() {
+        return Ok(Vec::new());
+    }
+    let first = held.take_numbers(contents.len(), rows, crossing.ledger.numbered)?;
+    let numbered: Vec<Row> = (first..).zip(&contents).map(|(number, content)| content.numbered(number)).collect();
+    Ok(row::fold(&numbered).into_iter().cloned().collect())
+}
+
+/// Prints in a thread of its own, because nobody may read: a signal is to be heard all the same. Gives the signal that
+/// came before everything was printed.
+fn print(rows: Vec<Row>, sender: &Sender<Happened>, happened: &Receiver<Happened>) -> std::io::Result<Option<i32>> {
+    let sender = sender.clone();
+    thread::Builder::new().name("printer".to_owned()).spawn(move || {
+        // If nobody hears this, a signal was heard before.
+        let _unheard = sender.send(Happened::Printed(write_rows(&rows)));
+    })?;
+    // This thread has a sender itself, so the channel cannot close.
+    loop {
+        match happened.recv_timeout(Duration::from_secs(1)) {
+            Ok(Happened::Printed(printed)) => return printed.map(|()| None),
+            Ok(Happened::Asked(signal)) => return Ok(Some(signal)),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err(std::io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+}
+
+fn write_rows(rows: &[Row]) -> std::io::Result<()> {
+    let mut bytes = Vec::new();
+    for row in rows {
+        bytes.extend_from_slice(row.line());
+        bytes.push(b'\n');
+    }
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(&bytes)?;
+    stdout.flush()
+}
+
+/// Everything is printed: the wakes are acknowledged, and then the rows go.
+fn settle(
+    session: &Session,
+    held: &HeldQueue<'_, Real>,
+    bridge: &mut Bridge<Real>,
+    (crossing, last): (&mut Crossing, Option<u64>),
+    moved: &OsStr,
+) -> Result<()> {
+    session.world.reach("firstmate.printed").doing("drain", moved)?;
+    let ledger = &mut crossing.ledger;
+    if let Some(last) = last {
+        let printed: Vec<u64> = bridge.mirror().pending().map(|wake| wake.seq).collect();
+        if let Err(error) = bridge.acknowledge(last) {
+            session.console.note(format!("what was printed may be told once more: {error}"));
+            ledger.consumed.extend(printed);
+        }
+        session.world.reach("firstmate.acknowledged").doing("drain", moved)?;
+        ledger.rows.clear();
+        if let Err(error) = bridge.save(ledger) {
+            session.console.note(format!("what was printed may be told once more: {error}"));
+        }
+    }
+    held.remove_moved(moved)?;
+    session.world.reach("firstmate.drained").doing("drain", moved)
+}

@@ -1,0 +1,224 @@
+//! The porter: the thread of the watcher that crosses between the wake queue and the journal.
+//!
+//! The lock of the queue belongs to whoever takes it, and a script that hangs while it holds it must not stop the loop. So
+//! the loop only says that there may be something to do, and hears later what came of it. Who cannot enter says so for
+//! `status`, keeps what is to move, and tries again when it is told to look, at least at each poll.
+//!
+//! Markers move here, too, and only after a crossing has given their wakes rows.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::bridge::Bridge;
+use super::fleet::names;
+use super::markers::{self, Changes};
+use super::queue::{HeldQueue, Queue};
+use crate::error::Result;
+use crate::liveness::holding::Holding;
+use crate::lock::{Attempt, Holder};
+use crate::settings::Patterns;
+use crate::wait_until::wait_until;
+use crate::wakes::record::Wake;
+use crate::world::{Facts, World};
+
+/// How long the lock of the queue is waited for before `status` says so.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often somebody who waits for the lock looks whether the watcher is leaving.
+const SLICE: Duration = Duration::from_millis(100);
+/// How long a leaving watcher waits for the last crossing.
+const LEAVES_WITHIN: Duration = Duration::from_millis(500);
+
+/// What the loop says.
+#[derive(Debug)]
+pub enum Order {
+    /// There may be new rows, or new wakes. Once they have rows, these markers move.
+    Look(Changes),
+    /// The settings were read again.
+    Adopt(Box<Patterns>),
+}
+
+/// What the loop hears.
+#[derive(Debug)]
+pub enum Report {
+    /// These rows became wakes, and they are durable.
+    Took(Vec<Wake>),
+    /// How the queue fares.
+    State(Result<(), String>),
+}
+
+/// The loop's end of the porter.
+#[derive(Debug)]
+pub struct Porter {
+    orders: Option<Sender<Order>>,
+    is_leaving: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+/// What the porter works with.
+pub struct Equipment<W: World> {
+    /// The outside.
+    pub world: Arc<W>,
+    /// The home, as long as it is held.
+    pub holding: Arc<Holding<W>>,
+    /// The state directory.
+    pub state: W::Node,
+    /// The queue in it.
+    pub queue: Queue<W>,
+    /// The way to the journal.
+    pub bridge: Bridge<W>,
+}
+
+impl Porter {
+    /// Starts the thread. It crosses once by itself.
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub fn start<W: World>(equipment: Equipment<W>, report: impl Fn(Report) + Send + 'static) -> std::io::Result<Self> {
+        let (orders, inbound) = channel();
+        let is_leaving = Arc::new(AtomicBool::new(false));
+        let mut round =
+            Round { equipment, is_leaving: Arc::clone(&is_leaving), waiting: Changes::new(), left: Left::Unknown };
+        let thread =
+            std::thread::Builder::new().name("porter".to_owned()).spawn(move || round.work(&inbound, &report))?;
+        Ok(Self { orders: Some(orders), is_leaving, thread })
+    }
+
+    /// Hands over an order.
+    pub fn tell(&self, order: Order) {
+        // The thread ends only when this sender is dropped.
+        if let Some(orders) = &self.orders
+            && orders.send(order).is_err()
+        {
+            tracing::error!("the porter has ended; the wake queue is not looked at any more");
+        }
+    }
+
+    /// Waits until what was handed over is done, unless somebody else holds that up: then the next watcher does it.
+    pub fn finish(mut self) {
+        self.orders = None;
+        self.is_leaving.store(true, Ordering::Release);
+        let ended = || self.thread.is_finished().then_some(());
+        if wait_until(LEAVES_WITHIN, Duration::from_millis(1), ended).is_none() {
+            tracing::warn!("leaving before all wakes have rows in the wake queue; the next watcher will see to it");
+        }
+    }
+}
+
+/// In which state the last crossing left the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// There was none, or it did not come to its end.
+    Unknown,
+    /// With everything done, and the queue like this.
+    Settled(Option<Facts>),
+}
+
+struct Round<W: World> {
+    equipment: Equipment<W>,
+    is_leaving: Arc<AtomicBool>,
+    waiting: Changes,
+    left: Left,
+}
+
+impl<W: World> Round<W> {
+    fn work(&mut self, inbound: &Receiver<Order>, report: &dyn Fn(Report)) {
+        loop {
+            // One who was evicted touches nothing more.
+            if matches!(self.equipment.holding.check(), Ok(Ok(()))) {
+                let state = self.go(report);
+                report(Report::State(state));
+            }
+            let Ok(order) = inbound.recv() else { return };
+            self.follow(order);
+            while let Ok(order) = inbound.try_recv() {
+                self.follow(order);
+            }
+        }
+    }
+
+    fn follow(&mut self, order: Order) {
+        match order {
+            Order::Look(changes) => self.waiting.extend(changes),
+            Order::Adopt(patterns) => self.equipment.bridge.adopt(*patterns),
+        }
+    }
+
+    /// Crosses if there is anything to do, and moves the markers.
+    fn go(&mut self, report: &dyn Fn(Report)) -> Result<(), String> {
+        let world = Arc::clone(&self.equipment.world);
+        if !world.is_protected("firstmate.row-before-marker") {
+            self.move_markers()?;
+        }
+        if self.has_work().map_err(|error| error.to_string())? {
+            self.cross(report)?;
+        }
+        world.reach("firstmate.crossed").map_err(|error| error.to_string())?;
+        self.move_markers()?;
+        world.reach("firstmate.marked").map_err(|error| error.to_string())
+    }
+
+    fn has_work(&mut self) -> Result<bool> {
+        let before = self.equipment.bridge.mirror().last();
+        self.equipment.bridge.look()?;
+        let is_old = before == self.equipment.bridge.mirror().last();
+        Ok(!is_old || self.left != Left::Settled(self.equipment.queue.facts()))
+    }
+
+    fn cross(&mut self, report: &dyn Fn(Report)) -> Result<(), String> {
+        self.left = Left::Unknown;
+        let Equipment { queue, bridge, .. } = &mut self.equipment;
+        let held = enter(queue, &self.is_leaving)?;
+        let crossed = bridge.cross(&held);
+        // While the lock is held: whatever is appended after that is found to be new.
+        let facts = queue.facts();
+        drop(held);
+        let crossing = crossed.map_err(|error| error.to_string())?;
+        if !crossing.taken.is_empty() {
+            report(Report::Took(crossing.taken));
+        }
+        if let Some(problem) = crossing.problems.first() {
+            return Err(format!("the wake queue: {problem}"));
+        }
+        self.left = Left::Settled(facts);
+        Ok(())
+    }
+
+    fn move_markers(&mut self) -> Result<(), String> {
+        let (world, state) = (self.equipment.world.as_ref(), &self.equipment.state);
+        let mut problem = Ok(());
+        self.waiting.retain(|name, change| match markers::apply(world, state, name, change) {
+            Ok(()) => false,
+            Err(error) => {
+                problem = Err(format!("the marker {} cannot be moved: {error}", OsStr::new(name).display()));
+                true
+            }
+        });
+        problem
+    }
+}
+
+/// Takes the lock of the queue, unless somebody keeps it for long.
+fn enter<'a, W: World>(queue: &'a Queue<W>, is_leaving: &AtomicBool) -> Result<HeldQueue<'a, W>, String> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let is_last = Instant::now() >= end || is_leaving.load(Ordering::Acquire);
+        match queue.enter(SLICE).map_err(|error| format!("the wake queue: {error}"))? {
+            Attempt::Taken(held) => return Ok(held),
+            Attempt::Busy(holder) if is_last => return Err(is_busy(queue.path(), &holder)),
+            Attempt::Busy(_) => {}
+        }
+    }
+}
+
+/// It names no time, which would make it news at each look.
+fn is_busy(queue: &Path, holder: &Holder) -> String {
+    let path = queue.with_file_name(names::WAKE_QUEUE_LOCK);
+    let by = holder.pid.map_or_else(|| "an unknown process".to_owned(), |pid| format!("pid {pid}"));
+    let path = path.display();
+    format!("{path} is held by {by}; meanwhile wakes wait in the journal and rows of scripts in the queue")
+}

@@ -1,0 +1,309 @@
+//! The wake queue of firstmate's scripts, as files: `.wake-queue`, its counter and its lock.
+//!
+//! # Theory
+//!
+//! Scripts append rows and drain them under `.wake-queue.lock`, an owner link with a pid. Whoever has the lock may do
+//! anything; a dead holder is reclaimed. So each change here is made in an order in which a holder that dies leaves
+//! something from which the next one of ours can tell how far it came:
+//!
+//! - *Appending.* The counter is raised first, so a number is never used twice. Then the queue gets a second name, the
+//!   *pin*, and then the rows. A shell drain moves the queue aside and removes it, but what the pin names stays: the next
+//!   one of ours finds in it whether the rows were written, whatever became of the queue since. The pin goes when that is
+//!   written down elsewhere.
+//! - *Draining.* The queue is moved to `.wake-queue.drain.<pid>` and removed when its rows are told. One that is found
+//!   under the lock is left of a drain that died: its rows are put back in front of the queue.
+//! - *Putting back.* A new file is made of both and renamed over the queue, and then the moved one is removed. Who dies in
+//!   between leaves rows twice; those that are in the queue already are not put back again.
+//!
+//! If this were wrong, rows would be lost between a script and its reader, or be told again after they were drained.
+//!
+//! # Limits
+//!
+//! - A script that writes without the lock can lose its row to a drain, also of the scripts' own.
+//! - The scripts do not sync what they write. What the power takes is gone; ours is synced before anything counts on it.
+//! - `FM_WAKE_QUEUE` and `FM_WAKE_QUEUE_LOCK`, with which a script can be sent to another queue, are not followed.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::fleet::names;
+use super::row::{self, Row};
+use crate::error::{Context, Error, Result};
+use crate::lock::owner_link::{OwnerLinkGuard, OwnerLinkLock};
+use crate::lock::{Attempt, Guard, Lock};
+use crate::storage;
+use crate::world::{Facts, Kind, Open, World};
+
+/// The second name of the queue while rows of ours are being appended.
+const PIN: &str = ".wake-queue.fm-watch";
+/// With which the name of a queue that was moved aside begins. The pid of the drain follows.
+const MOVED: &str = ".wake-queue.drain.";
+/// With which the name of a queue in the making begins.
+const RESTORED: &str = ".wake-queue.restore.";
+/// The longest queue that is read, in bytes.
+const LIMIT: usize = 64 * 1024 * 1024;
+
+/// The queue of a home.
+#[derive(Debug)]
+pub struct Queue<W: World> {
+    world: Arc<W>,
+    state: W::Node,
+    path: PathBuf,
+}
+
+/// The queue while its lock is held. Dropping it gives the lock up.
+#[derive(Debug)]
+pub struct HeldQueue<'a, W: World> {
+    queue: &'a Queue<W>,
+    guard: Option<OwnerLinkGuard<W>>,
+}
+
+impl<W: World> Queue<W> {
+    /// The queue in a state directory that exists.
+    ///
+    /// # Errors
+    /// The directory cannot be opened.
+    pub fn open(world: &Arc<W>, state: &Path) -> Result<Self> {
+        let node = world.open_directory(state).doing("open", state)?;
+        Ok(Self { world: Arc::clone(world), state: node, path: state.join(names::WAKE_QUEUE) })
+    }
+
+    /// The path of the queue.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the queue is now; `None` when there is none, or it cannot be examined.
+    pub fn facts(&self) -> Option<Facts> {
+        self.world.facts_at(&self.state, OsStr::new(names::WAKE_QUEUE)).ok()
+    }
+
+    /// Takes the lock, or says who has it after this time.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn enter(&self, at_most: Duration) -> Result<Attempt<HeldQueue<'_, W>>> {
+        if !self.world.is_protected("firstmate.queue-lock") {
+            return Ok(Attempt::Taken(HeldQueue { queue: self, guard: None }));
+        }
+        let path = self.path.with_file_name(names::WAKE_QUEUE_LOCK);
+        let attempt = OwnerLinkLock::at(&self.world, &path)?.acquire(at_most)?;
+        Ok(attempt.map(|guard| HeldQueue { queue: self, guard: Some(guard) }))
+    }
+}
+
+impl<W: World> HeldQueue<'_, W> {
+    fn world(&self) -> &W {
+        self.queue.world.as_ref()
+    }
+
+    fn state(&self) -> &W::Node {
+        &self.queue.state
+    }
+
+    /// The rows in the queue; `None` when there is no queue.
+    ///
+    /// # Errors
+    /// A queue that cannot be read, or is no regular file.
+    pub fn rows(&self) -> Result<Option<Vec<Row>>> {
+        Ok(self.bytes(OsStr::new(names::WAKE_QUEUE))?.map(|bytes| row::rows(&bytes)))
+    }
+
+    /// The rows of the file into which a holder that died was appending; `None` when none died so.
+    ///
+    /// # Errors
+    /// As [`HeldQueue::rows`].
+    pub fn pinned(&self) -> Result<Option<Vec<Row>>> {
+        Ok(self.bytes(OsStr::new(PIN))?.map(|bytes| row::rows(&bytes)))
+    }
+
+    /// Takes the pin away: what it proves is written down.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn unpin(&self) -> Result<()> {
+        storage::remove(self.world(), self.state(), OsStr::new(PIN)).doing("remove", self.beside(PIN))
+    }
+
+    /// Gives out this many numbers and returns the first. They are used up when this returns.
+    ///
+    /// # Errors
+    /// Those of the file system; no number was given out then.
+    pub fn take_numbers(&self, count: usize, rows: &[Row], remembered: u64) -> Result<u64> {
+        let name = OsStr::new(names::WAKE_QUEUE_SEQUENCE);
+        let path = self.beside(names::WAKE_QUEUE_SEQUENCE);
+        self.make_sure_that_it_is_held()?;
+        let world = self.world();
+        let node = world.open(self.state(), name, Open::Lock).doing("open", &path)?;
+        // More digits than any number has: then it is none.
+        let counter = storage::read_from(world, &node, 0, 32).doing("read", &path)?;
+        let last = row::last_number(&counter, rows, remembered);
+        let next = last.saturating_add(count as u64);
+        world.overwrite(&node, format!("{next}\n").as_bytes()).doing("write to", &path)?;
+        world.reach("firstmate.numbered").doing("write to", &path)?;
+        Ok(last.saturating_add(1))
+    }
+
+    /// Appends rows. They are durable when this returns, and the pin is still there.
+    ///
+    /// # Errors
+    /// Those of the file system. A part of the rows may have been written then; the pin tells which.
+    pub fn append(&self, rows: &[Row]) -> Result<()> {
+        let (world, name) = (self.world(), OsStr::new(names::WAKE_QUEUE));
+        self.make_sure_that_it_is_held()?;
+        let node = world.open(self.state(), name, Open::Append).doing("open", self.queue.path())?;
+        let facts = world.facts(&node).doing("examine", self.queue.path())?;
+        if facts.kind != Kind::File {
+            return Err(self.no_file(names::WAKE_QUEUE));
+        }
+        if world.is_protected("firstmate.pin") {
+            match world.link(self.state(), name, OsStr::new(PIN)) {
+                // Some file systems know no second names. There, rows may come twice if this process dies just now.
+                Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported) => {}
+                pinned => pinned.doing("link", self.beside(PIN))?,
+            }
+        }
+        world.reach("firstmate.pinned").doing("append to", self.queue.path())?;
+        let mut bytes = Vec::new();
+        if !self.ends_with_a_line(&node, facts.size)? {
+            bytes.push(b'\n');
+        }
+        for row in rows {
+            bytes.extend_from_slice(row.line());
+            bytes.push(b'\n');
+        }
+        storage::append_all(world, &node, &bytes).doing("append to", self.queue.path())?;
+        world.reach("firstmate.appended").doing("append to", self.queue.path())?;
+        world.sync_data(&node).doing("make durable", self.queue.path())
+    }
+
+    /// Moves the queue aside and leaves an empty one. Gives the name of what was moved.
+    ///
+    /// # Errors
+    /// Those of the file system. What was moved then is found by the next one who enters.
+    pub fn move_aside(&self) -> Result<OsString> {
+        let world = self.world();
+        let moved = OsString::from(format!("{MOVED}{}", world.own_pid()));
+        self.make_sure_that_it_is_held()?;
+        let mode = self.queue.facts().map(|facts| facts.mode);
+        world.rename(self.state(), OsStr::new(names::WAKE_QUEUE), &moved).doing("move aside", self.queue.path())?;
+        world.reach("firstmate.moved").doing("move aside", self.queue.path())?;
+        self.make_empty(mode)?;
+        world.reach("firstmate.emptied").doing("move aside", self.queue.path())?;
+        Ok(moved)
+    }
+
+    /// Makes an empty queue if there is none.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn make_empty(&self, mode: Option<u32>) -> Result<()> {
+        let name = OsStr::new(names::WAKE_QUEUE);
+        let empty = self.world().open(self.state(), name, Open::Append).doing("open", self.queue.path())?;
+        match mode {
+            Some(mode) => self.world().set_mode(&empty, mode & 0o777).doing("set the mode of", self.queue.path()),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes what was moved aside: its rows are told.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn remove_moved(&self, moved: &OsStr) -> Result<()> {
+        storage::remove(self.world(), self.state(), moved).doing("remove", self.queue.path.with_file_name(moved))
+    }
+
+    /// Puts what drains have moved aside and never told back in front of the queue, but for the rows that are not
+    /// `wanted`. A living drain has the lock, so whatever is found is left of a dead one, or of ourselves.
+    ///
+    /// # Errors
+    /// Those of the file system. Nothing is lost then.
+    pub fn put_back(&self, wanted: &dyn Fn(&Row) -> bool) -> Result<()> {
+        let names = self.world().names(self.state()).doing("list", self.beside("."))?;
+        let mut moved: Vec<_> = names.iter().filter(|name| pid_of_moved(name).is_some()).collect();
+        moved.sort_unstable();
+        moved.into_iter().try_for_each(|name| self.put_one_back(name, wanted))
+    }
+
+    fn put_one_back(&self, moved: &OsStr, wanted: &dyn Fn(&Row) -> bool) -> Result<()> {
+        self.make_sure_that_it_is_held()?;
+        let Some(bytes) = self.bytes(moved)? else { return Ok(()) };
+        let queue = self.bytes(OsStr::new(names::WAKE_QUEUE))?.unwrap_or_default();
+        let there = row::rows(&queue);
+        let back: Vec<_> = row::rows(&bytes).into_iter().filter(|row| wanted(row) && !there.contains(row)).collect();
+        if !back.is_empty() {
+            self.replace(moved, &back, &queue)?;
+        }
+        self.world().reach("firstmate.put-back").doing("put back", self.queue.path())?;
+        self.remove_moved(moved)
+    }
+
+    /// Makes a new queue of rows and of what is in the queue, with the mode of the file the rows came from.
+    fn replace(&self, moved: &OsStr, rows: &[Row], queue: &[u8]) -> Result<()> {
+        let (world, path) = (self.world(), self.queue.path());
+        let pid = pid_of_moved(moved).unwrap_or_default();
+        let made = OsString::from(format!("{RESTORED}{pid}"));
+        let mut content = Vec::new();
+        for row in rows {
+            content.extend_from_slice(row.line());
+            content.push(b'\n');
+        }
+        content.extend_from_slice(queue);
+        storage::remove(world, self.state(), &made).doing("remove", self.queue.path.with_file_name(&made))?;
+        let node = world.open(self.state(), &made, Open::CreateNew).doing("make", path)?;
+        storage::append_all(world, &node, &content).doing("write to", path)?;
+        if let Ok(facts) = world.facts_at(self.state(), moved) {
+            world.set_mode(&node, facts.mode & 0o777).doing("set the mode of", path)?;
+        }
+        world.sync_data(&node).doing("make durable", path)?;
+        world.reach("firstmate.restored").doing("put back", path)?;
+        world.rename(self.state(), &made, OsStr::new(names::WAKE_QUEUE)).doing("put back", path)
+    }
+
+    /// Whether the lock is still ours: a person can remove it, and then somebody else may have it.
+    fn make_sure_that_it_is_held(&self) -> Result<()> {
+        let Some(guard) = &self.guard else { return Ok(()) };
+        match guard.check()? {
+            Ok(()) => Ok(()),
+            Err(loss) => Err(Error::refused(guard.path(), loss, "nothing was changed since; it is tried again")),
+        }
+    }
+
+    /// A writer that died, or a full disk, can leave a line without its end. Ours is not to become a part of it.
+    fn ends_with_a_line(&self, node: &W::Node, size: u64) -> Result<bool> {
+        let Some(last) = size.checked_sub(1) else { return Ok(true) };
+        // Opened for appending only, so it is read by its name.
+        let opened = self.world().open(self.state(), OsStr::new(names::WAKE_QUEUE), Open::Read);
+        let reader = opened.doing("open", self.queue.path())?;
+        let same = |one: &Facts, other: &Facts| one.is_same_inode(other);
+        let (one, other) = (self.world().facts(node), self.world().facts(&reader));
+        if !matches!((&one, &other), (Ok(one), Ok(other)) if same(one, other)) {
+            return Err(self.no_file(names::WAKE_QUEUE));
+        }
+        let end = storage::read_from(self.world(), &reader, last, 1).doing("read", self.queue.path())?;
+        Ok(end == *b"\n")
+    }
+
+    fn bytes(&self, name: &OsStr) -> Result<Option<Vec<u8>>> {
+        storage::read(self.world(), self.state(), name, LIMIT).doing("read", self.queue.path.with_file_name(name))
+    }
+
+    fn beside(&self, name: &str) -> PathBuf {
+        self.queue.path.with_file_name(name)
+    }
+
+    fn no_file(&self, name: &str) -> Error {
+        let found = io::Error::new(io::ErrorKind::InvalidData, "it is not a regular file, or was replaced just now");
+        Error::system("append to", self.beside(name), found)
+    }
+}
+
+/// The pid in the name of a queue that was moved aside; `None` for any other name.
+fn pid_of_moved(name: &OsStr) -> Option<&str> {
+    let pid = name.to_str()?.strip_prefix(MOVED)?;
+    (!pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit())).then_some(pid)
+}

@@ -1,0 +1,106 @@
+//! A firstmate home, as far as it is the loop's affair: it begins with the scripts' markers, tells the porter when there
+//! may be something to do at the wake queue, and hears what came of it.
+
+use super::beginning::reporter;
+use super::{Cycle, End};
+use crate::error::{Context, Result};
+use crate::firstmate::bridge::Bridge;
+use crate::firstmate::fleet::Fleet;
+use crate::firstmate::markers::{self, Changes};
+use crate::firstmate::porter::{Equipment, Order, Porter, Report};
+use crate::firstmate::queue::Queue;
+use crate::liveness::bells;
+use crate::settings::Patterns;
+use crate::wakes::record::Wake;
+use crate::watcher::degradations::Part;
+use crate::watcher::message::Message;
+use crate::watcher::pane_tracker;
+use crate::watcher::panes::PaneCapture;
+use crate::world::World;
+
+impl Cycle<'_> {
+    /// In a firstmate home: takes over what the markers say, and starts the porter.
+    pub(super) fn join_fleet(&mut self) {
+        let world = self.session.world.as_ref();
+        if Fleet::find(world, &self.session.home, &self.session.environment).is_none() {
+            return;
+        }
+        let inherited = markers::inherit(world, &self.state, &mut self.seen);
+        let begun = markers::begin_heartbeat(world, &self.state);
+        let outcome = inherited.and_then(|(panes, news)| begun.map(|()| (panes, news)));
+        match outcome {
+            Ok((panes, news)) => {
+                self.pane_markers = panes;
+                self.unsaved += news;
+            }
+            Err(error) => {
+                tracing::warn!("the markers of {} are not read: {error}", self.session.home.state().display());
+            }
+        }
+        match self.equip_porter() {
+            Ok(porter) => self.porter = Some(porter),
+            Err(error) => self.degrade(Part::Queue, Err(format!("the wake queue is not watched: {error}"))),
+        }
+        // What the one before us announced and could not mark any more.
+        self.visit_queue(markers::of_signals(&self.seen));
+    }
+
+    fn equip_porter(&self) -> Result<Porter> {
+        let (world, home) = (&self.session.world, &self.session.home);
+        let generation = self.holding.owner().generation;
+        let equipment = Equipment {
+            world: world.clone(),
+            holding: self.holding.clone(),
+            state: world.open_directory(home.state()).doing("open", home.state())?,
+            queue: Queue::open(world, home.state())?,
+            bridge: Bridge::open(world, home, &self.settings, self.patterns.clone(), generation)?,
+        };
+        Porter::start(equipment, reporter(&self.sender, Message::Porter)).doing("start a thread for", home.state())
+    }
+
+    /// There may be new rows or new wakes. These markers move when the wakes have their rows.
+    pub(super) fn visit_queue(&self, changes: Changes) {
+        if let Some(porter) = &self.porter {
+            porter.tell(Order::Look(changes));
+        }
+    }
+
+    pub(super) fn move_markers_of(&self, wakes: &[Wake]) {
+        if self.porter.is_some() {
+            self.visit_queue(markers::of_wakes(wakes, &self.pane_markers));
+        }
+    }
+
+    /// What the panes show is compared with what a shell watcher announced, before ours decides what is news.
+    pub(super) fn mark_panes(&mut self, capture: &PaneCapture) {
+        if self.porter.is_some() {
+            self.pane_markers.hand_over(capture, &mut self.seen.panes, pane_tracker::digest);
+            let changes = self.pane_markers.observe(capture);
+            self.visit_queue(changes);
+        }
+    }
+
+    pub(super) fn hand_patterns_to_porter(&self, patterns: &Patterns) {
+        if let Some(porter) = &self.porter {
+            porter.tell(Order::Adopt(Box::new(patterns.clone())));
+        }
+    }
+
+    pub(super) fn porter_reports(&mut self, report: Report) -> Option<End> {
+        match report {
+            Report::State(state) => self.degrade(Part::Queue, state),
+            Report::Took(wakes) => {
+                bells::ring_all(self.holding.watch_path());
+                for wake in &wakes {
+                    tracing::info!(seq = wake.seq, "from the wake queue: {}", wake.text);
+                }
+                // Their marks are the porter's affair, so they move nothing else here.
+                self.seen.streak = 0;
+                self.visit_queue(markers::of_wakes(&wakes, &self.pane_markers));
+                self.notifiers.tell(&wakes);
+                return self.woken_by(wakes);
+            }
+        }
+        None
+    }
+}
