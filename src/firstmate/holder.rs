@@ -26,8 +26,8 @@
 //! # Beside the scripts
 //!
 //! They compare the identity as text, as `ps` of the caller's locale and time zone prints it. Here a text of another
-//! locale is the same ([`crate::lock::owner_link`]); one of another time zone proves nothing, as with them, and so authorises nothing.
-//! Times are those of files, since a shell watcher tells no others.
+//! locale is the same ([`crate::lock::owner_link`]); one of another time zone proves nothing, as with them, and so
+//! authorises nothing. Times are those of files, since a shell watcher tells no others.
 
 use std::ffi::OsStr;
 use std::fmt;
