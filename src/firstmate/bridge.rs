@@ -6,12 +6,13 @@
 //!
 //! 1. What a crossing or a drain that died has left is cleared: see [`super::queue`].
 //! 2. The known rows that are gone were consumed ([`super::ledger`]).
-//! 3. Each row that is not known becomes a wake in the journal, with a mark that names the row. If we die before the
+//! 3. The rows of wakes that were acknowledged meanwhile are taken out of the queue.
+//! 4. Each row that is not known becomes a wake in the journal, with a mark that names the row. If we die before the
 //!    ledger knows of it, the mark tells the next crossing.
-//! 4. Each pending wake that scripts should know of gets a row. If we die before the ledger knows of it, the pin tells.
-//! 5. The ledger is written, then the pin goes, then what was consumed is acknowledged.
+//! 5. Each pending wake that scripts should know of gets a row. If we die before the ledger knows of it, the pin tells.
+//! 6. The ledger is written, then the pin goes, then what was consumed is acknowledged.
 //!
-//! Rows stay in the queue for the scripts' own drain. Wakes of kinds that the contract does not have (`custom`, `daemon`)
+//! Rows of pending wakes stay in the queue for the scripts' own drain. Wakes of kinds that the contract does not have (`custom`, `daemon`)
 //! get no row: to give them another kind would not be true. Our own drain prints them under their own.
 //!
 //! If this were wrong, a wake would be told for ever by turns on one side and on the other, or be lost between them.
@@ -20,7 +21,6 @@
 //!
 //! - Acknowledging goes up to a number. A wake without a row holds back the acknowledgement of consumed ones behind it,
 //!   and waiters may be shown those once more.
-//! - A wake that is acknowledged by name (`fm-watch ack`) keeps its row until the next drain.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -114,6 +114,7 @@ impl<W: World> Bridge<W> {
         self.recall_pinned(held, &mut ledger)?;
         held.put_back(&|row| self.is_still_to_be_told(row, &ledger))?;
         let rows = self.compare(held, &mut ledger)?;
+        let rows = self.take_out_told(held, rows, &mut ledger)?;
         let mut crossing = Crossing::default();
         match self.take_in(&rows, &mut ledger) {
             Ok(taken) => crossing.taken = taken,
@@ -189,6 +190,17 @@ impl<W: World> Bridge<W> {
         }
         ledger.forget_absent(&present, if is_drained { Absence::Consumed } else { Absence::Unexplained });
         ledger.note_boot(self.world.as_ref());
+        Ok(rows)
+    }
+
+    /// The rows of wakes that were acknowledged on the other side go: nobody is to be told of them again.
+    fn take_out_told(&self, held: &HeldQueue<'_, W>, mut rows: Vec<Row>, ledger: &mut Ledger) -> Result<Vec<Row>> {
+        let acknowledged = self.mirror.acknowledged();
+        let is_told = |row: &Row| ledger.rows.get(&row.fingerprint()).is_some_and(|wake| *wake <= acknowledged);
+        if self.world.is_protected("firstmate.take-out") && held.take_out(&rows, &is_told)? {
+            rows.retain(|row| !is_told(row));
+            ledger.rows.retain(|_, wake| *wake > acknowledged);
+        }
         Ok(rows)
     }
 

@@ -217,18 +217,14 @@ fn settle(
     moved: &OsStr,
 ) -> Result<()> {
     session.world.reach("firstmate.printed").doing("drain", moved)?;
-    let ledger = &mut crossing.ledger;
     if let Some(last) = last {
         let printed: Vec<u64> = bridge.mirror().pending().map(|wake| wake.seq).collect();
         if let Err(error) = bridge.acknowledge(last) {
-            session.console.note(format!("what was printed may be told once more: {error}"));
-            ledger.consumed.extend(printed);
+            session.console.note(format!("what was printed is not acknowledged yet: {error}"));
+            crossing.ledger.consumed.extend(printed);
+            bridge.save(&crossing.ledger)?;
         }
         session.world.reach("firstmate.acknowledged").doing("drain", moved)?;
-        ledger.rows.clear();
-        if let Err(error) = bridge.save(ledger) {
-            session.console.note(format!("what was printed may be told once more: {error}"));
-        }
     }
     held.remove_moved(moved)?;
     session.world.reach("firstmate.drained").doing("drain", moved)

@@ -163,9 +163,10 @@ impl<W: World> Round<W> {
     }
 
     fn has_work(&mut self) -> Result<bool> {
-        let before = self.equipment.bridge.mirror().last();
-        self.equipment.bridge.look()?;
-        let is_old = before == self.equipment.bridge.mirror().last();
+        let Equipment { bridge, .. } = &mut self.equipment;
+        let before = (bridge.mirror().last(), bridge.mirror().acknowledged());
+        bridge.look()?;
+        let is_old = before == (bridge.mirror().last(), bridge.mirror().acknowledged());
         Ok(!is_old || self.left != Left::Settled(self.equipment.queue.facts()))
     }
 

@@ -14,6 +14,8 @@
 //!   under the lock is left of a drain that died: its rows are put back in front of the queue.
 //! - *Putting back.* A new file is made of both and renamed over the queue, and then the moved one is removed. Who dies in
 //!   between leaves rows twice; those that are in the queue already are not put back again.
+//! - *Taking out.* Rows whose wakes were acknowledged elsewhere go in the same way: a new file without them is renamed
+//!   over the queue.
 //!
 //! If this were wrong, rows would be lost between a script and its reader, or be told again after they were drained.
 //!
@@ -41,8 +43,8 @@ use crate::world::{Facts, Kind, Open, World};
 const PIN: &str = ".wake-queue.fm-watch";
 /// With which the name of a queue that was moved aside begins. The pid of the drain follows.
 const MOVED: &str = ".wake-queue.drain.";
-/// With which the name of a queue in the making begins.
-const RESTORED: &str = ".wake-queue.restore.";
+/// A queue in the making. One that is found is left of a holder that died, and is made anew.
+const MADE: &str = ".wake-queue.fm-watch.new";
 /// The longest queue that is read, in bytes.
 const LIMIT: usize = 64 * 1024 * 1024;
 
@@ -242,26 +244,39 @@ impl<W: World> HeldQueue<'_, W> {
         self.remove_moved(moved)
     }
 
-    /// Makes a new queue of rows and of what is in the queue, with the mode of the file the rows came from.
-    fn replace(&self, moved: &OsStr, rows: &[Row], queue: &[u8]) -> Result<()> {
-        let (world, path) = (self.world(), self.queue.path());
-        let pid = pid_of_moved(moved).unwrap_or_default();
-        let made = OsString::from(format!("{RESTORED}{pid}"));
+    /// Takes rows out of the queue. Says whether there were any.
+    ///
+    /// # Errors
+    /// Those of the file system. The queue is then as it was.
+    pub fn take_out(&self, rows: &[Row], is_told: &dyn Fn(&Row) -> bool) -> Result<bool> {
+        let kept: Vec<Row> = rows.iter().filter(|row| !is_told(row)).cloned().collect();
+        if kept.len() == rows.len() {
+            return Ok(false);
+        }
+        self.make_sure_that_it_is_held()?;
+        self.replace(OsStr::new(names::WAKE_QUEUE), &kept, &[])?;
+        Ok(true)
+    }
+
+    /// Makes a new queue of rows and what is to follow them, with the mode of a file that there is.
+    fn replace(&self, model: &OsStr, rows: &[Row], rest: &[u8]) -> Result<()> {
+        let (world, path, made) = (self.world(), self.queue.path(), OsStr::new(MADE));
         let mut content = Vec::new();
         for row in rows {
             content.extend_from_slice(row.line());
             content.push(b'\n');
         }
-        content.extend_from_slice(queue);
-        storage::remove(world, self.state(), &made).doing("remove", self.queue.path.with_file_name(&made))?;
-        let node = world.open(self.state(), &made, Open::CreateNew).doing("make", path)?;
-        storage::append_all(world, &node, &content).doing("write to", path)?;
-        if let Ok(facts) = world.facts_at(self.state(), moved) {
-            world.set_mode(&node, facts.mode & 0o777).doing("set the mode of", path)?;
+        content.extend_from_slice(rest);
+        storage::remove(world, self.state(), made).doing("remove", self.beside(MADE))?;
+        let node = world.open(self.state(), made, Open::CreateNew).doing("make", self.beside(MADE))?;
+        storage::append_all(world, &node, &content).doing("write to", self.beside(MADE))?;
+        if let Ok(facts) = world.facts_at(self.state(), model) {
+            world.set_mode(&node, facts.mode & 0o777).doing("set the mode of", self.beside(MADE))?;
         }
-        world.sync_data(&node).doing("make durable", path)?;
-        world.reach("firstmate.restored").doing("put back", path)?;
-        world.rename(self.state(), &made, OsStr::new(names::WAKE_QUEUE)).doing("put back", path)
+        world.sync_data(&node).doing("make durable", self.beside(MADE))?;
+        world.reach("firstmate.made").doing("replace", path)?;
+        world.rename(self.state(), made, OsStr::new(names::WAKE_QUEUE)).doing("replace", path)?;
+        world.reach("firstmate.replaced").doing("replace", path)
     }
 
     /// Whether the lock is still ours: a person can remove it, and then somebody else may have it.

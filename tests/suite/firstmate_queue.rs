@@ -34,6 +34,9 @@ cases! {
     kinds_that_the_contract_has_not_are_no_rows_but_are_drained,
     what_a_shell_drain_consumes_is_acknowledged,
     what_a_killed_shell_drain_moved_aside_comes_back,
+    what_is_acknowledged_on_our_side_leaves_the_queue,
+    #[cfg(feature = "sync-points")]
+    twin_without_taking_out_a_drain_tells_what_was_acknowledged,
     a_home_without_the_scripts_has_no_queue_and_no_markers,
     a_wedged_lock_stops_neither_the_loop_nor_the_wakes_and_status_says_so,
     #[cfg(feature = "sync-points")]
@@ -44,6 +47,8 @@ cases! {
     a_taking_in_killed_at_any_step_makes_one_wake_of_a_row,
     #[cfg(feature = "sync-points")]
     a_drain_killed_at_any_step_loses_no_row_and_repeats_nothing_acknowledged,
+    #[cfg(feature = "sync-points")]
+    putting_back_and_taking_out_killed_at_any_step_lose_and_repeat_nothing,
     what_a_shell_watcher_announced_is_not_announced_again,
     the_markers_are_kept_as_a_shell_watcher_would_have_left_them,
     #[cfg(feature = "sync-points")]
@@ -116,6 +121,12 @@ impl TestHome {
     #[track_caller]
     fn wait_for_pending(&self, keys: &[&str]) {
         wait_until_true(SOON, &format!("the wakes {keys:?} are pending"), || self.pending_keys() == keys);
+    }
+
+    /// How many wakes about a key the journal has, acknowledged or not.
+    fn times_recorded(&self, key: &str) -> usize {
+        let key = format!("\"key\":\"{key}\"");
+        self.segments().iter().map(|path| fs::read_to_string(path).unwrap().matches(&key).count()).sum()
     }
 
     fn marker(&self, name: &str) -> Option<String> {
@@ -309,18 +320,17 @@ fn rows_of_scripts_become_wakes_once() {
     home.wait_for_pending(&["before.status", "/s/a.check.sh"]);
     assert_eq!(home.queued().len(), 2, "the rows stay for the scripts' own drain");
     leave(watcher);
-    let last = home.drain().last().unwrap().seq;
-    home.ack(last);
-    for _ in 0..2 {
+    for number in 0..2 {
         let watcher = home.watcher();
-        home.append("stale", "fm:later");
-        home.wait_for_pending(&["fm:later"]);
-        home.ack(home.drain()[0].seq);
+        home.append("stale", &format!("fm:{number}"));
+        wait_until_true(SOON, "the new row is a wake", || home.times_recorded(&format!("fm:{number}")) == 1);
         home.kill(watcher.pid());
         drop(watcher);
     }
-    assert_eq!(home.queued().len(), 4);
-    assert_eq!(home.drain(), []);
+    for key in ["before.status", "/s/a.check.sh", "fm:0", "fm:1"] {
+        assert_eq!(home.times_recorded(key), 1, "{key}");
+    }
+    assert_eq!((home.queued().len(), home.our_drain().len(), home.drain().len()), (4, 4, 0));
 }
 
 #[cfg(feature = "sync-points")]
@@ -329,17 +339,16 @@ fn twin_without_the_ledger_rows_become_wakes_again() {
     home.append("signal", "a.status");
     let watcher = home.watcher();
     home.wait_for_pending(&["a.status"]);
-    home.ack(home.drain()[0].seq);
     leave(watcher);
     fs::remove_file(home.watch("wake-queue.json")).unwrap();
     let watcher = home.watcher();
-    stays_true(Duration::from_millis(500), "the journal knows the row", || home.drain().is_empty());
+    stays_true(Duration::from_millis(500), "the journal knows the row", || home.times_recorded("a.status") == 1);
     leave(watcher);
     fs::remove_file(home.watch("wake-queue.json")).unwrap();
     let mut command = home.command(&["run"]);
     command.env("FM_WATCH_WITHOUT", "firstmate.known-rows");
     let _watcher = Background::spawn(command);
-    home.wait_for_pending(&["a.status"]);
+    wait_until_true(SOON, "the row is a second wake", || home.times_recorded("a.status") == 2);
 }
 
 fn our_wakes_become_rows_with_numbers_of_the_same_counter() {
@@ -428,6 +437,38 @@ fn what_a_killed_shell_drain_moved_aside_comes_back() {
     home.wait_for_pending(&["unknown.status", "newer.status"]);
     assert_eq!(home.queued_keys(), ["unknown.status", "newer.status"], "in front of what is newer");
     assert_eq!(names_of_queue(&home).iter().filter(|name| name.contains("drain")).count(), 0);
+}
+
+fn what_is_acknowledged_on_our_side_leaves_the_queue() {
+    let home = fleet();
+    let watcher = home.watcher();
+    home.put_status("ours", "done\n");
+    home.append("signal", "shell.status");
+    wait_until_true(SOON, "both are pending", || home.drain().len() == 2);
+    home.wait_for_rows(&["ours.status", "shell.status"]);
+    home.ask(&["drain", "--consume"]).expect_code(0);
+    home.wait_for_rows(&[]);
+    home.append("signal", "later.status");
+    home.wait_for_pending(&["later.status"]);
+    leave(watcher);
+    home.ask(&["drain", "--consume"]).expect_code(0);
+    home.append("signal", "last.status");
+    assert_eq!(keys(&home.our_drain()), ["last.status"], "also without a watcher");
+}
+
+#[cfg(feature = "sync-points")]
+fn twin_without_taking_out_a_drain_tells_what_was_acknowledged() {
+    let home = fleet();
+    leave({
+        let watcher = home.watcher();
+        home.put_status("ours", "done\n");
+        home.wait_for_rows(&["ours.status"]);
+        watcher
+    });
+    home.ask(&["drain", "--consume"]).expect_code(0);
+    let mut drain = home.command(&["firstmate", "drain"]);
+    drain.env("FM_WATCH_WITHOUT", "firstmate.take-out");
+    assert_eq!(keys(&rows(&finish(drain).expect_code(0))), ["ours.status"]);
 }
 
 fn a_home_without_the_scripts_has_no_queue_and_no_markers() {
@@ -525,21 +566,12 @@ fn a_taking_in_killed_at_any_step_makes_one_wake_of_a_row() {
             leave(watcher);
         }
         assert_eq!(home.drain_json().len(), 1, "{step}");
-        let all = fs::read_to_string(home.only_segment_or_first()).unwrap();
-        assert_eq!(all.matches("\"shell.status\"").count(), 1, "{step}: {all}");
+        assert_eq!(home.times_recorded("shell.status"), 1, "{step}");
         assert_eq!(keys(&home.our_drain()), ["shell.status"], "{step}");
         let watcher = home.watcher();
         home.append("signal", "later.status");
         home.wait_for_pending(&["later.status"]);
         leave(watcher);
-    }
-}
-
-#[cfg(feature = "sync-points")]
-impl TestHome {
-    /// The segment that has wakes.
-    fn only_segment_or_first(&self) -> PathBuf {
-        self.segments().into_iter().find(|path| fs::metadata(path).unwrap().len() > 0).unwrap()
     }
 }
 
@@ -577,6 +609,36 @@ fn a_drain_killed_at_any_step_loses_no_row_and_repeats_nothing_acknowledged() {
     }
 }
 
+#[cfg(feature = "sync-points")]
+fn putting_back_and_taking_out_killed_at_any_step_lose_and_repeat_nothing() {
+    for step in ["made", "replaced", "put-back"] {
+        let home = fleet();
+        home.append("signal", "a.status");
+        let mut drain = home.command(&["firstmate", "drain"]);
+        drain.env("FM_WATCH_SYNC", "firstmate.moved=kill");
+        assert_eq!(finish(drain).signal, Some(9), "{step}");
+        watcher_that_dies_at(&home, &format!("firstmate.{step}"), "");
+        home.append("signal", "b.status");
+        assert_eq!(keys(&home.our_drain()), ["a.status", "b.status"], "{step}");
+        assert_eq!(home.our_drain(), [], "{step}");
+    }
+    for step in ["made", "replaced"] {
+        let home = fleet();
+        home.append("signal", "a.status");
+        let watcher = home.watcher();
+        home.wait_for_pending(&["a.status"]);
+        leave(watcher);
+        home.ask(&["drain", "--consume"]).expect_code(0);
+        home.append("signal", "b.status");
+        watcher_that_dies_at(&home, &format!("firstmate.{step}"), "");
+        let watcher = home.watcher();
+        home.wait_for_pending(&["b.status"]);
+        home.wait_for_rows(&["b.status"]);
+        leave(watcher);
+        assert_eq!(keys(&home.our_drain()), ["b.status"], "{step}");
+    }
+}
+
 fn what_a_shell_watcher_announced_is_not_announced_again() {
     let home = fleet();
     home.put_status("old", "announced\n");
@@ -602,7 +664,7 @@ fn what_a_shell_watcher_announced_is_not_announced_again() {
 fn the_markers_are_kept_as_a_shell_watcher_would_have_left_them() {
     let home = fleet_with(&["check_interval=200ms"]);
     let watcher = home.watcher();
-    assert_eq!(home.marker(".last-heartbeat").as_deref(), Some(""));
+    home.wait_for_marker(".last-heartbeat", "");
     home.put_status("a.b", "one\n");
     fs::write(home.state().join("a.b.turn-ended"), "").unwrap();
     wait_until_true(SOON, "both are pending", || home.drain().len() == 2);
