@@ -26,7 +26,6 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::time::Duration;
 
-use super::md5;
 use crate::storage;
 use crate::wakes::record::{Mark, Wake};
 use crate::watcher::panes::PaneCapture;
@@ -93,7 +92,7 @@ fn window_key(window: &str) -> String {
 
 /// The digest by which the scripts know what a pane shows. They read it into a variable, which drops the last line ends.
 fn pane_digest(shown: &str) -> String {
-    md5::hexadecimal(shown.trim_end_matches('\n').as_bytes())
+    format!("{:x}", md5::compute(shown.trim_end_matches('\n')))
 }
 
 /// The same time as one of the wall clock, by the clock of this boot. `None`: it was before this boot, or nobody can tell.

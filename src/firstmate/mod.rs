@@ -22,7 +22,6 @@ pub mod fleet;
 pub mod holder;
 pub mod ledger;
 pub mod markers;
-pub mod md5;
 pub mod mirror;
 pub mod porter;
 pub mod queue;

@@ -10,7 +10,6 @@
 
 use std::collections::HashMap;
 
-use super::md5;
 use crate::wakes::record::{Delivery, Draft, Kind, Mark, Wake};
 use crate::wakes::render;
 
@@ -43,7 +42,7 @@ impl Row {
 
     /// What it is known by: the same for the same line, and for no other.
     pub fn fingerprint(&self) -> String {
-        md5::hexadecimal(&self.line)
+        format!("{:x}", md5::compute(&self.line))
     }
 
     /// Its number; `None` when it is none.
