@@ -15,7 +15,8 @@
 //!
 //! # Limits
 //!
-//! One that somebody has stopped (SIGSTOP) leaves when it is let go on.
+//! One that somebody has stopped (SIGSTOP) leaves when it is let go on. The kernel does that by itself where its process
+//! group is left without a parent in the session, which is the usual case.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -105,8 +105,8 @@ fn a1_every_shell_and_every_way_of_calling_finds_the_same_home() -> Result<(), S
             let mut command = fleet.home.bare(shell[0]);
             command.args(&shell[1..]).arg(script).current_dir(directory).env("CDPATH", "/:/tmp");
             let answer = finish(command).expect_code(0);
-            assert!(answer.stderr.contains("1 task(s) in flight"), "{shell:?} {script:?}: {answer:?}");
-            assert_eq!(answer.stdout, "", "{shell:?} {script:?}");
+            assert!(answer.stderr.contains("1 task(s) in flight"), "{shell:?} {}: {answer:?}", script.display());
+            assert_eq!(answer.stdout, "", "{shell:?} {}", script.display());
         }
     }
     if seen == 0 { Err(Skip("no shell is here".to_owned())) } else { Ok(()) }
@@ -348,8 +348,9 @@ fn nothing_is_left(fleet: &Fleet, watcher: u32) {
     wait_until_true(SOON, "nothing runs in the home", || processes::naming(fleet.home.scratch()).is_empty());
     for directory in [fleet.home.state(), fleet.home.watch("")] {
         for entry in fs::read_dir(directory).unwrap() {
-            let name = entry.unwrap().file_name().into_string().unwrap();
-            assert!(!name.ends_with(".tmp") && !name.contains("arm-output"), "{name} is left");
+            let path = entry.unwrap().path();
+            let is_temporary = path.extension().is_some_and(|extension| extension == "tmp");
+            assert!(!is_temporary && !path.to_string_lossy().contains("arm-output"), "{} is left", path.display());
         }
     }
 }
