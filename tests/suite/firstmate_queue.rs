@@ -52,6 +52,7 @@ cases! {
     a_drain_killed_at_any_step_loses_no_row_and_repeats_nothing_acknowledged,
     #[cfg(feature = "sync-points")]
     putting_back_and_taking_out_killed_at_any_step_lose_and_repeat_nothing,
+    a_storm_of_killed_watchers_appenders_and_drains_prints_each_row_once,
     what_a_shell_watcher_announced_is_not_announced_again,
     a_pane_that_a_shell_watcher_announced_is_not_told_again_and_its_markers_are_kept,
     the_markers_are_kept_as_a_shell_watcher_would_have_left_them,
@@ -645,6 +646,48 @@ fn putting_back_and_taking_out_killed_at_any_step_lose_and_repeat_nothing() {
         leave(watcher);
         assert_eq!(keys(&home.our_drain()), ["b.status"], "{step}");
     }
+}
+
+/// Watchers are killed at any moment, while scripts and tasks go on and both kinds of drain take turns.
+fn a_storm_of_killed_watchers_appenders_and_drains_prints_each_row_once() {
+    const ROUNDS: u64 = 16;
+    let home = fleet();
+    let mut printed = Vec::new();
+    for round in 0..ROUNDS {
+        let watcher = home.spawn(&["run"]);
+        let appenders: Vec<_> = (0..2)
+            .map(|number| {
+                let key = format!("shell-{round}-{number}.status");
+                Background::spawn(home.peer(&["append", "signal", &key, "signal: x"]))
+            })
+            .collect();
+        home.put_status(&format!("ours-{round}"), "done\n");
+        stays_true(Duration::from_millis(round * 37 % 150), "the storm goes on", || true);
+        if round % 2 == 0 {
+            printed.extend(home.our_drain());
+        } else {
+            printed.extend(home.shell_drain());
+        }
+        stays_true(Duration::from_millis(round * 53 % 90), "the storm goes on", || true);
+        watcher.signal(Signal::KILL);
+        watcher.finish(SOON);
+        appenders.into_iter().for_each(|appender| drop(appender.finish(SOON).expect_code(0)));
+    }
+    let watcher = home.watcher();
+    for round in 0..ROUNDS {
+        home.wait_for_marker(&format!(".seen-ours-{round}_status"), &home.stat(&format!("ours-{round}.status")));
+    }
+    leave(watcher);
+    printed.extend(home.our_drain());
+    let mut printed = keys(&printed);
+    printed.sort_unstable();
+    let mut expected: Vec<_> = (0..ROUNDS)
+        .flat_map(|round| [0, 1].map(|number| format!("shell-{round}-{number}.status")))
+        .chain((0..ROUNDS).map(|round| format!("ours-{round}.status")))
+        .collect();
+    expected.sort_unstable();
+    assert_eq!(printed, expected);
+    assert_eq!((home.our_drain(), home.drain()), (vec![], vec![]));
 }
 
 fn what_a_shell_watcher_announced_is_not_announced_again() {
