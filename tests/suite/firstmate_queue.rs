@@ -3,7 +3,9 @@
 //!
 //! The scripts' side is played by `tests/peers/firstmate_queue.sh`, which was written from the contract.
 
-use std::collections::{BTreeMap, BTreeSet};
+#[cfg(feature = "sync-points")]
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -11,10 +13,11 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use crate::panes::Tmux;
 use crate::support::gate::Gate;
 use crate::support::home::{finish, make_private};
 use crate::support::wakes::Shown;
-use crate::support::{Answer, Background, SOON, TestHome, stays_true, wait_until, wait_until_true};
+use crate::support::{Answer, Background, SOON, Skip, TestHome, requires, stays_true, wait_until, wait_until_true};
 
 cases! {
     forty_shell_appenders_and_our_drain_lose_no_row_and_no_number_is_used_twice,
@@ -49,7 +52,9 @@ cases! {
     a_drain_killed_at_any_step_loses_no_row_and_repeats_nothing_acknowledged,
     #[cfg(feature = "sync-points")]
     putting_back_and_taking_out_killed_at_any_step_lose_and_repeat_nothing,
+    a_storm_of_killed_watchers_appenders_and_drains_prints_each_row_once,
     what_a_shell_watcher_announced_is_not_announced_again,
+    a_pane_that_a_shell_watcher_announced_is_not_told_again_and_its_markers_are_kept,
     the_markers_are_kept_as_a_shell_watcher_would_have_left_them,
     #[cfg(feature = "sync-points")]
     a_marker_moves_only_after_the_row,
@@ -69,10 +74,14 @@ fn fleet() -> TestHome {
 
 fn fleet_with(settings: &[&str]) -> TestHome {
     let home = TestHome::with(settings);
+    make_fleet(&home);
+    home
+}
+
+fn make_fleet(home: &TestHome) {
     home.make_state();
     make_private(&home.root().join("bin"));
     fs::write(home.root().join("bin/fm-watch.sh"), "#!/bin/sh\n").unwrap();
-    home
 }
 
 impl TestHome {
@@ -639,6 +648,48 @@ fn putting_back_and_taking_out_killed_at_any_step_lose_and_repeat_nothing() {
     }
 }
 
+/// Watchers are killed at any moment, while scripts and tasks go on and both kinds of drain take turns.
+fn a_storm_of_killed_watchers_appenders_and_drains_prints_each_row_once() {
+    const ROUNDS: u64 = 16;
+    let home = fleet();
+    let mut printed = Vec::new();
+    for round in 0..ROUNDS {
+        let watcher = home.spawn(&["run"]);
+        let appenders: Vec<_> = (0..2)
+            .map(|number| {
+                let key = format!("shell-{round}-{number}.status");
+                Background::spawn(home.peer(&["append", "signal", &key, "signal: x"]))
+            })
+            .collect();
+        home.put_status(&format!("ours-{round}"), "done\n");
+        stays_true(Duration::from_millis(round * 37 % 150), "the storm goes on", || true);
+        if round % 2 == 0 {
+            printed.extend(home.our_drain());
+        } else {
+            printed.extend(home.shell_drain());
+        }
+        stays_true(Duration::from_millis(round * 53 % 90), "the storm goes on", || true);
+        watcher.signal(Signal::KILL);
+        watcher.finish(SOON);
+        appenders.into_iter().for_each(|appender| drop(appender.finish(SOON).expect_code(0)));
+    }
+    let watcher = home.watcher();
+    for round in 0..ROUNDS {
+        home.wait_for_marker(&format!(".seen-ours-{round}_status"), &home.stat(&format!("ours-{round}.status")));
+    }
+    leave(watcher);
+    printed.extend(home.our_drain());
+    let mut printed = keys(&printed);
+    printed.sort_unstable();
+    let mut expected: Vec<_> = (0..ROUNDS)
+        .flat_map(|round| [0, 1].map(|number| format!("shell-{round}-{number}.status")))
+        .chain((0..ROUNDS).map(|round| format!("ours-{round}.status")))
+        .collect();
+    expected.sort_unstable();
+    assert_eq!(printed, expected);
+    assert_eq!((home.our_drain(), home.drain()), (vec![], vec![]));
+}
+
 fn what_a_shell_watcher_announced_is_not_announced_again() {
     let home = fleet();
     home.put_status("old", "announced\n");
@@ -659,6 +710,35 @@ fn what_a_shell_watcher_announced_is_not_announced_again() {
     assert_eq!(home.pending_keys().into_iter().collect::<BTreeSet<_>>(), ["changed.status", "new.status"].map(str::to_owned).into());
     leave(watcher);
     assert_eq!(home.pending_keys().len(), 2);
+}
+
+fn a_pane_that_a_shell_watcher_announced_is_not_told_again_and_its_markers_are_kept() -> Result<(), Skip> {
+    requires("md5sum")?;
+    let tmux = Tmux::new(&[])?;
+    make_fleet(&tmux.home);
+    // As a script has it: read into a variable, then given to the digest.
+    let digest = || {
+        let script = "shown=$(tmux capture-pane -p -t fm:a -S -40) && printf '%s' \"$shown\" | md5sum";
+        let mut command = tmux.home.bare("bash");
+        command.env("TMUX_TMPDIR", tmux.home.scratch()).args(["-c", script]);
+        finish(command).expect_code(0).stdout.split(' ').next().unwrap().to_owned()
+    };
+    tmux.window("a");
+    tmux.show("fm:a", "old news");
+    fs::write(tmux.home.state().join(".stale-fm_a"), digest()).unwrap();
+    tmux.home.meta("a", &["window=fm:a"]);
+    let _watcher = tmux.watcher();
+    tmux.wait_for_polls(5);
+    assert_eq!(tmux.home.drain(), []);
+    tmux.home.wait_for_marker(".hash-fm_a", &digest());
+    tmux.home.wait_for_marker(".count-fm_a", "2");
+    tmux.show("fm:a", "fresh news");
+    tmux.home.wait_for_wake("stale", "fm:a");
+    tmux.home.wait_for_rows(&["fm:a"]);
+    for marker in [".hash-fm_a", ".stale-fm_a"] {
+        tmux.home.wait_for_marker(marker, &digest());
+    }
+    Ok(())
 }
 
 fn the_markers_are_kept_as_a_shell_watcher_would_have_left_them() {

@@ -19,12 +19,12 @@ cases! {
 }
 
 /// A tmux server of the test's own, found through `TMUX_TMPDIR`, and a `tmux` early in `PATH` that counts its calls.
-struct Tmux {
-    home: TestHome,
+pub struct Tmux {
+    pub home: TestHome,
 }
 
 impl Tmux {
-    fn new(settings: &[&str]) -> Result<Self, Skip> {
+    pub fn new(settings: &[&str]) -> Result<Self, Skip> {
         let real = requires("tmux")?;
         let home = TestHome::with(settings);
         let bin = home.scratch().join("bin");
@@ -57,25 +57,25 @@ impl Tmux {
     }
 
     /// The real tmux on this server, past the counting.
-    fn tmux(&self, arguments: &[&str]) -> Command {
+    pub fn tmux(&self, arguments: &[&str]) -> Command {
         let mut command = self.home.bare("tmux");
         command.env("TMUX_TMPDIR", self.home.scratch()).env("TERM", "xterm").args(arguments);
         command
     }
 
     #[track_caller]
-    fn ask(&self, arguments: &[&str]) -> String {
+    pub fn ask(&self, arguments: &[&str]) -> String {
         finish(self.tmux(arguments)).expect_code(0).stdout
     }
 
     /// A window in which `cat` shows what is typed.
-    fn window(&self, name: &str) {
+    pub fn window(&self, name: &str) {
         self.ask(&["new-window", "-d", "-t", "fm:", "-n", name, "cat"]);
     }
 
     /// Types a line into a window and waits until it is shown.
     #[track_caller]
-    fn show(&self, window: &str, text: &str) {
+    pub fn show(&self, window: &str, text: &str) {
         self.ask(&["send-keys", "-t", window, "-l", text]);
         self.ask(&["send-keys", "-t", window, "Enter"]);
         wait_until_true(SOON, &format!("{window} shows {text}"), || {
@@ -85,7 +85,7 @@ impl Tmux {
 
     /// The watcher, whose `tmux` is the counting one.
     #[track_caller]
-    fn watcher(&self) -> Background {
+    pub fn watcher(&self) -> Background {
         let mut command = self.home.command(&["run"]);
         let path = format!("{}:{}", self.home.scratch().join("bin").display(), std::env::var("PATH").unwrap());
         command.env("PATH", path).env("TMUX_TMPDIR", self.home.scratch()).env("TERM", "xterm");
@@ -101,7 +101,7 @@ impl Tmux {
 
     /// Waits until so many polls have looked at the panes.
     #[track_caller]
-    fn wait_for_polls(&self, polls: usize) {
+    pub fn wait_for_polls(&self, polls: usize) {
         let before = self.calls();
         wait_until_true(SOON, "the panes are looked at", || self.calls() >= before + polls);
     }
