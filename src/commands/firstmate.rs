@@ -207,7 +207,8 @@ fn queue(session: &Session) -> Queue {
     let world = session.world.as_ref();
     let rows = world.facts_of_path(&session.home.state().join(names::WAKE_QUEUE));
     let has_rows = rows.is_ok_and(|facts| facts.size > 0);
-    if has_rows || look::told(world, &session.home).has_pending() { Queue::Waiting } else { Queue::Empty }
+    let has_wakes = || look::pending(world, &session.home).is_ok_and(|pending| pending.count > 0);
+    if has_rows || has_wakes() { Queue::Waiting } else { Queue::Empty }
 }
 
 #[cfg(test)]

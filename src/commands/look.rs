@@ -75,7 +75,11 @@ pub fn told<W: World>(world: &W, home: &Home) -> Told {
     }
 }
 
-fn pending<W: World>(world: &W, home: &Home) -> Result<Waiting> {
+/// The wakes that nobody has acknowledged. What does not exist yet is empty.
+///
+/// # Errors
+/// The journal or the inbox cannot be read.
+pub fn pending<W: World>(world: &W, home: &Home) -> Result<Waiting> {
     let path = home.ours(names::WAKES);
     let mut waiting = Waiting::default();
     if let Some(directory) = existing(world.open_directory(&path)).doing("open", &path)?

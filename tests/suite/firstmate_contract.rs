@@ -14,8 +14,10 @@ use crate::support::background::{wait_for_end, wait_for_state};
 use crate::support::home::{finish, pid_in};
 use crate::support::shims::Fleet;
 #[cfg(feature = "sync-points")]
+use crate::support::stays_true;
+#[cfg(feature = "sync-points")]
 use crate::support::sync::{Points, without};
-use crate::support::{Background, SOON, Skip, processes, requires, stays_true, wait_until, wait_until_true};
+use crate::support::{Background, SOON, Skip, processes, requires, wait_until, wait_until_true};
 
 cases! {
     a1_every_shell_and_every_way_of_calling_finds_the_same_home,
