@@ -290,7 +290,10 @@ fn lost(session: &Session, manner: Manner, speaker: &mut Speaker<Word>) -> Resul
     let (evidence, verdict) = session.verdict();
     let pid = verdict.living_pid().map(Pid::get);
     let holder = contract::Holder::of(&evidence, &verdict);
-    let (Some(holder), true) = (holder, verdict.is_watching() || matches!(verdict, Verdict::Stuck { .. })) else {
+    // To a script, whoever lives and has the scripts' lock is a watcher, proven or not.
+    let is_one_for_scripts = matches!(manner, Manner::Script(_)) && evidence.shell_holder().is_some();
+    let is_one = verdict.is_watching() || matches!(verdict, Verdict::Stuck { .. }) || is_one_for_scripts;
+    let (Some(holder), true) = (holder, is_one) else {
         let next = format!("nothing was changed; look with: {}", session.command_line("status"));
         return Err(Error::refused(session.place.file(), &verdict, next));
     };

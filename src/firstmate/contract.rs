@@ -19,6 +19,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::fleet::Script;
+use super::holder::{Beacon, ShellHolder, Who};
 use crate::commands::console::Console;
 use crate::error::Result;
 use crate::exit;
@@ -81,6 +82,9 @@ pub struct Holder {
 impl Holder {
     /// The holder, according to a verdict. `None`: nobody is proven to hold the home.
     pub fn of(evidence: &Evidence, verdict: &Verdict) -> Option<Self> {
+        if let Some(shell) = evidence.shell_holder() {
+            return Self::of_shell(shell);
+        }
         let held_for = match &evidence.owner {
             // A record may be that of somebody who held the home before.
             OwnerEvidence::Recorded(owner, _) if verdict.living_pid() == Some(owner.pid()) => {
@@ -97,6 +101,20 @@ impl Holder {
             }
         };
         Some(Self { pid: verdict.living_pid().map(Pid::get), beat, held_for })
+    }
+
+    /// A shell watcher, as another one sees it: it lives and has the lock, whoever it is.
+    fn of_shell(shell: &ShellHolder) -> Option<Self> {
+        let beat = match shell.beacon {
+            Beacon::Missing => None,
+            Beacon::Touched(beat) => Some(beat),
+            Beacon::Ahead => Some(Duration::ZERO),
+        };
+        match &shell.who {
+            Who::Nobody => Some(Self { pid: None, beat, held_for: None }),
+            Who::Process { pid, held_for, .. } => Some(Self { pid: Some(pid.get()), beat, held_for: Some(*held_for) }),
+            Who::Unjudged(_) => None,
+        }
     }
 }
 

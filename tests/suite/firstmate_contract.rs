@@ -34,6 +34,7 @@ cases! {
     a5_stale_heartbeat_of_a_live_holder_exits_1,
     #[cfg(feature = "sync-points")]
     a5_live_holder_without_a_heartbeat_exits_1,
+    a5_a_live_shell_holder_that_tells_nothing_is_told_of_as_by_the_script,
     a5_evicted_exits_0_without_a_line,
     a5_a_signal_exits_128_and_its_number,
     a7_any_other_first_argument_is_usage_and_exits_2,
@@ -252,6 +253,31 @@ fn a5_live_holder_without_a_heartbeat_exits_1() {
         holder.pid()
     );
     assert_eq!((answer.stdout.as_str(), answer.stderr), ("", expected));
+}
+
+/// The script looks at nothing but the pid and the beacon.
+fn a5_a_live_shell_holder_that_tells_nothing_is_told_of_as_by_the_script() {
+    let fleet = Fleet::adopted();
+    let mut sleeper = fleet.home.bare("sleep");
+    sleeper.arg("1000");
+    let holder = Background::spawn(sleeper);
+    let pid = holder.pid();
+    let state = fleet.home.state();
+    let owner = state.join(".watch.lock.owner.abcdef");
+    fs::create_dir_all(&owner).unwrap();
+    fs::write(owner.join("pid"), format!("{pid}\n")).unwrap();
+    symlink(&owner, state.join(".watch.lock")).unwrap();
+    let ask = |grace| fleet.ask("fm-watch.sh", &[("FM_GUARD_GRACE", grace), ("FM_ARM_CONFIRM_TIMEOUT", "1")], &[]);
+    assert_eq!(ask("300").expect_code(0).stdout, format!("watcher: already running pid {pid}\n"));
+    // It has held the lock for longer than this grace, and never beaten.
+    let answer = wait_until(SOON, "it has held for longer", || Some(ask("1")).filter(|answer| answer.code == Some(1)));
+    let none = "but no heartbeat exists; inspect or stop that watcher before re-arming.\n";
+    assert_eq!(answer.stderr, format!("watcher: lock held by live pid {pid} {none}"));
+    fs::write(state.join(".last-watcher-beat"), "").unwrap();
+    assert_eq!(ask("300").expect_code(0).stdout, format!("watcher: already running pid {pid}\n"));
+    let stale = wait_until(SOON, "its beat is old", || Some(ask("1")).filter(|answer| answer.code == Some(1)));
+    assert!(stale.stderr.contains(&format!("live pid {pid} but heartbeat is stale for ")), "{stale:?}");
+    assert_eq!(fs::read_link(state.join(".watch.lock")).unwrap(), owner);
 }
 
 fn a5_evicted_exits_0_without_a_line() {
