@@ -30,6 +30,11 @@ const FOR_CHILDREN: [&str; 16] = [
     "XDG_STATE_HOME",
 ];
 
+/// Variables that would point a child at another home (every child of ours is told its home), and those with which it could
+/// speak to the service manager in the watcher's name.
+pub const NOT_FOR_CHILDREN: [&str; 6] =
+    ["FM_HOME", "FM_STATE_OVERRIDE", "FM_ROOT_OVERRIDE", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
+
 impl Environment {
     /// The environment of this process. Names that are not UTF-8 decide nothing and are left out.
     #[allow(clippy::disallowed_methods)]
@@ -66,11 +71,17 @@ impl Environment {
         let is_passed = |name: &str| {
             FOR_CHILDREN.contains(&name) || name.starts_with("LC_") || also.iter().any(|other| other == name)
         };
-        self.variables
-            .iter()
-            .filter(|(name, _)| is_passed(name))
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect()
+        self.variables_that(is_passed)
+    }
+
+    /// What a child gets that is to see all that its caller sees, but for [`NOT_FOR_CHILDREN`].
+    pub fn for_child_of_caller(&self) -> Vec<(String, OsString)> {
+        self.variables_that(|name| !NOT_FOR_CHILDREN.contains(&name))
+    }
+
+    fn variables_that(&self, is_passed: impl Fn(&str) -> bool) -> Vec<(String, OsString)> {
+        let passed = self.variables.iter().filter(|(name, _)| is_passed(name));
+        passed.cloned().collect()
     }
 }
 

@@ -45,6 +45,8 @@ pub mod names {
     pub const STOP: &str = "stop.json";
     /// What is known of the rows in the wake queue of firstmate's scripts.
     pub const WAKE_QUEUE: &str = "wake-queue.json";
+    /// Where the code of a firstmate home is.
+    pub const FLEET: &str = "fleet.json";
     /// Which episode the guard has shown its banner for.
     pub const EPISODE: &str = "episode.json";
 }

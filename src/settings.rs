@@ -125,6 +125,8 @@ pub struct Settings {
     pub resident: bool,
     /// How old the last beat of a firstmate home may be, if nobody set `stuck_after`.
     pub fleet_grace: Duration,
+    /// For how long a lock of the scripts without a pid counts as being taken.
+    pub fleet_lock_stale_after: Duration,
     /// How wakes reach the waiters; the first match decides.
     pub rules: Vec<Rule>,
     /// Programs that are told about wakes.
@@ -133,6 +135,16 @@ pub struct Settings {
     pub daemon_defaults: DaemonDefaults,
     /// The daemons, in the order of the file, which is the order in which they are started.
     pub daemons: Vec<Daemon>,
+}
+
+/// How variables are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// What is out of bounds is an error.
+    Strict,
+    /// As firstmate's scripts, which take any number: the nearest time that is possible counts, so `FM_POLL=0` is as often
+    /// as can be. What is no number is an error here, too, as in the end it is to them.
+    AsScripts,
 }
 
 /// A duration in a flag: plain seconds, or with a unit.
@@ -152,14 +164,25 @@ impl Settings {
     /// # Errors
     /// The first thing that is wrong, with its file and line, variable or flag. A missing file is fine.
     pub fn load(home: &Home, overrides: &Overrides, environment: &Environment) -> Result<Loaded> {
+        Self::load_by(home, overrides, environment, Reading::Strict)
+    }
+
+    /// As [`Settings::load`], with variables that are read in this way.
+    ///
+    /// # Errors
+    /// As [`Settings::load`].
+    pub fn load_by(home: &Home, overrides: &Overrides, environment: &Environment, reading: Reading) -> Result<Loaded> {
         let path = home.settings_file();
         let mut loaded = Loaded::of_defaults()?;
         if let Some(text) = file::read(&path)? {
             file::apply(&text, &path, &mut loaded)?;
         }
-        loaded.apply_environment(environment)?;
+        loaded.apply_environment(environment, reading)?;
         for (key, text) in overrides.pairs() {
             loaded.set(key, &Raw::Words(text), Origin::Flag(key.name))?;
+        }
+        if reading == Reading::AsScripts {
+            loaded.keep_to_cap();
         }
         loaded.derive()?;
         Ok(loaded)
@@ -202,6 +225,7 @@ impl Settings {
             repair: Repair::Tell,
             resident: false,
             fleet_grace: Duration::ZERO,
+            fleet_lock_stale_after: Duration::ZERO,
             rules: Vec::new(),
             notify: Vec::new(),
             daemon_defaults: DaemonDefaults::blank(),
@@ -241,9 +265,17 @@ impl Loaded {
         }
     }
 
-    fn apply_environment(&mut self, environment: &Environment) -> Result<()> {
+    fn apply_environment(&mut self, environment: &Environment, reading: Reading) -> Result<()> {
         for key in &KEYS {
             let Some(name) = key.variable else { continue };
+            let nearest = match reading {
+                Reading::Strict => None,
+                Reading::AsScripts => environment.text(name).and_then(|text| key.slot.nearest_time(text)),
+            };
+            if let Some(nearest) = nearest {
+                self.set(key, &Raw::Words(&nearest.to_string()), Origin::Variable(name))?;
+                continue;
+            }
             match (environment.text(name), environment.path(name)) {
                 (Some(text), _) => self.set(key, &Raw::Words(text), Origin::Variable(name))?,
                 (None, Some(_)) => {
@@ -253,6 +285,14 @@ impl Loaded {
             }
         }
         Ok(())
+    }
+
+    /// The scripts back off to the cap, and to nothing above it, whatever the base is.
+    fn keep_to_cap(&mut self) {
+        if self.settings.heartbeat > self.settings.heartbeat_max {
+            self.settings.heartbeat = self.settings.heartbeat_max;
+            self.record("heartbeat", Value::Duration(self.settings.heartbeat), Origin::Derived("heartbeat_max"));
+        }
     }
 
     /// The one way in which a value becomes a setting.

@@ -1,6 +1,7 @@
 //! What every command gathers first: the home, the settings, the place of the lock, its own standpoint.
 
 use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::liveness::verdict::{Evidence, Verdict};
 use crate::lock::home_lock::Place;
 use crate::platform;
 use crate::program::{self, shell_word};
-use crate::settings::{Loaded, Overrides, Settings};
+use crate::settings::{Loaded, Overrides, Reading, Settings};
 use crate::storage;
 use crate::wait_until::wait_until;
 use crate::world::{Real, World};
@@ -41,7 +42,21 @@ pub struct Session {
     pub here: Standpoint,
     /// The streams.
     pub console: Console,
+    /// What the programs that a watcher runs find around them.
+    pub surroundings: Surroundings,
     overrides: Overrides,
+    reading: Reading,
+}
+
+/// What the programs that a watcher runs find around them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Surroundings {
+    /// The directory of the home, and of the environment what the settings pass on: a watcher outlives the session in which
+    /// it was started.
+    Home,
+    /// This directory, and all that the caller sees: a watcher of the scripts' kind lives no longer than its caller, and
+    /// checks were written for that.
+    Caller(PathBuf),
 }
 
 /// The home that the flags and the environment name.
@@ -69,14 +84,27 @@ impl Session {
     /// # Errors
     /// No home, or settings that cannot be understood.
     pub fn open(global: &Global) -> Result<Self> {
+        Self::open_by(global, Reading::Strict, Surroundings::Home)
+    }
+
+    /// As [`Session::open`], as it is for whoever stands in for a script.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub fn open_as_script(global: &Global) -> Result<Self> {
+        let here = std::env::current_dir().map_or(Surroundings::Home, Surroundings::Caller);
+        Self::open_by(global, Reading::AsScripts, here)
+    }
+
+    fn open_by(global: &Global, reading: Reading, surroundings: Surroundings) -> Result<Self> {
         let environment = Environment::of_this_process();
         let home = resolve_home(global, &environment)?;
         let overrides = overrides(global)?;
-        let loaded = Settings::load(&home, &overrides, &environment)?;
+        let loaded = Settings::load_by(&home, &overrides, &environment, reading)?;
         let world = Arc::new(Real);
         let place = place(world.as_ref(), &home, &loaded.settings)?;
         let console = Console::new(global);
-        let fleet = Fleet::find(world.as_ref(), &home, &environment);
+        let fleet = Fleet::find(world.as_ref(), &home, &environment, &loaded.settings);
         Ok(Self {
             world,
             home,
@@ -86,7 +114,9 @@ impl Session {
             place,
             here: platform::own_standpoint(),
             console,
+            surroundings,
             overrides,
+            reading,
         })
     }
 
@@ -112,8 +142,11 @@ impl Session {
             Place::inside(&home)
         });
         let (here, console) = (platform::own_standpoint(), Console::new(global));
-        let fleet = Fleet::find(world.as_ref(), &home, &environment);
-        Ok((Self { world, home, fleet, environment, loaded, place, here, console, overrides }, broken))
+        let fleet = Fleet::find(world.as_ref(), &home, &environment, &loaded.settings);
+        let (surroundings, reading) = (Surroundings::Home, Reading::Strict);
+        let session =
+            Self { world, home, fleet, environment, loaded, place, here, console, surroundings, overrides, reading };
+        Ok((session, broken))
     }
 
     /// Makes the directories of the home, and finds the place of its lock.
@@ -136,7 +169,7 @@ impl Session {
     /// # Errors
     /// Settings that cannot be understood.
     pub fn reload(&self) -> Result<Loaded> {
-        Settings::load(&self.home, &self.overrides, &self.environment)
+        Settings::load_by(&self.home, &self.overrides, &self.environment, self.reading)
     }
 
     /// The bound for "stuck", if a person set one: it beats the one that the watcher recorded.

@@ -106,7 +106,7 @@ fn answer(global: &Global, verb: Verb, words: &[OsString]) -> Result<u8> {
             }
             Ok(exit::OK)
         }
-        Verb::Drain => drain::drain(Session::open(global)?),
+        Verb::Drain => drain::drain(Session::open_as_script(global)?),
     }
 }
 
@@ -126,7 +126,7 @@ fn global(environment: &Environment) -> Global {
 
 /// A session in which a beat is fresh for as long as the scripts have it.
 fn open(global: &Global) -> Result<Session> {
-    let mut session = Session::open(global)?;
+    let mut session = Session::open_as_script(global)?;
     let settings = &mut session.loaded.settings;
     settings.explicit_stuck_after.get_or_insert(settings.fleet_grace);
     Ok(session)
@@ -148,7 +148,7 @@ fn watch(global: &Global) -> Result<u8> {
     }
     let once = cli::Run { once: true, standby: None, take_over: false, tracked: false, word_fd: None };
     drop(session);
-    run::run_as(global, &once, Manner::Script(grace))
+    run::run_as(Session::open_as_script(global), &once, Manner::Script(grace))
 }
 
 /// With a resident watcher, the watcher script waits for its wakes.
@@ -205,7 +205,9 @@ fn last_beat(session: &Session, grace: Duration) -> LastBeat {
 /// Whether wakes wait, in the queue of the scripts or in our journal.
 fn queue(session: &Session) -> Queue {
     let world = session.world.as_ref();
-    let rows = world.facts_of_path(&session.home.state().join(names::WAKE_QUEUE));
+    let usual = || session.home.state().join(names::WAKE_QUEUE);
+    let path = session.fleet.as_ref().map_or_else(usual, |fleet| fleet.queue().to_owned());
+    let rows = world.facts_of_path(&path);
     let has_rows = rows.is_ok_and(|facts| facts.size > 0);
     let has_wakes = || look::pending(world, &session.home).is_ok_and(|pending| pending.count > 0);
     if has_rows || has_wakes() { Queue::Waiting } else { Queue::Empty }

@@ -39,7 +39,8 @@ use crate::world::{Real, World};
 /// # Errors
 /// Everything that makes watching impossible; whoever started this process hears it too.
 pub fn run(global: &Global, options: &cli::Run) -> Result<u8> {
-    run_as(global, options, Manner::Own)
+    let session = if options.tracked { Session::open_as_script(global) } else { Session::open(global) };
+    run_as(session, options, Manner::Own)
 }
 
 /// How the watcher answers.
@@ -55,12 +56,12 @@ pub enum Manner {
 ///
 /// # Errors
 /// As [`run`].
-pub fn run_as(global: &Global, options: &cli::Run, manner: Manner) -> Result<u8> {
+pub fn run_as(session: Result<Session>, options: &cli::Run, manner: Manner) -> Result<u8> {
     let mut speaker = match options.word_fd {
         Some(number) => Speaker::adopt(number).doing("speak on", format!("descriptor {number}"))?,
         None => Speaker::default(),
     };
-    let outcome = watch(global, options, manner, &mut speaker);
+    let outcome = session.and_then(|session| watch(session, options, manner, &mut speaker));
     if let Err(error) = &outcome {
         speaker.say(&Word::Failed { reason: error.to_string() });
     }
@@ -76,8 +77,7 @@ struct Ready {
     events: std::result::Result<Events, String>,
 }
 
-fn watch(global: &Global, options: &cli::Run, manner: Manner, speaker: &mut Speaker<Word>) -> Result<u8> {
-    let mut session = Session::open(global)?;
+fn watch(mut session: Session, options: &cli::Run, manner: Manner, speaker: &mut Speaker<Word>) -> Result<u8> {
     session.prepare()?;
     let ready = get_ready(&session, options)?;
     let taken = match options.standby {
@@ -105,25 +105,19 @@ fn watch(global: &Global, options: &cli::Run, manner: Manner, speaker: &mut Spea
         "watching {}",
         session.home.root().display()
     );
-    let told = if options.tracked || manner != Manner::Own { Told::FirstLine } else { Told::All };
-    let span = if options.once { Span::Once } else { Span::Resident };
-    stay(&session, holding, ready, Life { span, told, on_first_look })
+    let span = match manner {
+        Manner::Script(_) => Span::Script,
+        Manner::Own if options.tracked => Span::Script,
+        Manner::Own if options.once => Span::Once,
+        Manner::Own => Span::Resident,
+    };
+    stay(&session, holding, ready, Life { span, on_first_look })
 }
 
 /// How a life with a ready home goes on.
 struct Life<'a> {
     span: Span,
-    told: Told,
     on_first_look: Option<FirstLook<'a>>,
-}
-
-/// What a `--once` life prints of the wakes that end it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
-    /// A line for each reason.
-    All,
-    /// One line, as scripts expect it. The rest is still to be told.
-    FirstLine,
 }
 
 fn get_ready(session: &Session, options: &cli::Run) -> Result<Ready> {
@@ -329,7 +323,7 @@ fn first_beat(session: &Session, holding: &Holding<Real>) -> Result<()> {
 fn stay(session: &Session, holding: Holding<Real>, ready: Ready, life: Life<'_>) -> Result<u8> {
     let holding = Arc::new(holding);
     let Ready { patterns, channel, events } = ready;
-    let Life { span, told, on_first_look } = life;
+    let Life { span, on_first_look } = life;
     let beginning =
         Beginning { session, span, holding: Arc::clone(&holding), patterns, channel, events, on_first_look };
     let end = Cycle::begin(beginning)?.run();
@@ -339,11 +333,16 @@ fn stay(session: &Session, holding: Holding<Real>, ready: Ready, life: Life<'_>)
             exit::OK
         }
         End::Woken(wakes) => {
-            match told {
-                Told::All => show(session, wakes)?,
-                Told::FirstLine => show(session, &of_first_line(wakes))?,
+            match span {
+                // Scripts expect one line. The rest is still to be told.
+                Span::Script => show(session, &of_first_line(wakes))?,
+                Span::Once | Span::Resident => show(session, wakes)?,
             }
             exit::OK
+        }
+        End::Failed(why) => {
+            session.console.error(format!("a wake cannot be written down, so nothing is announced: {why}"));
+            exit::FAILED
         }
         End::Asked(signal) => asked(*signal, span),
     };
@@ -374,6 +373,7 @@ fn leave(session: &Session, holding: &Holding<Real>, end: &End) {
     let left = match end {
         End::Evicted(eviction) => holding.give_way(eviction),
         End::Woken(_) => holding.leave("woken"),
+        End::Failed(_) => holding.leave("failed"),
         End::Asked(_) if is_stop_requested(session, holding) => holding.leave(STOPPED),
         End::Asked(SIGINT) => holding.leave("interrupted"),
         End::Asked(_) => holding.leave("terminated"),
@@ -396,8 +396,8 @@ fn is_stop_requested(session: &Session, holding: &Holding<Real>) -> bool {
 fn asked(signal: i32, span: Span) -> u8 {
     match (signal, span) {
         (SIGINT, _) => exit::INTERRUPTED,
-        (SIGTERM, Span::Once) => exit::TERMINATED,
-        (SIGHUP, Span::Once) => exit::HUNG_UP,
+        (SIGTERM, span) if span.ends_with_a_wake() => exit::TERMINATED,
+        (SIGHUP, span) if span.ends_with_a_wake() => exit::HUNG_UP,
         _ => exit::OK,
     }
 }

@@ -23,6 +23,7 @@ use super::waiting;
 use crate::error::{Context, Error, Result};
 use crate::exit;
 use crate::firstmate::contract;
+use crate::liveness::verdict::Verdict;
 use crate::obtain::companion::{Companion, FirstLook};
 use crate::obtain::spawn::Kin;
 use crate::obtain::{Obtained, Wish, obtain_as};
@@ -132,6 +133,10 @@ fn obtain_and_follow(session: &Session, wish: Wish, failing: Failing, sender: &S
                 return print_raw(&printed);
             }
             reason = format!("pid {pid} ended at once ({ended})");
+            // Another one would end as this one did, unless it was somebody else's turn.
+            if !ended.success() && matches!(session.verdict().1, Verdict::Stopped { .. } | Verdict::Dead { .. }) {
+                break;
+            }
             continue;
         }
         if let Some(process) = together.companion.pin() {

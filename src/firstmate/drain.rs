@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::bridge::{Bridge, Crossing};
-use super::fleet::names;
+use super::fleet::Fleet;
 use super::queue::{HeldQueue, Queue};
 use super::row::{self, Content, Row};
 use crate::commands::ack::generation;
@@ -66,7 +66,9 @@ pub fn drain(mut session: Session) -> Result<u8> {
     session.prepare()?;
     let (sender, happened) = channel();
     listen(&sender).doing("listen to signals in", session.home.state())?;
-    let queue = Queue::open(&session.world, session.home.state())?;
+    // Whoever asks for the drain of such a home has one, whatever became of its scripts.
+    let fleet = Fleet::of(&session.home, &session.environment, session.settings());
+    let queue = Queue::open(&session.world, session.fleet.as_ref().unwrap_or(&fleet))?;
     let patterns = session.loaded.compile()?;
     let generation = generation(&session);
     let mut bridge = Bridge::open(&session.world, &session.home, session.settings(), patterns, generation)?;
@@ -107,7 +109,7 @@ fn enter<'a>(queue: &'a Queue<Real>, happened: &Receiver<Happened>) -> Result<En
             Attempt::Busy(holder) if Instant::now() >= end => {
                 let found = format!("it is held {holder}");
                 let next = holder.remedy.unwrap_or_else(|| "nothing was drained; try again".to_owned());
-                return Err(Error::refused(queue.path().with_file_name(names::WAKE_QUEUE_LOCK), found, next));
+                return Err(Error::refused(queue.lock_path(), found, next));
             }
             Attempt::Busy(_) => {}
         }

@@ -202,7 +202,7 @@ impl fmt::Display for ShellHolder {
 /// What is at the scripts' lock.
 fn sight<W: World>(world: &Arc<W>, fleet: &Fleet) -> Result<Sight, String> {
     OwnerLinkLock::at(world, &fleet.file(names::WATCH_LOCK))
-        .and_then(|lock| lock.sight())
+        .and_then(|lock| lock.stale_after(fleet.lock_stale_after()).sight())
         .map_err(|error| error.to_string())
 }
 

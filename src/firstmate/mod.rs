@@ -11,6 +11,7 @@
 //! | module | its noun |
 //! |---|---|
 //! | [`fleet`] | where the scripts are, and what they call the home |
+//! | [`memory`] | where the code is, when the variables do not tell |
 //! | [`view`] | what shell scripts see of our watcher |
 //! | [`holder`] | what ours sees of a shell watcher: **pure verdict**, and the proof before a signal |
 
@@ -22,6 +23,7 @@ pub mod fleet;
 pub mod holder;
 pub mod ledger;
 pub mod markers;
+pub mod memory;
 pub mod mirror;
 pub mod porter;
 pub mod queue;

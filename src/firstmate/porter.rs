@@ -7,6 +7,7 @@
 //! Markers move here, too, and only after a crossing has given their wakes rows.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,10 +16,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::bridge::Bridge;
-use super::fleet::names;
 use super::markers::{self, Changes};
 use super::queue::{HeldQueue, Queue};
-use crate::error::Result;
+use crate::error::{Context, Error, Result};
 use crate::liveness::holding::Holding;
 use crate::lock::{Attempt, Holder};
 use crate::settings::Patterns;
@@ -56,7 +56,35 @@ pub enum Report {
 pub struct Porter {
     orders: Option<Sender<Order>>,
     is_leaving: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<Outcome>,
+}
+
+/// How the last look at the queue went.
+type Outcome = Result<(), Trouble>;
+
+/// Why the queue is not as it should be.
+#[derive(Debug)]
+enum Trouble {
+    /// Somebody has its lock. That is no failure: the scripts wait for it, too.
+    Busy(String),
+    /// The rows are as they should be, and a marker is not. A wake is told twice at worst.
+    Unmarked(String),
+    /// It cannot be read or written.
+    Failed(String),
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy(why) | Self::Unmarked(why) | Self::Failed(why) => formatter.write_str(why),
+        }
+    }
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Self::Failed(format!("the wake queue: {error}"))
+    }
 }
 
 /// What the porter works with.
@@ -99,12 +127,26 @@ impl Porter {
     }
 
     /// Waits until what was handed over is done, unless somebody else holds that up: then the next watcher does it.
-    pub fn finish(mut self) {
+    ///
+    /// # Errors
+    /// Why it could not be done, for people.
+    pub fn finish(mut self) -> Result<(), String> {
         self.orders = None;
         self.is_leaving.store(true, Ordering::Release);
         let ended = || self.thread.is_finished().then_some(());
-        if wait_until(LEAVES_WITHIN, Duration::from_millis(1), ended).is_none() {
-            tracing::warn!("leaving before all wakes have rows in the wake queue; the next watcher will see to it");
+        let outcome = match wait_until(LEAVES_WITHIN, Duration::from_millis(1), ended) {
+            Some(()) => self.thread.join().unwrap_or_else(|_| Err(Trouble::Failed("the porter has ended".to_owned()))),
+            None => Err(Trouble::Busy("the wake queue takes long".to_owned())),
+        };
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(Trouble::Busy(why) | Trouble::Unmarked(why)) => {
+                tracing::warn!(
+                    "leaving before all is as the scripts expect it; the next watcher will see to it: {why}"
+                );
+                Ok(())
+            }
+            Err(Trouble::Failed(why)) => Err(why),
         }
     }
 }
@@ -126,14 +168,18 @@ struct Round<W: World> {
 }
 
 impl<W: World> Round<W> {
-    fn work(&mut self, inbound: &Receiver<Order>, report: &dyn Fn(Report)) {
+    fn work(&mut self, inbound: &Receiver<Order>, report: &dyn Fn(Report)) -> Outcome {
+        let mut outcome = Ok(());
         loop {
             // One who was evicted touches nothing more.
             if matches!(self.equipment.holding.check(), Ok(Ok(()))) {
-                let state = self.go(report);
-                report(Report::State(state));
+                outcome = self.go(report);
+                report(Report::State(match &outcome {
+                    Ok(()) => Ok(()),
+                    Err(trouble) => Err(trouble.to_string()),
+                }));
             }
-            let Ok(order) = inbound.recv() else { return };
+            let Ok(order) = inbound.recv() else { return outcome };
             self.follow(order);
             while let Ok(order) = inbound.try_recv() {
                 self.follow(order);
@@ -149,17 +195,18 @@ impl<W: World> Round<W> {
     }
 
     /// Crosses if there is anything to do, and moves the markers.
-    fn go(&mut self, report: &dyn Fn(Report)) -> Result<(), String> {
+    fn go(&mut self, report: &dyn Fn(Report)) -> Outcome {
         let world = Arc::clone(&self.equipment.world);
         if !world.is_protected("firstmate.row-before-marker") {
             self.move_markers()?;
         }
-        if self.has_work().map_err(|error| error.to_string())? {
+        if self.has_work()? {
             self.cross(report)?;
         }
-        world.reach("firstmate.crossed").map_err(|error| error.to_string())?;
+        let path = self.equipment.queue.path().to_owned();
+        world.reach("firstmate.crossed").doing("look at", &path)?;
         self.move_markers()?;
-        world.reach("firstmate.marked").map_err(|error| error.to_string())
+        Ok(world.reach("firstmate.marked").doing("look at", &path)?)
     }
 
     fn has_work(&mut self) -> Result<bool> {
@@ -170,7 +217,7 @@ impl<W: World> Round<W> {
         Ok(!is_old || self.left != Left::Settled(self.equipment.queue.facts()))
     }
 
-    fn cross(&mut self, report: &dyn Fn(Report)) -> Result<(), String> {
+    fn cross(&mut self, report: &dyn Fn(Report)) -> Outcome {
         self.left = Left::Unknown;
         let Equipment { queue, bridge, .. } = &mut self.equipment;
         let held = enter(queue, &self.is_leaving)?;
@@ -178,24 +225,25 @@ impl<W: World> Round<W> {
         // While the lock is held: whatever is appended after that is found to be new.
         let facts = queue.facts();
         drop(held);
-        let crossing = crossed.map_err(|error| error.to_string())?;
+        let crossing = crossed?;
         if !crossing.taken.is_empty() {
             report(Report::Took(crossing.taken));
         }
-        if let Some(problem) = crossing.problems.first() {
-            return Err(format!("the wake queue: {problem}"));
+        if let Some(problem) = crossing.problems.into_iter().next() {
+            return Err(problem.into());
         }
         self.left = Left::Settled(facts);
         Ok(())
     }
 
-    fn move_markers(&mut self) -> Result<(), String> {
+    fn move_markers(&mut self) -> Outcome {
         let (world, state) = (self.equipment.world.as_ref(), &self.equipment.state);
         let mut problem = Ok(());
         self.waiting.retain(|name, change| match markers::apply(world, state, name, change) {
             Ok(()) => false,
             Err(error) => {
-                problem = Err(format!("the marker {} cannot be moved: {error}", OsStr::new(name).display()));
+                let name = OsStr::new(name).display();
+                problem = Err(Trouble::Unmarked(format!("the marker {name} cannot be moved: {error}")));
                 true
             }
         });
@@ -204,22 +252,21 @@ impl<W: World> Round<W> {
 }
 
 /// Takes the lock of the queue, unless somebody keeps it for long.
-fn enter<'a, W: World>(queue: &'a Queue<W>, is_leaving: &AtomicBool) -> Result<HeldQueue<'a, W>, String> {
+fn enter<'a, W: World>(queue: &'a Queue<W>, is_leaving: &AtomicBool) -> Result<HeldQueue<'a, W>, Trouble> {
     let end = Instant::now() + PATIENCE;
     loop {
         let is_last = Instant::now() >= end || is_leaving.load(Ordering::Acquire);
-        match queue.enter(SLICE).map_err(|error| format!("the wake queue: {error}"))? {
+        match queue.enter(SLICE)? {
             Attempt::Taken(held) => return Ok(held),
-            Attempt::Busy(holder) if is_last => return Err(is_busy(queue.path(), &holder)),
+            Attempt::Busy(holder) if is_last => return Err(Trouble::Busy(is_busy(queue.lock_path(), &holder))),
             Attempt::Busy(_) => {}
         }
     }
 }
 
 /// It names no time, which would make it news at each look.
-fn is_busy(queue: &Path, holder: &Holder) -> String {
-    let path = queue.with_file_name(names::WAKE_QUEUE_LOCK);
+fn is_busy(lock: &Path, holder: &Holder) -> String {
     let by = holder.pid.map_or_else(|| "an unknown process".to_owned(), |pid| format!("pid {pid}"));
-    let path = path.display();
-    format!("{path} is held by {by}; meanwhile wakes wait in the journal and rows of scripts in the queue")
+    let lock = lock.display();
+    format!("{lock} is held by {by}; meanwhile wakes wait in the journal and rows of scripts in the queue")
 }

@@ -23,7 +23,8 @@
 //!
 //! - A script that writes without the lock can lose its row to a drain, also of the scripts' own.
 //! - The scripts do not sync what they write. What the power takes is gone; ours is synced before anything counts on it.
-//! - `FM_WAKE_QUEUE` and `FM_WAKE_QUEUE_LOCK`, with which a script can be sent to another queue, are not followed.
+//! - With `FM_WAKE_QUEUE` a script can be sent to another queue, and ours to the same. Whoever is not sent there looks at the
+//!   usual one, as it is among scripts.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -31,7 +32,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fleet::names;
+use super::fleet::{Fleet, names};
 use super::row::{self, Row};
 use crate::error::{Context, Error, Result};
 use crate::lock::owner_link::{OwnerLinkGuard, OwnerLinkLock};
@@ -39,12 +40,12 @@ use crate::lock::{Attempt, Guard, Lock};
 use crate::storage;
 use crate::world::{Facts, Kind, Open, World};
 
-/// The second name of the queue while rows of ours are being appended.
-const PIN: &str = ".wake-queue.fm-watch";
-/// With which the name of a queue that was moved aside begins. The pid of the drain follows.
-const MOVED: &str = ".wake-queue.drain.";
-/// A queue in the making. One that is found is left of a holder that died, and is made anew.
-const MADE: &str = ".wake-queue.fm-watch.new";
+/// What follows the queue's name in its second name, while rows of ours are being appended.
+const PIN: &str = ".fm-watch";
+/// What follows it in the name of a queue that was moved aside, and then the pid of the drain.
+const MOVED: &str = ".drain.";
+/// What follows it in that of a queue in the making. One that is found is left of a holder that died, and is made anew.
+const MADE: &str = ".fm-watch.new";
 /// The longest queue that is read, in bytes.
 const LIMIT: usize = 64 * 1024 * 1024;
 
@@ -52,8 +53,15 @@ const LIMIT: usize = 64 * 1024 * 1024;
 #[derive(Debug)]
 pub struct Queue<W: World> {
     world: Arc<W>,
+    /// Where the counter is.
     state: W::Node,
+    counter: PathBuf,
+    /// Where the queue is, which is the same unless somebody says otherwise.
+    directory: W::Node,
     path: PathBuf,
+    name: OsString,
+    lock: PathBuf,
+    lock_stale_after: Duration,
 }
 
 /// The queue while its lock is held. Dropping it gives the lock up.
@@ -64,13 +72,24 @@ pub struct HeldQueue<'a, W: World> {
 }
 
 impl<W: World> Queue<W> {
-    /// The queue in a state directory that exists.
+    /// The queue of a home whose state directory exists.
     ///
     /// # Errors
     /// The directory cannot be opened.
-    pub fn open(world: &Arc<W>, state: &Path) -> Result<Self> {
-        let node = world.open_directory(state).doing("open", state)?;
-        Ok(Self { world: Arc::clone(world), state: node, path: state.join(names::WAKE_QUEUE) })
+    pub fn open(world: &Arc<W>, fleet: &Fleet) -> Result<Self> {
+        let path = fleet.queue().to_owned();
+        let no_file = || Error::system("open", &path, io::ErrorKind::InvalidFilename.into());
+        let (directory, name) = path.parent().zip(path.file_name()).ok_or_else(no_file)?;
+        Ok(Self {
+            world: Arc::clone(world),
+            state: world.open_directory(fleet.state()).doing("open", fleet.state())?,
+            counter: fleet.file(names::WAKE_QUEUE_SEQUENCE),
+            directory: world.open_directory(directory).doing("open", directory)?,
+            name: name.to_owned(),
+            lock: fleet.queue_lock().to_owned(),
+            lock_stale_after: fleet.lock_stale_after(),
+            path,
+        })
     }
 
     /// The path of the queue.
@@ -78,9 +97,21 @@ impl<W: World> Queue<W> {
         &self.path
     }
 
+    /// The path of its lock.
+    pub fn lock_path(&self) -> &Path {
+        &self.lock
+    }
+
+    /// A name that begins with that of the queue.
+    fn named(&self, rest: &str) -> OsString {
+        let mut name = self.name.clone();
+        name.push(rest);
+        name
+    }
+
     /// What the queue is now; `None` when there is none, or it cannot be examined.
     pub fn facts(&self) -> Option<Facts> {
-        self.world.facts_at(&self.state, OsStr::new(names::WAKE_QUEUE)).ok()
+        self.world.facts_at(&self.directory, &self.name).ok()
     }
 
     /// Takes the lock, or says who has it after this time.
@@ -91,8 +122,8 @@ impl<W: World> Queue<W> {
         if !self.world.is_protected("firstmate.queue-lock") {
             return Ok(Attempt::Taken(HeldQueue { queue: self, guard: None }));
         }
-        let path = self.path.with_file_name(names::WAKE_QUEUE_LOCK);
-        let attempt = OwnerLinkLock::at(&self.world, &path)?.acquire(at_most)?;
+        let attempt =
+            OwnerLinkLock::at(&self.world, &self.lock)?.stale_after(self.lock_stale_after).acquire(at_most)?;
         Ok(attempt.map(|guard| HeldQueue { queue: self, guard: Some(guard) }))
     }
 }
@@ -102,8 +133,16 @@ impl<W: World> HeldQueue<'_, W> {
         self.queue.world.as_ref()
     }
 
-    fn state(&self) -> &W::Node {
-        &self.queue.state
+    fn directory(&self) -> &W::Node {
+        &self.queue.directory
+    }
+
+    fn name(&self) -> &OsStr {
+        &self.queue.name
+    }
+
+    fn named(&self, rest: &str) -> OsString {
+        self.queue.named(rest)
     }
 
     /// The rows in the queue; `None` when there is no queue.
@@ -111,7 +150,7 @@ impl<W: World> HeldQueue<'_, W> {
     /// # Errors
     /// A queue that cannot be read, or is no regular file.
     pub fn rows(&self) -> Result<Option<Vec<Row>>> {
-        Ok(self.bytes(OsStr::new(names::WAKE_QUEUE))?.map(|bytes| row::rows(&bytes)))
+        Ok(self.bytes(self.name())?.map(|bytes| row::rows(&bytes)))
     }
 
     /// The rows of the file into which a holder that died was appending; `None` when none died so.
@@ -119,7 +158,7 @@ impl<W: World> HeldQueue<'_, W> {
     /// # Errors
     /// As [`HeldQueue::rows`].
     pub fn pinned(&self) -> Result<Option<Vec<Row>>> {
-        Ok(self.bytes(OsStr::new(PIN))?.map(|bytes| row::rows(&bytes)))
+        Ok(self.bytes(&self.named(PIN))?.map(|bytes| row::rows(&bytes)))
     }
 
     /// Takes the pin away: what it proves is written down.
@@ -127,7 +166,8 @@ impl<W: World> HeldQueue<'_, W> {
     /// # Errors
     /// Those of the file system.
     pub fn unpin(&self) -> Result<()> {
-        storage::remove(self.world(), self.state(), OsStr::new(PIN)).doing("remove", self.beside(PIN))
+        let pin = self.named(PIN);
+        storage::remove(self.world(), self.directory(), &pin).doing("remove", self.beside(&pin))
     }
 
     /// Gives out this many numbers and returns the first. They are used up when this returns.
@@ -136,16 +176,16 @@ impl<W: World> HeldQueue<'_, W> {
     /// Those of the file system; no number was given out then.
     pub fn take_numbers(&self, count: usize, rows: &[Row], remembered: u64) -> Result<u64> {
         let name = OsStr::new(names::WAKE_QUEUE_SEQUENCE);
-        let path = self.beside(names::WAKE_QUEUE_SEQUENCE);
+        let path = &self.queue.counter;
         self.make_sure_that_it_is_held()?;
         let world = self.world();
-        let node = world.open(self.state(), name, Open::Lock).doing("open", &path)?;
+        let node = world.open(&self.queue.state, name, Open::Lock).doing("open", path)?;
         // More digits than any number has: then it is none.
-        let counter = storage::read_from(world, &node, 0, 32).doing("read", &path)?;
+        let counter = storage::read_from(world, &node, 0, 32).doing("read", path)?;
         let last = row::last_number(&counter, rows, remembered);
         let next = last.saturating_add(count as u64);
-        world.overwrite(&node, format!("{next}\n").as_bytes()).doing("write to", &path)?;
-        world.reach("firstmate.numbered").doing("write to", &path)?;
+        world.overwrite(&node, format!("{next}\n").as_bytes()).doing("write to", path)?;
+        world.reach("firstmate.numbered").doing("write to", path)?;
         Ok(last.saturating_add(1))
     }
 
@@ -154,18 +194,19 @@ impl<W: World> HeldQueue<'_, W> {
     /// # Errors
     /// Those of the file system. A part of the rows may have been written then; the pin tells which.
     pub fn append(&self, rows: &[Row]) -> Result<()> {
-        let (world, name) = (self.world(), OsStr::new(names::WAKE_QUEUE));
+        let (world, name) = (self.world(), self.name());
         self.make_sure_that_it_is_held()?;
-        let node = world.open(self.state(), name, Open::Append).doing("open", self.queue.path())?;
+        let node = world.open(self.directory(), name, Open::Append).doing("open", self.queue.path())?;
         let facts = world.facts(&node).doing("examine", self.queue.path())?;
         if facts.kind != Kind::File {
-            return Err(self.no_file(names::WAKE_QUEUE));
+            return Err(self.no_file());
         }
         if world.is_protected("firstmate.pin") {
-            match world.link(self.state(), name, OsStr::new(PIN)) {
+            let pin = self.named(PIN);
+            match world.link(self.directory(), name, &pin) {
                 // Some file systems know no second names. There, rows may come twice if this process dies just now.
                 Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported) => {}
-                pinned => pinned.doing("link", self.beside(PIN))?,
+                pinned => pinned.doing("link", self.beside(&pin))?,
             }
         }
         world.reach("firstmate.pinned").doing("append to", self.queue.path())?;
@@ -188,10 +229,10 @@ impl<W: World> HeldQueue<'_, W> {
     /// Those of the file system. What was moved then is found by the next one who enters.
     pub fn move_aside(&self) -> Result<OsString> {
         let world = self.world();
-        let moved = OsString::from(format!("{MOVED}{}", world.own_pid()));
+        let moved = self.named(&format!("{MOVED}{}", world.own_pid()));
         self.make_sure_that_it_is_held()?;
         let mode = self.queue.facts().map(|facts| facts.mode);
-        world.rename(self.state(), OsStr::new(names::WAKE_QUEUE), &moved).doing("move aside", self.queue.path())?;
+        world.rename(self.directory(), self.name(), &moved).doing("move aside", self.queue.path())?;
         world.reach("firstmate.moved").doing("move aside", self.queue.path())?;
         self.make_empty(mode)?;
         world.reach("firstmate.emptied").doing("move aside", self.queue.path())?;
@@ -203,8 +244,7 @@ impl<W: World> HeldQueue<'_, W> {
     /// # Errors
     /// Those of the file system.
     pub fn make_empty(&self, mode: Option<u32>) -> Result<()> {
-        let name = OsStr::new(names::WAKE_QUEUE);
-        let empty = self.world().open(self.state(), name, Open::Append).doing("open", self.queue.path())?;
+        let empty = self.world().open(self.directory(), self.name(), Open::Append).doing("open", self.queue.path())?;
         match mode {
             Some(mode) => self.world().set_mode(&empty, mode & 0o777).doing("set the mode of", self.queue.path()),
             None => Ok(()),
@@ -216,7 +256,7 @@ impl<W: World> HeldQueue<'_, W> {
     /// # Errors
     /// Those of the file system.
     pub fn remove_moved(&self, moved: &OsStr) -> Result<()> {
-        storage::remove(self.world(), self.state(), moved).doing("remove", self.queue.path.with_file_name(moved))
+        storage::remove(self.world(), self.directory(), moved).doing("remove", self.beside(moved))
     }
 
     /// Puts what drains have moved aside and never told back in front of the queue, but for the rows that are not
@@ -225,8 +265,9 @@ impl<W: World> HeldQueue<'_, W> {
     /// # Errors
     /// Those of the file system. Nothing is lost then.
     pub fn put_back(&self, wanted: &dyn Fn(&Row) -> bool) -> Result<()> {
-        let names = self.world().names(self.state()).doing("list", self.beside("."))?;
-        let mut moved: Vec<_> = names.iter().filter(|name| pid_of_moved(name).is_some()).collect();
+        let names = self.world().names(self.directory()).doing("list", self.queue.path())?;
+        let prefix = self.named(MOVED);
+        let mut moved: Vec<_> = names.iter().filter(|name| pid_of_moved(name, &prefix).is_some()).collect();
         moved.sort_unstable();
         moved.into_iter().try_for_each(|name| self.put_one_back(name, wanted))
     }
@@ -234,7 +275,7 @@ impl<W: World> HeldQueue<'_, W> {
     fn put_one_back(&self, moved: &OsStr, wanted: &dyn Fn(&Row) -> bool) -> Result<()> {
         self.make_sure_that_it_is_held()?;
         let Some(bytes) = self.bytes(moved)? else { return Ok(()) };
-        let queue = self.bytes(OsStr::new(names::WAKE_QUEUE))?.unwrap_or_default();
+        let queue = self.bytes(self.name())?.unwrap_or_default();
         let there = row::rows(&queue);
         let back: Vec<_> = row::rows(&bytes).into_iter().filter(|row| wanted(row) && !there.contains(row)).collect();
         if !back.is_empty() {
@@ -254,28 +295,28 @@ impl<W: World> HeldQueue<'_, W> {
             return Ok(false);
         }
         self.make_sure_that_it_is_held()?;
-        self.replace(OsStr::new(names::WAKE_QUEUE), &kept, &[])?;
+        self.replace(self.name(), &kept, &[])?;
         Ok(true)
     }
 
     /// Makes a new queue of rows and what is to follow them, with the mode of a file that there is.
     fn replace(&self, model: &OsStr, rows: &[Row], rest: &[u8]) -> Result<()> {
-        let (world, path, made) = (self.world(), self.queue.path(), OsStr::new(MADE));
+        let (world, path, made) = (self.world(), self.queue.path(), &self.named(MADE));
         let mut content = Vec::new();
         for row in rows {
             content.extend_from_slice(row.line());
             content.push(b'\n');
         }
         content.extend_from_slice(rest);
-        storage::remove(world, self.state(), made).doing("remove", self.beside(MADE))?;
-        let node = world.open(self.state(), made, Open::CreateNew).doing("make", self.beside(MADE))?;
-        storage::append_all(world, &node, &content).doing("write to", self.beside(MADE))?;
-        if let Ok(facts) = world.facts_at(self.state(), model) {
-            world.set_mode(&node, facts.mode & 0o777).doing("set the mode of", self.beside(MADE))?;
+        storage::remove(world, self.directory(), made).doing("remove", self.beside(made))?;
+        let node = world.open(self.directory(), made, Open::CreateNew).doing("make", self.beside(made))?;
+        storage::append_all(world, &node, &content).doing("write to", self.beside(made))?;
+        if let Ok(facts) = world.facts_at(self.directory(), model) {
+            world.set_mode(&node, facts.mode & 0o777).doing("set the mode of", self.beside(made))?;
         }
-        world.sync_data(&node).doing("make durable", self.beside(MADE))?;
+        world.sync_data(&node).doing("make durable", self.beside(made))?;
         world.reach("firstmate.made").doing("replace", path)?;
-        world.rename(self.state(), made, OsStr::new(names::WAKE_QUEUE)).doing("replace", path)?;
+        world.rename(self.directory(), made, self.name()).doing("replace", path)?;
         world.reach("firstmate.replaced").doing("replace", path)
     }
 
@@ -292,33 +333,33 @@ impl<W: World> HeldQueue<'_, W> {
     fn ends_with_a_line(&self, node: &W::Node, size: u64) -> Result<bool> {
         let Some(last) = size.checked_sub(1) else { return Ok(true) };
         // Opened for appending only, so it is read by its name.
-        let opened = self.world().open(self.state(), OsStr::new(names::WAKE_QUEUE), Open::Read);
+        let opened = self.world().open(self.directory(), self.name(), Open::Read);
         let reader = opened.doing("open", self.queue.path())?;
         let same = |one: &Facts, other: &Facts| one.is_same_inode(other);
         let (one, other) = (self.world().facts(node), self.world().facts(&reader));
         if !matches!((&one, &other), (Ok(one), Ok(other)) if same(one, other)) {
-            return Err(self.no_file(names::WAKE_QUEUE));
+            return Err(self.no_file());
         }
         let end = storage::read_from(self.world(), &reader, last, 1).doing("read", self.queue.path())?;
         Ok(end == *b"\n")
     }
 
     fn bytes(&self, name: &OsStr) -> Result<Option<Vec<u8>>> {
-        storage::read(self.world(), self.state(), name, LIMIT).doing("read", self.queue.path.with_file_name(name))
+        storage::read(self.world(), self.directory(), name, LIMIT).doing("read", self.beside(name))
     }
 
-    fn beside(&self, name: &str) -> PathBuf {
+    fn beside(&self, name: &OsStr) -> PathBuf {
         self.queue.path.with_file_name(name)
     }
 
-    fn no_file(&self, name: &str) -> Error {
+    fn no_file(&self) -> Error {
         let found = io::Error::new(io::ErrorKind::InvalidData, "it is not a regular file, or was replaced just now");
-        Error::system("append to", self.beside(name), found)
+        Error::system("append to", self.queue.path(), found)
     }
 }
 
 /// The pid in the name of a queue that was moved aside; `None` for any other name.
-fn pid_of_moved(name: &OsStr) -> Option<&str> {
-    let pid = name.to_str()?.strip_prefix(MOVED)?;
+fn pid_of_moved<'a>(name: &'a OsStr, prefix: &OsStr) -> Option<&'a str> {
+    let pid = name.to_str()?.strip_prefix(prefix.to_str()?)?;
     (!pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit())).then_some(pid)
 }

@@ -156,6 +156,7 @@ impl<W: World> fmt::Debug for View<W> {
 /// A contender that tells of itself what a shell watcher of this home would tell.
 fn lock<W: World>(world: &Arc<W>, fleet: &Fleet) -> Result<OwnerLinkLock<W>> {
     let lock = OwnerLinkLock::at(world, &fleet.file(names::WATCH_LOCK))?;
+    let lock = lock.stale_after(fleet.lock_stale_after());
     Ok(lock.with_home(fleet.home()).with_watcher_path(&fleet.script(Script::Watch)))
 }
 

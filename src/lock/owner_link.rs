@@ -85,7 +85,7 @@
 
 mod adoption;
 mod claim;
-mod entry;
+pub(crate) mod entry;
 mod identity;
 mod judge;
 mod owner;

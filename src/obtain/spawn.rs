@@ -122,14 +122,19 @@ fn command(session: &Session, mode: &Mode, kin: Kin, word_descriptor: i32) -> Re
     }
     command
         .env_clear()
-        .envs(session.environment.for_child(&session.settings().pass))
+        .envs(match kin {
+            Kin::Nobody => session.environment.for_child(&session.settings().pass),
+            Kin::Starter => session.environment.for_child_of_caller(),
+        })
         // They name the home of the flags once more, as the scripts would write it.
         .envs(session.fleet.iter().flat_map(Fleet::variables))
-        .current_dir("/")
         .stdin(Stdio::null());
     match kin {
         Kin::Nobody => {
-            command.stdout(Stdio::null()).stderr(log(&session.home).map_or_else(Stdio::null, Stdio::from));
+            command
+                .current_dir("/")
+                .stdout(Stdio::null())
+                .stderr(log(&session.home).map_or_else(Stdio::null, Stdio::from));
         }
         Kin::Starter => {
             command.stdout(Stdio::piped());

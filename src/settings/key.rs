@@ -8,6 +8,7 @@ use tracing::Level;
 use super::nearest::nearest;
 use super::value::{self, Fault, Raw, Value};
 use super::{Repair, Settings};
+use crate::environment::NOT_FOR_CHILDREN;
 
 /// One key of the settings.
 #[derive(Debug)]
@@ -79,7 +80,7 @@ const fn bytes(name: &'static str, least: u64, most: u64, field: Field<u64>) -> 
 }
 
 /// Every key, in the order of `config/fm-watch.toml`.
-pub(super) static KEYS: [Key; 32] = [
+pub(super) static KEYS: [Key; 33] = [
     duration("poll", Some("FM_POLL"), INSTANT, DAY, |settings| &mut settings.poll),
     duration("signal_grace", Some("FM_SIGNAL_GRACE"), Duration::ZERO, DAY, |settings| &mut settings.signal_grace),
     duration("check_interval", Some("FM_CHECK_INTERVAL"), INSTANT, YEAR, |settings| &mut settings.check_interval),
@@ -120,6 +121,9 @@ pub(super) static KEYS: [Key; 32] = [
     Key { name: "hooks.repair", variable: None, slot: Slot::Repair { field: |settings| &mut settings.repair } },
     Key { name: "firstmate.resident", variable: None, slot: Slot::Switch { field: |settings| &mut settings.resident } },
     duration("firstmate.grace", None, INSTANT, YEAR, |settings| &mut settings.fleet_grace),
+    duration("firstmate.lock_stale_after", Some("FM_LOCK_STALE_AFTER"), Duration::ZERO, YEAR, |settings| {
+        &mut settings.fleet_lock_stale_after
+    }),
     daemon_time("daemons.ready_delay", |settings| &mut settings.daemon_defaults.ready_delay),
     daemon_time("daemons.ready_timeout", |settings| &mut settings.daemon_defaults.ready_timeout),
     daemon_time("daemons.backoff", |settings| &mut settings.daemon_defaults.backoff),
@@ -179,9 +183,18 @@ impl Slot {
             Self::Repair { .. } => "one of \"start\", \"tell\"".to_owned(),
             Self::Directory { .. } => "the absolute path of a directory".to_owned(),
             Self::Names { .. } => {
-                format!("names of environment variables, but none of {}", NOT_PASSED.join(", "))
+                format!("names of environment variables, but none of {}", NOT_FOR_CHILDREN.join(", "))
             }
         }
+    }
+
+    /// The nearest time that is allowed, for plain seconds; `None` for anything else.
+    pub(super) fn nearest_time(&self, text: &str) -> Option<Value> {
+        let (Self::Duration { least, most, .. } | Self::OptionalDuration { least, most, .. }) = self else {
+            return None;
+        };
+        let time = value::plain_seconds(text.trim())?.unwrap_or(*most);
+        Some(Value::Duration(time.clamp(*least, *most)))
     }
 
     /// Reads a value, puts it into its field and says what it is. On an error the field keeps what it had.
@@ -272,15 +285,10 @@ fn absolute(text: &str) -> Result<&str, String> {
     }
 }
 
-/// Variables that would point a child at another home (every child of ours is told its home), and those with which it could
-/// speak to the service manager in the watcher's name.
-const NOT_PASSED: [&str; 6] =
-    ["FM_HOME", "FM_STATE_OVERRIDE", "FM_ROOT_OVERRIDE", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
-
 fn names_that_may_pass(names: Vec<String>) -> Result<Vec<String>, String> {
     // A comma is allowed by the system, but such a name could not be told from two on a command line.
     let is_name = |name: &&String| !name.is_empty() && !name.contains(['=', '\0', ',']) && name.trim() == *name;
-    let may_pass = |name: &&String| is_name(name) && !NOT_PASSED.contains(&name.as_str());
+    let may_pass = |name: &&String| is_name(name) && !NOT_FOR_CHILDREN.contains(&name.as_str());
     match names.iter().find(|name| !may_pass(name)) {
         Some(name) => Err(format!("{} cannot be passed on", value::quoted(name))),
         None => Ok(names),

@@ -154,7 +154,7 @@ fn with_unit(text: &str) -> Result<Duration, String> {
 }
 
 /// Plain decimal seconds; `None` if the text is something else. Digits below a nanosecond are cut off.
-fn plain_seconds(text: &str) -> Option<Result<Duration, String>> {
+pub(super) fn plain_seconds(text: &str) -> Option<Result<Duration, String>> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let are_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
     if !are_digits(whole) || !are_digits(fraction) || whole.len() + fraction.len() == 0 {

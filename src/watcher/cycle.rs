@@ -60,6 +60,8 @@ use crate::world::{Facts, Real, World};
 
 /// The longest time between two rounds: the bound on noticing a takeover.
 const TICK: Duration = Duration::from_secs(1);
+/// Checks that take no longer count as a part of the first look.
+const QUICK_CHECKS: Duration = Duration::from_millis(150);
 /// Takeovers are looked for at most so often during a burst of events.
 const LEAST_BETWEEN_CHECKS: Duration = Duration::from_millis(50);
 /// After so many wakes the markers are written down, so that a restart has little to replay.
@@ -80,6 +82,8 @@ pub enum End {
     Evicted(Eviction),
     /// `run --once`: these wakes came.
     Woken(Vec<Wake>),
+    /// As the watcher script: a wake cannot be told to whoever reads the files, for this reason.
+    Failed(String),
 }
 
 /// Whether a wake ends the loop.
@@ -89,6 +93,19 @@ pub enum Span {
     Resident,
     /// It ends with the first wake.
     Once,
+    /// As the watcher script of a firstmate home: it ends with the first wake, or with the first that cannot be written.
+    /// Whoever started it hears of it then, and no marker has moved.
+    Script,
+}
+
+impl Span {
+    /// Whether a wake ends the loop.
+    pub fn ends_with_a_wake(self) -> bool {
+        match self {
+            Self::Resident => false,
+            Self::Once | Self::Script => true,
+        }
+    }
 }
 
 /// The watcher at work.
@@ -139,6 +156,7 @@ pub struct Cycle<'a> {
     proof: EventProof,
     /// What is to happen once everything was looked at and nothing was found.
     on_first_look: Option<FirstLook<'a>>,
+    quick_checks_until: Duration,
     beats: u64,
     next_poll: Duration,
     next_check: Duration,
@@ -156,6 +174,8 @@ struct Carried {
     check: Option<(String, CheckMemory)>,
     /// An announcement of the keeper of daemons, which counts then.
     daemon: Option<u64>,
+    /// Markers of the scripts that say more than these wakes.
+    markers: Changes,
 }
 
 /// Whether file events are known to arrive.
@@ -236,6 +256,7 @@ impl<'a> Cycle<'a> {
             voice: Voice::of(&session.environment, world.own_pid()),
             proof: EventProof::Awaited,
             on_first_look,
+            quick_checks_until: now + QUICK_CHECKS,
             beats: 0,
             next_poll: now,
             next_check: now,
@@ -280,11 +301,14 @@ impl<'a> Cycle<'a> {
             self.checkpoint();
         }
         self.recorder.finish();
-        if let Some(porter) = self.porter {
-            porter.finish();
-        }
+        let is_protected = self.session.world.is_protected("firstmate.row-before-line");
+        let written = self.porter.map_or(Ok(()), Porter::finish);
         self.beacon.finish();
-        end
+        match (end, written) {
+            // They are in the journal, so the next one tells them, and has another try at their rows.
+            (End::Woken(_), Err(why)) if self.span == Span::Script && is_protected => End::Failed(why),
+            (end, _) => end,
+        }
     }
 
     fn round(&mut self) -> Option<End> {
@@ -333,10 +357,14 @@ impl<'a> Cycle<'a> {
         message.and_then(|happened| self.handle(happened))
     }
 
-    /// A wake that is being written is waited for. One that waits for slow checks, or lingers, is not: the caller would
-    /// hear nothing meanwhile.
+    /// A wake that is being written is waited for, and so are quick checks. One that waits for slow checks, or lingers, is
+    /// not: the caller would hear nothing meanwhile.
     fn tell_of_first_look(&mut self) {
-        let is_under_way = !self.carried.is_empty() || (!self.woken.is_empty() && !self.checks.is_sweeping());
+        let is_recording = !self.carried.is_empty();
+        let is_under_way = match (self.checks.is_sweeping(), self.woken.is_empty()) {
+            (true, _) => is_recording || self.now() < self.quick_checks_until,
+            (false, is_asleep) => is_recording || !is_asleep,
+        };
         if self.beats > 0
             && !is_under_way
             && let Some(tell) = self.on_first_look.take()
@@ -350,7 +378,9 @@ impl<'a> Cycle<'a> {
     }
 
     fn wait(&self) -> Duration {
-        let deadlines = [Some(self.next_poll), self.coalescer.due_at(), self.voice.due_at()];
+        let first_look = self.on_first_look.as_ref().map(|_| self.quick_checks_until);
+        let first_look = first_look.filter(|until| *until > self.now());
+        let deadlines = [Some(self.next_poll), self.coalescer.due_at(), self.voice.due_at(), first_look];
         let next = deadlines.into_iter().flatten().min().unwrap_or(self.next_poll);
         if self.is_inbox_touched { Duration::ZERO } else { next.saturating_sub(self.now()).min(TICK) }
     }

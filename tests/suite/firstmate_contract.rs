@@ -6,18 +6,17 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::Signal;
 
 use crate::support::background::{wait_for_end, wait_for_state};
 use crate::support::home::{finish, pid_in};
+use crate::support::namespace::Namespace;
 use crate::support::shims::Fleet;
 #[cfg(feature = "sync-points")]
-use crate::support::stays_true;
-#[cfg(feature = "sync-points")]
 use crate::support::sync::{Points, without};
-use crate::support::{Background, SOON, Skip, processes, requires, wait_until, wait_until_true};
+use crate::support::{Background, SOON, Skip, processes, requires, stays_true, wait_until, wait_until_true};
 
 cases! {
     a1_every_shell_and_every_way_of_calling_finds_the_same_home,
@@ -36,12 +35,18 @@ cases! {
     a5_live_holder_without_a_heartbeat_exits_1,
     a5_a_live_shell_holder_that_tells_nothing_is_told_of_as_by_the_script,
     a5_evicted_exits_0_without_a_line,
+    a5_queue_append_failure_exits_1_without_a_line_or_a_marker,
+    #[cfg(feature = "sync-points")]
+    twin_a_line_before_the_row_announces_what_no_script_can_drain,
+    a5_a_full_disk_exits_1_without_a_line,
+    a5_a_check_finds_around_it_what_its_caller_has,
     a5_a_signal_exits_128_and_its_number,
     a7_any_other_first_argument_is_usage_and_exits_2,
     a7_started_then_the_reason_and_the_code_of_the_watcher,
     a7_healthy_exits_0_at_once,
     a7_a_wake_before_the_first_look_is_over_has_no_status_line,
     a7_failed_exits_1,
+    a7_a_watcher_that_cannot_append_is_failed_and_exits_1,
     a7_one_of_many_arms_starts_and_the_others_are_healthy,
     a7_hup_exits_129_term_and_int_exit_143_and_the_watcher_is_gone,
     a7_a_killed_arm_takes_its_watcher_along,
@@ -59,6 +64,9 @@ cases! {
     a8_queued_wakes_are_a_line_of_their_own,
     a8_it_exits_0_whatever_is_wrong,
     a9_a_knob_that_is_no_number_is_refused_by_its_name,
+    a9_any_number_counts_as_the_nearest_that_is_possible,
+    a9_lock_stale_after_says_when_a_lock_without_a_pid_is_reclaimed,
+    a9_wake_queue_and_its_lock_can_be_elsewhere,
     arm_tracked_is_the_same_for_any_home,
 }
 
@@ -275,8 +283,8 @@ fn a5_a_live_shell_holder_that_tells_nothing_is_told_of_as_by_the_script() {
     assert_eq!(answer.stderr, format!("watcher: lock held by live pid {pid} {none}"));
     fs::write(state.join(".last-watcher-beat"), "").unwrap();
     assert_eq!(ask("300").expect_code(0).stdout, format!("watcher: already running pid {pid}\n"));
-    let stale = wait_until(SOON, "its beat is old", || Some(ask("1")).filter(|answer| answer.code == Some(1)));
-    assert!(stale.stderr.contains(&format!("live pid {pid} but heartbeat is stale for ")), "{stale:?}");
+    let answer = wait_until(SOON, "its beat is old", || Some(ask("1")).filter(|answer| answer.code == Some(1)));
+    assert!(answer.stderr.contains(&format!("live pid {pid} but heartbeat is stale for ")), "{answer:?}");
     assert_eq!(fs::read_link(state.join(".watch.lock")).unwrap(), owner);
 }
 
@@ -285,6 +293,82 @@ fn a5_evicted_exits_0_without_a_line() {
     let watcher = watching(&fleet, &[]);
     fs::remove_file(fleet.home.watch("lock")).unwrap();
     assert_eq!(watcher.finish(SOON).expect_code(0).stdout, "");
+}
+
+/// A home with a changed signal file and no place for its row.
+fn without_a_queue() -> Fleet {
+    let fleet = Fleet::adopted();
+    fleet.home.write_status("task", "done\n");
+    fs::create_dir(fleet.home.state().join(".wake-queue")).unwrap();
+    fleet
+}
+
+fn a5_queue_append_failure_exits_1_without_a_line_or_a_marker() {
+    let fleet = without_a_queue();
+    let state = fleet.home.state();
+    for _ in 0..2 {
+        let answer = fleet.ask("fm-watch.sh", &[], &[]).expect_code(1);
+        assert_eq!(answer.stdout, "");
+        assert!(answer.stderr.contains(".wake-queue") && answer.stderr.contains("nothing is announced"), "{answer:?}");
+        assert!(!state.join(".seen-task_status").exists());
+    }
+    fs::remove_dir(state.join(".wake-queue")).unwrap();
+    let answer = fleet.ask("fm-watch.sh", &[], &[]).expect_code(0);
+    assert_eq!(answer.stdout, format!("signal: {}\n", state.join("task.status").display()));
+    assert!(state.join(".seen-task_status").exists());
+    assert_eq!(drain(&fleet).lines().count(), 1);
+}
+
+#[cfg(feature = "sync-points")]
+fn twin_a_line_before_the_row_announces_what_no_script_can_drain() {
+    let fleet = without_a_queue();
+    let mut watch = fleet.script("fm-watch.sh", &[], &[]);
+    without(&mut watch, &["firstmate.row-before-line"]);
+    assert!(finish(watch).expect_code(0).stdout.starts_with("signal: "));
+}
+
+fn a5_a_full_disk_exits_1_without_a_line() -> Result<(), Skip> {
+    let fleet = Fleet::adopted();
+    fleet.home.make_state();
+    Namespace::Mounts.required(&fleet.home)?;
+    let script = r#"
+        mount -t tmpfs -o size=256k,mode=700 tmpfs "$STATE"
+        watch() { FM_POLL=0.2 FM_SIGNAL_GRACE=0 "$BIN/fm-watch.sh"; }
+        watch > "$SCRATCH/printed" & watcher=$!
+        trap 'kill $watcher || :' EXIT
+        says() { fm status --json | grep -q '"verdict":"ok"'; }
+        wait_for says
+        dd if=/dev/zero of="$STATE/filler" bs=4k 2>/dev/null || :
+        touch "$STATE/task.turn-ended"
+        code=0
+        wait $watcher || code=$?
+        trap - EXIT
+        [ "$code" = 1 ] && [ ! -s "$SCRATCH/printed" ] && [ ! -e "$STATE/.seen-task_turn-ended" ]
+        rm "$STATE/filler"
+        [ "$(watch)" = "signal: $STATE/task.turn-ended" ]
+    "#;
+    let mut command = Namespace::Mounts.script(&fleet.home, script);
+    command.env("BIN", fleet.bin());
+    finish(command).expect_code(0);
+    Ok(())
+}
+
+/// It lives no longer than the one who started it, so it may see what that one sees.
+fn a5_a_check_finds_around_it_what_its_caller_has() {
+    let fleet = Fleet::adopted();
+    fleet.home.make_state();
+    let script = fleet.home.state().join("pr.check.sh");
+    fs::write(&script, "echo \"$SECRET ${FM_ROOT_OVERRIDE-none} $PWD\"\n").unwrap();
+    let here = fs::canonicalize(fleet.home.scratch()).unwrap();
+    for name in ["fm-watch.sh", "fm-watch-arm.sh"] {
+        let mut command = fleet.script(name, &[("SECRET", "token"), ("FM_CHECK_INTERVAL", "0")], &[]);
+        command.current_dir(&here);
+        let printed = finish(command).expect_code(0).stdout;
+        assert_eq!(printed, format!("check: {}: token none {}\n", script.display(), here.display()), "{name}");
+        drain(&fleet);
+        fs::write(&script, fs::read_to_string(&script).unwrap() + "# once more\n").unwrap();
+        fs::remove_file(fleet.home.watch("seen.json")).unwrap();
+    }
 }
 
 fn a5_a_signal_exits_128_and_its_number() {
@@ -342,6 +426,15 @@ fn a7_a_wake_before_the_first_look_is_over_has_no_status_line() {
     // One that was recorded and told to nobody is as good.
     fleet.home.ask(&["wake", "heartbeat", "heartbeat", "heartbeat"]).expect_code(0);
     assert_eq!(fleet.ask("fm-watch-arm.sh", &[], &["--restart"]).expect_code(0).stdout, "heartbeat\n");
+}
+
+fn a7_a_watcher_that_cannot_append_is_failed_and_exits_1() {
+    let fleet = without_a_queue();
+    let begun = Instant::now();
+    let answer = fleet.ask("fm-watch-arm.sh", &[("FM_ARM_CONFIRM_TIMEOUT", "60")], &[]).expect_code(1);
+    assert_eq!(answer.stdout, "watcher: FAILED - no live watcher with a fresh beacon\n");
+    assert!(answer.stderr.contains("nothing is announced"), "{answer:?}");
+    assert!(begun.elapsed() < Duration::from_secs(60), "it does not wait for one that nobody starts");
 }
 
 fn a7_failed_exits_1() {
@@ -589,6 +682,61 @@ fn a9_a_knob_that_is_no_number_is_refused_by_its_name() {
     }
     assert!(fleet.ask("fm-watch.sh", &[("FM_BUSY_REGEX", "(")], &[]).expect_code(2).stderr.contains("FM_BUSY_REGEX"));
     assert!(!fleet.home.watch("generation").exists(), "nothing was begun");
+}
+
+fn a9_any_number_counts_as_the_nearest_that_is_possible() {
+    let fleet = Fleet::adopted();
+    let least = [("FM_POLL", "0"), ("FM_HEARTBEAT", "0"), ("FM_CHECK_INTERVAL", "0"), ("FM_GUARD_GRACE", "99999999999")];
+    assert_eq!(fleet.ask("fm-watch.sh", &least, &[]).expect_code(0).stdout, "heartbeat\n");
+    drain(&fleet);
+    // The cap counts, also below the base.
+    let capped = [("FM_HEARTBEAT", "600"), ("FM_HEARTBEAT_MAX", "0.3"), ("FM_CHECK_TIMEOUT", "0")];
+    let arm = fleet.ask("fm-watch-arm.sh", &capped, &[]).expect_code(0);
+    assert_eq!(arm.stdout.lines().last(), Some("heartbeat"), "{arm:?}");
+    fleet.home.meta("task", &[]);
+    let said = fleet.ask("fm-guard.sh", &[("FM_GUARD_GRACE", "0")], &[]).expect_code(0).stderr;
+    assert!(said.contains("WATCHER DOWN"), "{said}");
+}
+
+fn a9_lock_stale_after_says_when_a_lock_without_a_pid_is_reclaimed() {
+    let fleet = Fleet::adopted();
+    fleet.home.make_state();
+    let owner = fleet.home.state().join(".watch.lock.owner.abcdef");
+    fs::create_dir(&owner).unwrap();
+    symlink(&owner, fleet.home.state().join(".watch.lock")).unwrap();
+    let ask = |age, within| {
+        let knobs = [("FM_LOCK_STALE_AFTER", age), ("FM_ARM_CONFIRM_TIMEOUT", within), ("FM_HEARTBEAT", "0.3")];
+        fleet.ask("fm-watch.sh", &knobs, &[]).expect_code(0).stdout
+    };
+    // Two seconds are the least, and the default.
+    assert_eq!(ask("1000", "3"), "watcher: already running\n");
+    assert_eq!(ask("0", "60"), "heartbeat\n");
+}
+
+fn a9_wake_queue_and_its_lock_can_be_elsewhere() {
+    let fleet = Fleet::adopted();
+    fleet.home.write_status("task", "done\n");
+    let elsewhere = fleet.home.scratch().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let (queue, lock) = (elsewhere.join("rows"), elsewhere.join("lock"));
+    let knobs = [("FM_WAKE_QUEUE", queue.to_str().unwrap()), ("FM_WAKE_QUEUE_LOCK", lock.to_str().unwrap())];
+    for (name, task) in [("fm-watch.sh", "task"), ("fm-watch-arm.sh", "other")] {
+        fleet.home.write_status(task, "news\n");
+        fleet.ask(name, &knobs, &[]).expect_code(0);
+        let rows = fs::read_to_string(&queue).unwrap();
+        assert!(rows.contains(&format!("\tsignal\t{task}.status\t")), "{name}: {rows}");
+        fleet.home.meta(task, &[]);
+        assert!(fleet.ask("fm-guard.sh", &knobs, &[]).stderr.contains("queued wakes pending"));
+        assert_eq!(fleet.ask("fm-wake-drain.sh", &knobs, &[]).expect_code(0).stdout, rows);
+        assert_eq!(fs::read_to_string(&queue).unwrap(), "");
+    }
+    assert!(!fleet.home.state().join(".wake-queue").exists() && fleet.home.state().join(".wake-queue.seq").exists());
+    fs::create_dir(&lock).unwrap();
+    fs::write(lock.join("pid"), "1\n").unwrap();
+    let wedged = fleet.spawn("fm-wake-drain.sh", &knobs, &[]);
+    stays_true(Duration::from_millis(300), "it waits for that lock", || processes::is_alive(wedged.pid()));
+    wedged.signal(Signal::TERM);
+    wedged.finish(SOON).expect_code(143);
 }
 
 fn arm_tracked_is_the_same_for_any_home() {

@@ -16,6 +16,8 @@ use rustix::process::Signal;
 use crate::panes::Tmux;
 use crate::support::gate::Gate;
 use crate::support::home::{finish, make_private};
+#[cfg(feature = "sync-points")]
+use crate::support::sync::Points;
 use crate::support::wakes::Shown;
 use crate::support::{Answer, Background, SOON, Skip, TestHome, requires, stays_true, wait_until, wait_until_true};
 
@@ -60,6 +62,10 @@ cases! {
     a_marker_moves_only_after_the_row,
     #[cfg(feature = "sync-points")]
     twin_a_marker_before_the_row_hides_a_wake_from_the_scripts,
+    #[cfg(feature = "sync-points")]
+    a_sweep_is_marked_only_after_what_it_found_is_recorded,
+    #[cfg(feature = "sync-points")]
+    twin_a_sweep_that_is_marked_at_once_hides_what_it_found,
     #[cfg(feature = "sync-points")]
     twin_without_the_markers_everything_is_announced_again,
     a_run_that_ends_with_a_wake_has_written_its_row_before_it_speaks,
@@ -793,6 +799,38 @@ fn a_marker_moves_only_after_the_row() {
 fn twin_a_marker_before_the_row_hides_a_wake_from_the_scripts() {
     beside_an_unwritten_row("firstmate.row-before-marker", |home| {
         wait_until_true(SOON, "the marker is there", || home.marker(".seen-ours_status").is_some());
+    });
+}
+
+/// A watcher whose check has said something that is not recorded yet.
+#[cfg(feature = "sync-points")]
+fn beside_an_unrecorded_check(without: &str, look: impl FnOnce(&TestHome)) {
+    let home = fleet();
+    let script = home.state().join("c.check.sh");
+    fs::write(&script, "echo news\n").unwrap();
+    let points = Points::new(&home, "recorder");
+    let mut command = home.command(&["run"]);
+    command.env("FM_WATCH_WITHOUT", without);
+    points.pause(&mut command, &["journal.locked"]);
+    let _watcher = Background::spawn(command);
+    points.wait_until_reached("journal.locked");
+    look(&home);
+    points.go("journal.locked");
+    home.wait_for_wake("check", script.to_str().unwrap());
+    wait_until_true(SOON, "the sweep is marked", || home.marker(".last-check").is_some());
+}
+
+#[cfg(feature = "sync-points")]
+fn a_sweep_is_marked_only_after_what_it_found_is_recorded() {
+    beside_an_unrecorded_check("", |home| {
+        stays_true(Duration::from_secs(1), "there is no marker", || home.marker(".last-check").is_none());
+    });
+}
+
+#[cfg(feature = "sync-points")]
+fn twin_a_sweep_that_is_marked_at_once_hides_what_it_found() {
+    beside_an_unrecorded_check("firstmate.sweep-after-record", |home| {
+        wait_until_true(SOON, "the marker is there", || home.marker(".last-check").is_some());
     });
 }
 

@@ -26,6 +26,7 @@ cases! {
     #[cfg(feature = "sync-points")]
     without_the_scripts_lock_a_shell_watcher_stays_beside_ours,
     a_live_shell_watcher_is_respected_and_reported,
+    a_home_whose_code_is_elsewhere_has_one_watcher_too,
     a_stuck_shell_watcher_is_reported_and_left_alone,
     a_shell_watcher_whose_record_proves_nothing_is_reported_and_never_signalled,
     #[cfg(feature = "sync-points")]
@@ -285,6 +286,40 @@ fn a_live_shell_watcher_is_respected_and_reported() -> Result<(), Skip> {
     assert_eq!(fleet.home.ask(&["guard"]).expect_code(0).stderr, "", "supervision is on");
     assert!(shell.ended().is_none());
     assert_eq!(fleet.home.owner(), None, "ours has not held it, not even for an instant");
+    Ok(())
+}
+
+/// Two fleets share the scripts of the first, and whoever calls ours says only which home is meant.
+fn a_home_whose_code_is_elsewhere_has_one_watcher_too() -> Result<(), Skip> {
+    let fleet = Fleet::new()?;
+    let code = fleet.home.scratch().join("code");
+    fs::create_dir(&code).unwrap();
+    fs::rename(fleet.home.root().join("bin"), code.join("bin")).unwrap();
+    let shell = || {
+        let mut command = fleet.home.bare("bash");
+        command.arg(code.join("bin/fm-watch.sh")).env("FM_HOME", fleet.home.root()).env("FM_POLL", "0.2");
+        command
+    };
+    let watcher = Background::spawn(shell());
+    let pid = watcher.pid();
+    wait_until_true(SOON, "the shell watcher watches", || fleet.touched().is_some());
+    let answer = fleet.home.ask(&["run"]).expect_code(0);
+    assert_eq!(answer.stdout, format!("watcher: already running pid {pid}\n"));
+    assert_eq!((fleet.home.verdict().as_str(), fleet.home.owner()), ("ok", None));
+    watcher.signal(Signal::TERM);
+    watcher.finish(SOON);
+    assert_eq!(fleet.traces(), Vec::<String>::new());
+    // What one of ours was told once, the next one knows.
+    let mut told = fleet.home.command(&["run"]);
+    told.env("FM_ROOT_OVERRIDE", &code);
+    let ours = Background::spawn(told);
+    fleet.home.wait_until_watched_by(ours.pid());
+    ours.signal(Signal::TERM);
+    ours.finish(SOON).expect_code(0);
+    let again = fleet.home.watcher();
+    let second = finish(shell()).expect_code(0);
+    assert_eq!(second.stdout, format!("watcher: already running pid {}\n", again.pid()));
+    assert_eq!(fleet.told("watcher-path"), code.join("bin/fm-watch.sh").to_str().map(str::to_owned));
     Ok(())
 }
 

@@ -21,7 +21,8 @@ fn fleet() -> Fleet {
     let directory = tempfile::tempdir().unwrap();
     std::fs::create_dir(directory.path().join("bin")).unwrap();
     std::fs::write(directory.path().join("bin/fm-watch.sh"), "").unwrap();
-    Fleet::find(&crate::world::Real, &Home::at(directory.path()), &Environment::default()).unwrap()
+    let settings = crate::settings::Loaded::of_defaults().unwrap().settings;
+    Fleet::find(&crate::world::Real, &Home::at(directory.path()), &Environment::default(), &settings).unwrap()
 }
 
 #[test]

@@ -14,8 +14,8 @@ use crate::world::{Facts, Kind, Open, World};
 /// The files that the protocol knows. Peers remove these and then the directory, so there must be no others.
 pub(super) const KNOWN: [&str; 4] = [PID, HOME, WATCHER_PATH, IDENTITY];
 pub(super) const PID: &str = "pid";
-pub(super) const HOME: &str = "fm-home";
-pub(super) const WATCHER_PATH: &str = "watcher-path";
+pub(crate) const HOME: &str = "fm-home";
+pub(crate) const WATCHER_PATH: &str = "watcher-path";
 pub(super) const IDENTITY: &str = "pid-identity";
 
 /// What a known file holds.

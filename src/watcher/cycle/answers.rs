@@ -30,6 +30,9 @@ impl Cycle<'_> {
                 let carried = self.carried.pop_front().unwrap_or_default();
                 self.settle_drop_ins(&carried.drop_ins);
                 self.seen.checks.extend(carried.check);
+                if !carried.markers.is_empty() {
+                    self.visit_queue(carried.markers);
+                }
                 if let (Some(keeper), Some(number)) = (&self.keeper, carried.daemon) {
                     keeper.recorded(number);
                 }
@@ -40,7 +43,7 @@ impl Cycle<'_> {
                 for name in &carried.drop_ins {
                     self.drop_ins.remove(name);
                 }
-                self.not_recorded(drafts, &carried, why);
+                return self.not_recorded(drafts, &carried, why);
             }
             Report::Checkpointed => self.degrade(Part::Checkpoint, Ok(())),
             Report::NotCheckpointed(why) => self.degrade(Part::Checkpoint, Err(why)),
@@ -87,10 +90,10 @@ impl Cycle<'_> {
     pub(super) fn woken_by(&mut self, wakes: Vec<Wake>) -> Option<End> {
         let is_due = wakes.iter().any(|wake| wake.delivery == Delivery::Now);
         match self.span {
-            Span::Once if is_due || !self.woken.is_empty() => {
+            Span::Once | Span::Script if is_due || !self.woken.is_empty() => {
                 self.woken.extend(wakes.into_iter().filter(|wake| wake.delivery != Delivery::Never));
             }
-            Span::Once | Span::Resident => {}
+            Span::Once | Span::Script | Span::Resident => {}
         }
         self.end_of_once()
     }
@@ -98,12 +101,18 @@ impl Cycle<'_> {
     /// One wake ends a `--once` life, but not in the middle of a sweep: else chatty signals would keep slow checks
     /// from ever coming to their end.
     pub(super) fn end_of_once(&mut self) -> Option<End> {
-        let is_over = !self.woken.is_empty() && !self.checks.is_sweeping() && self.in_flight.is_empty();
+        let is_recording = !self.in_flight.is_empty() || !self.carried.is_empty();
+        let is_over = !self.woken.is_empty() && !self.checks.is_sweeping() && !is_recording;
         is_over.then(|| End::Woken(std::mem::take(&mut self.woken)))
     }
 
     /// Signals, panes, heartbeats and drop-ins are still where they were and will be seen again. The rest is kept.
-    pub(super) fn not_recorded(&mut self, drafts: Vec<Draft>, carried: &Carried, why: String) {
+    pub(super) fn not_recorded(&mut self, drafts: Vec<Draft>, carried: &Carried, why: String) -> Option<End> {
+        if self.span == Span::Script {
+            // Nothing keeps what a check has said beyond this life, so the next one is to ask again.
+            self.seen.last_check = None;
+            return Some(End::Failed(why));
+        }
         for draft in drafts {
             match &draft.mark {
                 Some(Mark::Signal { file, .. }) => {
@@ -125,6 +134,7 @@ impl Cycle<'_> {
         self.degrade(Part::Journal, Err(why));
         // A journal that is full may only need what is acknowledged to be removed.
         self.checkpoint();
+        self.end_of_once()
     }
 
     pub(super) fn checkpoint(&mut self) {

@@ -5,7 +5,7 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use super::Span;
-use crate::commands::context::Session;
+use crate::commands::context::{Session, Surroundings};
 use crate::commands::showing::patience;
 use crate::error::{Context, Result};
 use crate::home::names;
@@ -59,7 +59,7 @@ pub(super) fn recall(
     }
     let untold = match span {
         Span::Resident => Vec::new(),
-        Span::Once => {
+        Span::Once | Span::Script => {
             let presented = Presented::read(world, &directory);
             let view = View {
                 presented: &presented,
@@ -90,9 +90,12 @@ pub(super) fn notifiers(session: &Session, settings: &Settings, sender: &Sender<
         .doing("start a thread for", session.home.state())
 }
 
-/// What children see: the allow-list, and this home by name.
+/// What children see, and this home by name.
 pub(super) fn children(session: &Session, settings: &Settings) -> Vec<(String, OsString)> {
-    let mut environment = session.environment.for_child(&settings.pass);
+    let mut environment = match session.surroundings {
+        Surroundings::Home => session.environment.for_child(&settings.pass),
+        Surroundings::Caller(_) => session.environment.for_child_of_caller(),
+    };
     environment.push(("FM_HOME".to_owned(), session.home.root().into()));
     environment.push(("FM_STATE_OVERRIDE".to_owned(), session.home.state().into()));
     environment
@@ -105,7 +108,10 @@ pub(super) fn check_rules(session: &Session, settings: &Settings) -> CheckRules 
         at_most: settings.checks_at_once,
         output_cap: 64 * 1024,
         state: session.home.state().to_owned(),
-        working_directory: session.home.root().to_owned(),
+        working_directory: match &session.surroundings {
+            Surroundings::Home => session.home.root().to_owned(),
+            Surroundings::Caller(here) => here.clone(),
+        },
         environment: children(session, settings),
     }
 }
@@ -156,7 +162,10 @@ pub(super) fn pane_rules(session: &Session, settings: &Settings) -> PaneRules {
     const DEADLINE: Duration = Duration::from_secs(10);
     PaneRules {
         deadline: DEADLINE,
-        working_directory: session.home.root().to_owned(),
+        working_directory: match &session.surroundings {
+            Surroundings::Home => session.home.root().to_owned(),
+            Surroundings::Caller(here) => here.clone(),
+        },
         environment: children(session, settings),
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::beginning::reporter;
-use super::{Carried, Cycle, Span};
+use super::{Carried, Cycle};
 use crate::daemons::keeper::{self, Keeper, Plan, Report};
 use crate::daemons::start::Starter;
 use crate::wakes::reason::Reason;
@@ -15,7 +15,7 @@ impl Cycle<'_> {
     /// Keeps what the present settings say. A watcher that ends with its first wake keeps nothing.
     pub(super) fn keep_daemons(&mut self) {
         let kept = keeper::kept(&self.session.home, &self.settings);
-        if self.span == Span::Once || (kept.is_empty() && self.keeper.is_none()) {
+        if self.span.ends_with_a_wake() || (kept.is_empty() && self.keeper.is_none()) {
             return;
         }
         let starter = match Starter::under(self.session, &self.settings) {

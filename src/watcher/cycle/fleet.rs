@@ -7,8 +7,10 @@ use crate::error::{Context, Result};
 use crate::firstmate::bridge::Bridge;
 use crate::firstmate::fleet::Fleet;
 use crate::firstmate::markers::{self, Changes};
+use crate::firstmate::memory;
 use crate::firstmate::porter::{Equipment, Order, Porter, Report};
 use crate::firstmate::queue::Queue;
+use crate::home::names;
 use crate::liveness::bells;
 use crate::settings::Patterns;
 use crate::wakes::record::Wake;
@@ -21,9 +23,11 @@ use crate::world::World;
 impl Cycle<'_> {
     /// In a firstmate home: takes over what the markers say, and starts the porter.
     pub(super) fn join_fleet(&mut self) {
-        let world = self.session.world.as_ref();
-        if Fleet::find(world, &self.session.home, &self.session.environment).is_none() {
-            return;
+        let session = self.session;
+        let Some(fleet) = &session.fleet else { return };
+        let world = session.world.as_ref();
+        if let Err(error) = memory::note(world, self.holding.watch(), &session.home, fleet) {
+            tracing::warn!("cannot write {}: {error}", session.home.ours(names::FLEET).display());
         }
         let inherited = markers::inherit(world, &self.state, &mut self.seen);
         let begun = markers::begin_heartbeat(world, &self.state);
@@ -37,7 +41,7 @@ impl Cycle<'_> {
                 tracing::warn!("the markers of {} are not read: {error}", self.session.home.state().display());
             }
         }
-        match self.equip_porter() {
+        match self.equip_porter(fleet) {
             Ok(porter) => self.porter = Some(porter),
             Err(error) => self.degrade(Part::Queue, Err(format!("the wake queue is not watched: {error}"))),
         }
@@ -45,14 +49,14 @@ impl Cycle<'_> {
         self.visit_queue(markers::of_signals(&self.seen));
     }
 
-    fn equip_porter(&self) -> Result<Porter> {
+    fn equip_porter(&self, fleet: &Fleet) -> Result<Porter> {
         let (world, home) = (&self.session.world, &self.session.home);
         let generation = self.holding.owner().generation;
         let equipment = Equipment {
             world: world.clone(),
             holding: self.holding.clone(),
             state: world.open_directory(home.state()).doing("open", home.state())?,
-            queue: Queue::open(world, home.state())?,
+            queue: Queue::open(world, fleet)?,
             bridge: Bridge::open(world, home, &self.settings, self.patterns.clone(), generation)?,
         };
         Porter::start(equipment, reporter(&self.sender, Message::Porter)).doing("start a thread for", home.state())
@@ -68,6 +72,16 @@ impl Cycle<'_> {
     pub(super) fn move_markers_of(&self, wakes: &[Wake]) {
         if self.porter.is_some() {
             self.visit_queue(markers::of_wakes(wakes, &self.pane_markers));
+        }
+    }
+
+    /// These markers move when everything that was handed to the recorder until now is durable.
+    pub(super) fn move_when_recorded(&mut self, changes: Changes) {
+        let is_protected = self.session.world.is_protected("firstmate.sweep-after-record");
+        if let (Some(last), true) = (self.carried.back_mut(), is_protected) {
+            last.markers.extend(changes);
+        } else {
+            self.visit_queue(changes);
         }
     }
 

@@ -24,6 +24,7 @@ impl Cycle<'_> {
             Event::Touched { directory: Tag::State, name } if signals::is_signal(&name) => {
                 self.look_at(&name.to_string_lossy());
             }
+            // A queue in another place is looked at by the poll alone.
             Event::Touched { directory: Tag::State, name } if name == fleet::names::WAKE_QUEUE => {
                 self.visit_queue(Changes::new());
             }
@@ -99,17 +100,17 @@ impl Cycle<'_> {
         self.checks.finish(result);
         let judgement = result.judge(self.seen.checks.get(&result.name()));
         let memory = (result.name(), judgement.memory);
+        if let Some(draft) = judgement.draft {
+            self.record_carrying(vec![draft], Carried { check: Some(memory), ..Carried::default() });
+        } else {
+            self.seen.checks.insert(memory.0, memory.1);
+        }
         if !self.checks.is_sweeping() {
             self.seen.last_check = self.checks.sweep_began().cloned();
             self.unsaved += 1;
-            self.visit_queue(markers::of_sweep());
+            self.move_when_recorded(markers::of_sweep());
         }
-        let Some(draft) = judgement.draft else {
-            self.seen.checks.insert(memory.0, memory.1);
-            return self.end_of_once();
-        };
-        self.record_carrying(vec![draft], Carried { check: Some(memory), ..Carried::default() });
-        None
+        self.end_of_once()
     }
 
     pub(super) fn read_inbox(&mut self) {
