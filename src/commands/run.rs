@@ -326,11 +326,28 @@ fn stay(session: &Session, holding: Holding<Real>, ready: Ready, life: Life<'_>)
     let Life { span, on_first_look } = life;
     let beginning =
         Beginning { session, span, holding: Arc::clone(&holding), patterns, channel, events, on_first_look };
-    let end = Cycle::begin(beginning)?.run();
-    let outcome = match &end {
+    let (end, told) = match Cycle::begin(beginning).map(Cycle::run) {
+        Ok(end) => {
+            let told = tell(session, &end, span);
+            (end, told)
+        }
+        Err(error) => (End::Failed(error.to_string()), Err(error)),
+    };
+    // Also if nobody reads: whoever comes next is not to find the locks of a dead one.
+    if told.is_ok() || session.world.is_protected("run.leaves") {
+        leave(session, &holding, &end);
+    }
+    // The lock goes now. The process ends a little later: the kernel takes its time to end file events.
+    drop(holding);
+    told
+}
+
+/// Says what is to be said of the end, and gives the exit code.
+fn tell(session: &Session, end: &End, span: Span) -> Result<u8> {
+    match end {
         End::Evicted(eviction) => {
             session.console.note(format!("leaving {}: {eviction}", session.home.root().display()));
-            exit::OK
+            Ok(exit::OK)
         }
         End::Woken(wakes) => {
             match span {
@@ -338,18 +355,15 @@ fn stay(session: &Session, holding: Holding<Real>, ready: Ready, life: Life<'_>)
                 Span::Script => show(session, &of_first_line(wakes))?,
                 Span::Once | Span::Resident => show(session, wakes)?,
             }
-            exit::OK
+            session.world.reach("run.told").doing("leave", session.home.watch())?;
+            Ok(exit::OK)
         }
         End::Failed(why) => {
             session.console.error(format!("a wake cannot be written down, so nothing is announced: {why}"));
-            exit::FAILED
+            Ok(exit::FAILED)
         }
-        End::Asked(signal) => asked(*signal, span),
-    };
-    leave(session, &holding, &end);
-    // The lock goes now. The process ends a little later: the kernel takes its time to end file events.
-    drop(holding);
-    Ok(outcome)
+        End::Asked(signal) => Ok(asked(*signal, span)),
+    }
 }
 
 /// The wakes that the first reason line is about: all signals share one, any other wake has one of its own.

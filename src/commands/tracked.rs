@@ -129,8 +129,10 @@ fn obtain_and_follow(session: &Session, wish: Wish, failing: Failing, sender: &S
         };
         if together.first_look == FirstLook::Ended {
             let (printed, ended) = together.companion.follow().doing("follow", "the watcher")?;
-            if ended.success() && contract::is_wake(&printed) {
-                return print_raw(&printed);
+            if contract::is_wake(&printed) && (ended.success() || session.world.is_protected("tracked.any-reason")) {
+                // Nobody else will print it: the watcher has marked it as told.
+                print_raw(&printed)?;
+                return Ok(contract::code_of(ended.code(), ended.signal()));
             }
             reason = format!("pid {pid} ended at once ({ended})");
             // Another one would end as this one did, unless it was somebody else's turn.
@@ -155,10 +157,9 @@ fn follow(companion: Companion) -> Result<u8> {
     Ok(contract::code_of(ended.code(), ended.signal()))
 }
 
-fn print_raw(printed: &[u8]) -> Result<u8> {
+fn print_raw(printed: &[u8]) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
-    stdout.write_all(printed).and_then(|()| stdout.flush()).doing("write to", "stdout")?;
-    Ok(exit::OK)
+    stdout.write_all(printed).and_then(|()| stdout.flush()).doing("write to", "stdout")
 }
 
 fn fail(session: &Session, failing: Failing, reason: &str) -> Result<u8> {
