@@ -1,13 +1,15 @@
 //! `run`: be the watcher, in the foreground.
 
+mod signals;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use self::signals::Insistence;
 use super::console::Format;
 use super::context::Session;
 use super::showing;
@@ -79,7 +81,13 @@ struct Ready {
 
 fn watch(mut session: Session, options: &cli::Run, manner: Manner, speaker: &mut Speaker<Word>) -> Result<u8> {
     session.prepare()?;
-    let ready = get_ready(&session, options)?;
+    let span = match manner {
+        Manner::Script(_) => Span::Script,
+        Manner::Own if options.tracked => Span::Script,
+        Manner::Own if options.once => Span::Once,
+        Manner::Own => Span::Resident,
+    };
+    let ready = get_ready(&session, options, span)?;
     let taken = match options.standby {
         None if options.take_over && session.world.is_protected("service.take-over") => take_over(&session)?,
         None => take_unless_held(&session)?,
@@ -105,12 +113,6 @@ fn watch(mut session: Session, options: &cli::Run, manner: Manner, speaker: &mut
         "watching {}",
         session.home.root().display()
     );
-    let span = match manner {
-        Manner::Script(_) => Span::Script,
-        Manner::Own if options.tracked => Span::Script,
-        Manner::Own if options.once => Span::Once,
-        Manner::Own => Span::Resident,
-    };
     stay(&session, holding, ready, Life { span, on_first_look })
 }
 
@@ -120,7 +122,7 @@ struct Life<'a> {
     on_first_look: Option<FirstLook<'a>>,
 }
 
-fn get_ready(session: &Session, options: &cli::Run) -> Result<Ready> {
+fn get_ready(session: &Session, options: &cli::Run, span: Span) -> Result<Ready> {
     let path = session.home.ours(names::LOG_DIRECTORY);
     let directory = session.world.open_directory(&path).doing("open", &path)?;
     let log = Log::new(Arc::clone(&session.world), directory, session.settings().log_max);
@@ -129,7 +131,7 @@ fn get_ready(session: &Session, options: &cli::Run) -> Result<Ready> {
     let channel: Channel = channel();
     let grace = session.settings().stop_grace;
     let insistence = if options.tracked { Insistence::After(grace) } else { Insistence::Repeated };
-    listen_to_signals(&channel.0, insistence).doing("listen to signals in", session.home.root())?;
+    signals::listen(&channel.0, insistence, span).doing("listen to signals in", session.home.root())?;
     let directories = [
         (session.home.state().to_owned(), Tag::State),
         (session.home.watch(), Tag::Watch),
@@ -137,46 +139,6 @@ fn get_ready(session: &Session, options: &cli::Run) -> Result<Ready> {
     ];
     let events = Events::watch(&directories, channel.0.clone()).map_err(|degraded| degraded.to_string());
     Ok(Ready { patterns, channel, events })
-}
-
-/// When a request to leave is insisted on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Insistence {
-    /// When it comes a second time.
-    Repeated,
-    /// When it has stood for so long. A watcher that is bound to its starter may be asked several times at once by the
-    /// kernel, as the starter's threads end one after the other, and by nobody later on.
-    After(Duration),
-}
-
-/// The first TERM or INT asks the loop to leave; what insists on it ends the process whatever the loop is doing.
-fn listen_to_signals(sender: &Sender<Message>, insistence: Insistence) -> std::io::Result<()> {
-    let is_over = Arc::new(AtomicBool::new(false));
-    for (signal, code) in [(SIGTERM, exit::TERMINATED), (SIGINT, exit::INTERRUPTED)] {
-        let was_asked = match insistence {
-            Insistence::Repeated => Arc::new(AtomicBool::new(false)),
-            Insistence::After(_) => Arc::clone(&is_over),
-        };
-        signal_hook::flag::register_conditional_shutdown(signal, code.into(), Arc::clone(&was_asked))?;
-        if insistence == Insistence::Repeated {
-            signal_hook::flag::register(signal, was_asked)?;
-        }
-    }
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD])?;
-    let sender = sender.clone();
-    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        for signal in signals.forever() {
-            if sender.send(Message::Signal(signal)).is_err() {
-                break;
-            }
-            if let (SIGTERM | SIGINT, Insistence::After(grace)) = (signal, insistence) {
-                let _passed = wait_until(grace, grace, || None::<()>);
-                is_over.store(true, Ordering::SeqCst);
-                drop(signal_hook::low_level::raise(signal));
-            }
-        }
-    })?;
-    Ok(())
 }
 
 fn take(session: &Session) -> Result<Option<Holding<Real>>> {

@@ -172,9 +172,10 @@ fn fail(session: &Session, failing: Failing, reason: &str) -> Result<u8> {
     }
 }
 
-/// INT has the code of TERM here, as the arm script has it.
+/// INT has the code of TERM here, as the arm script has it. And as there, what was ignored at the start stays ignored.
 fn listen_to_signals(sender: &Sender<Notice>) -> Result<()> {
-    let mut signals = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM]).doing("listen to", "signals")?;
+    let heeded = platform::heeded(&[SIGHUP, SIGINT, SIGTERM]);
+    let mut signals = signal_hook::iterator::Signals::new(heeded).doing("listen to", "signals")?;
     let sender = sender.clone();
     let listen = move || {
         for signal in signals.forever() {

@@ -36,6 +36,7 @@ use crate::commands::context::Session;
 use crate::error::{Context, Error, Result};
 use crate::exit;
 use crate::lock::Attempt;
+use crate::platform;
 use crate::wakes::record::Wake;
 use crate::world::{Real, World};
 
@@ -84,7 +85,8 @@ pub fn drain(mut session: Session) -> Result<u8> {
 }
 
 fn listen(sender: &Sender<Happened>) -> std::io::Result<()> {
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    // What was ignored when the process began stays so, as in a shell.
+    let mut signals = signal_hook::iterator::Signals::new(platform::heeded(&[SIGINT, SIGTERM]))?;
     let sender = sender.clone();
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for signal in signals.forever() {

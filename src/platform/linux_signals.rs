@@ -7,6 +7,9 @@
 //! The command must find signals as they were when this process was started. That state is lost early: Rust's runtime
 //! ignores SIGPIPE before `main`, so a constructor remembers it before that, as [`Original`] does the rest.
 //!
+//! What a program of ours itself listens to is chosen by [`heeded`], and what ends a child that does not listen yet is
+//! [`let_act`]'s.
+//!
 //! If this is wrong, a command cannot be interrupted, is interrupted twice, or dies of (or survives) a closed pipe
 //! although its caller wanted it otherwise.
 //!
@@ -21,6 +24,8 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::sync_point::is_protected;
 
 /// The signals that people and programs send to end a process or to tell it something.
 const HEEDED: [i32; 7] =
@@ -155,6 +160,25 @@ impl Original {
 pub fn leads_session() -> bool {
     // SAFETY: both calls only read kernel state of this process.
     unsafe { libc::getsid(0) == libc::getpid() }
+}
+
+/// Those of these signals that this process was not started to ignore. It must be asked before any of them is listened to.
+pub fn heeded(signals: &[i32]) -> Vec<i32> {
+    let may_listen = |signal: &i32| !is_ignored(*signal) || !is_protected("signals.ignored");
+    signals.iter().copied().filter(may_listen).collect()
+}
+
+/// From now on this signal does what it does by default, whatever was set and whether or not it was blocked.
+/// Async-signal-safe.
+///
+/// # Errors
+/// A signal whose action cannot be set.
+pub(super) fn let_act(signal: i32) -> io::Result<()> {
+    // SAFETY: the default action is not a handler.
+    if unsafe { libc::signal(signal, libc::SIG_DFL) } == libc::SIG_ERR {
+        return Err(io::Error::last_os_error());
+    }
+    change_mask(libc::SIG_UNBLOCK, &set_of(&[signal])).map(drop)
 }
 
 fn is_ignored(signal: i32) -> bool {

@@ -24,22 +24,28 @@ use std::time::Duration;
 use rustix::fs::FileType;
 
 use super::linux::{Pinned, pin_reported, wait_for_exit};
+use super::linux_signals::let_act;
+use crate::sync_point::is_protected;
 
 /// What became of a detached start.
 #[derive(Debug)]
 pub struct Detached;
 
 /// Starts a command that is nobody's descendant: own session, orphaned at once, and of all open descriptors only
-/// the standard streams as set in `command`, and each of `inherit` under its own number.
+/// the standard streams as set in `command`, and each of `inherit` under its own number. It can be asked to leave (TERM,
+/// INT) also if its starter was told to ignore that, which was not said of what outlives it.
 ///
 /// # Errors
 /// The reason why the program could not be executed, as of the last fork.
 pub fn spawn_detached(mut command: Command, inherit: &[BorrowedFd<'_>]) -> io::Result<Detached> {
     let kept: Vec<RawFd> = inherit.iter().map(AsRawFd::as_raw_fd).collect();
-    // SAFETY: between fork and exec only async-signal-safe calls are made: signal, close_range, fcntl, setsid, fork, _exit.
+    // SAFETY: between fork and exec only async-signal-safe calls are made: signal, sigmask, close_range, fcntl, setsid,
+    // fork, _exit.
     unsafe {
         command.pre_exec(move || {
             become_child()?;
+            let_act(libc::SIGTERM)?;
+            let_act(libc::SIGINT)?;
             let is_handed_down = |&number: &RawFd| libc::fcntl(number, libc::F_SETFD, 0) != -1;
             if !kept.iter().all(is_handed_down) || libc::setsid() == -1 {
                 return Err(io::Error::last_os_error());
@@ -149,6 +155,12 @@ pub fn spawn_bound(mut command: Command) -> io::Result<GroupChild> {
 /// # Errors
 /// The reason why the program could not be executed.
 pub fn spawn_companion(mut command: Command, inherit: &[BorrowedFd<'_>]) -> io::Result<GroupChild> {
+    if is_protected("spawn.acts") {
+        // Before the bond, because the kernel asks once. A forked child still has its starter's handlers, and one of
+        // them would take the signal and do nothing with it.
+        // SAFETY: between fork and exec only async-signal-safe calls are made: signal, sigmask.
+        unsafe { command.pre_exec(|| let_act(libc::SIGTERM)) };
+    }
     bind(&mut command, libc::SIGTERM);
     spawn_group_with(command, inherit)
 }

@@ -57,7 +57,7 @@ pub use linux_manager::ManagerEar;
 #[cfg(target_os = "linux")]
 pub use linux_notify::{Notice, NotifySocket};
 #[cfg(target_os = "linux")]
-pub use linux_signals::{Caught, Sender, Signals, leads_session};
+pub use linux_signals::{Caught, Sender, Signals, heeded, leads_session};
 #[cfg(target_os = "linux")]
 pub use linux_socket::{bind_socket, binding, connect, listen, peer};
 #[cfg(target_os = "linux")]

@@ -52,6 +52,7 @@ suite! {
     firstmate_adopt,
     firstmate_contract,
     firstmate_queue,
+    firstmate_signals,
     hooks,
     hook_install,
     hook_sessions,
