@@ -14,8 +14,9 @@ use crate::firstmate::holder::{LEAVES_WITHIN, ShellHolder};
 use crate::home::names;
 use crate::liveness::identity::Pid;
 use crate::liveness::leave::{self, Left};
-use crate::liveness::owner::{Owner, StopRequest};
-use crate::liveness::verdict::{OwnerEvidence, Verdict};
+use crate::liveness::observe;
+use crate::liveness::owner::{StopRequest, StoppedShell};
+use crate::liveness::verdict::{Evidence, OwnerEvidence, Verdict};
 use crate::storage::{self, Durability};
 use crate::world::World;
 
@@ -36,7 +37,7 @@ fn stop_watcher(session: &Session) -> Result<u8> {
         return report(session, None);
     }
     if let Some(shell) = evidence.shell_holder() {
-        return stop_shell_watcher(session, shell);
+        return stop_shell_watcher(session, &evidence, shell);
     }
     let OwnerEvidence::Recorded(owner, _) = &evidence.owner else {
         return Err(Error::refused(&session.place.directory, verdict, "nothing was signalled; look with `status`"));
@@ -53,7 +54,7 @@ fn stop_watcher(session: &Session) -> Result<u8> {
             verdict => Err(Error::refused(&session.place.directory, verdict, "try again")),
         };
     };
-    request(session, owner)?;
+    request(session, owner.generation, None)?;
     let left = proven.make_leave(session.world.as_ref(), session.settings().stop_grace).map_err(|refusal| {
         withdraw(session);
         refused(refusal)
@@ -66,7 +67,7 @@ fn stop_watcher(session: &Session) -> Result<u8> {
 
 /// Asks a watcher of the shell scripts to leave, once it has proven to be this home's. As with the scripts, it is never
 /// killed.
-fn stop_shell_watcher(session: &Session, shell: &ShellHolder) -> Result<u8> {
+fn stop_shell_watcher(session: &Session, evidence: &Evidence, shell: &ShellHolder) -> Result<u8> {
     let (Some(fleet), Some(pid)) = (&session.fleet, shell.pid()) else {
         let (_, verdict) = session.verdict();
         return Err(Error::refused(session.home.state(), verdict, "nothing was signalled; try again"));
@@ -82,11 +83,27 @@ fn stop_shell_watcher(session: &Session, shell: &ShellHolder) -> Result<u8> {
         };
     };
     let world = session.world.as_ref();
-    proven.ask(world).map_err(refused)?;
+    // Without a directory of ours, nobody of ours waits who would have to know.
+    let is_written = world.is_protected("stop.shell") && world.facts_of_path(&session.home.watch()).is_ok();
+    let generation = evidence.owner.generation().unwrap_or(0);
+    let write = |beacon_ns| {
+        let shell = Some(StoppedShell { pid, beacon_ns });
+        if is_written { request(session, generation, shell) } else { Ok(()) }
+    };
+    let take_back = || {
+        if is_written {
+            withdraw(session);
+        }
+    };
+    write(None)?;
+    proven.ask(world).inspect_err(|_| take_back()).map_err(refused)?;
     if !proven.has_ended_within(world, LEAVES_WITHIN) {
+        take_back();
         let found = format!("pid {pid} was asked to leave and is still there after {}s", LEAVES_WITHIN.as_secs());
         return Err(Error::refused(&path, found, "a shell watcher is not killed; find out what it is doing"));
     }
+    // From now on whoever touches the beacon is another one, which may be replaced when it ends.
+    write(observe::beacon_ns(world, fleet))?;
     report(session, Some(pid))
 }
 
@@ -101,12 +118,13 @@ fn withdraw(session: &Session) {
     }
 }
 
-/// Writes down that a person wants this acquisition to end, so that waiting `arm`s do not replace it.
-fn request(session: &Session, owner: &Owner) -> Result<()> {
+/// Writes down that a person wants this acquisition, or the shell watcher after it, to end, so that waiting `arm`s do not
+/// replace it.
+fn request(session: &Session, generation: u64, shell: Option<StoppedShell>) -> Result<()> {
     let world = session.world.as_ref();
     let path = session.home.watch();
     let watch = world.open_directory(&path).doing("open the directory", &path)?;
-    let request = StopRequest { schema: 1, generation: owner.generation, at: world.now().wall_ms };
+    let request = StopRequest { schema: 1, generation, at: world.now().wall_ms, shell };
     let content = serde_json::to_vec(&request).map_err(|error| Error::Failed(error.to_string()))?;
     let written = storage::replace(world, &watch, names::STOP, &content, Durability::Process);
     if let Err(error) = written {

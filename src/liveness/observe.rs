@@ -11,7 +11,7 @@ use super::history;
 use super::identity::{self, Observation, Sameness, Standpoint};
 use super::owner::{self, Owner, StopRequest};
 use super::verdict::{Ending, Evidence, OwnerEvidence, Verdict, judge};
-use crate::firstmate::fleet::Fleet;
+use crate::firstmate::fleet::{Fleet, names as firstmate};
 use crate::firstmate::holder::ShellHolder;
 use crate::home::{Home, names};
 use crate::lock::home_lock::{self, Place, Sighting};
@@ -57,15 +57,18 @@ pub fn evidence<W: World>(
         },
         Err(error) => OwnerEvidence::Damaged(error.to_string()),
     };
+    let request = watch.as_ref().and_then(|watch| stop_request(world, watch));
+    let beacon_ns = fleet.and_then(|fleet| beacon_ns(world, fleet));
     Evidence {
-        owner,
         beat: read(names::BEAT, beat::LIMIT).ok().flatten().as_deref().and_then(Beat::parse),
         last_life: match (&lock, &watch) {
             // Only of interest where nobody holds the home.
             (Sighting::Free | Sighting::Absent, Some(watch)) => history::last(world, watch).ok().flatten(),
             _ => None,
         },
-        stop_requested: watch.as_ref().and_then(|watch| stop_requested(world, watch)),
+        stop_requested: request.as_ref().and_then(StopRequest::acquisition),
+        stopped_shell: request.and_then(|request| request.stopped_shell(owner.generation(), beacon_ns)),
+        owner,
         lock,
         now: world.now(),
         runtime_dir: place.runtime_dir().map(ToOwned::to_owned),
@@ -78,8 +81,17 @@ pub fn evidence<W: World>(
 
 /// The acquisition that a person asked to stop.
 pub fn stop_requested<W: World>(world: &W, watch: &W::Node) -> Option<u64> {
+    stop_request(world, watch)?.acquisition()
+}
+
+fn stop_request<W: World>(world: &W, watch: &W::Node) -> Option<StopRequest> {
     let bytes = storage::read(world, watch, OsStr::new(names::STOP), owner::LIMIT).ok()??;
-    serde_json::from_slice::<StopRequest>(&bytes).ok().map(|request| request.generation)
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// When the scripts' beacon was touched last, in nanoseconds since 1970.
+pub fn beacon_ns<W: World>(world: &W, fleet: &Fleet) -> Option<i64> {
+    world.facts_of_path(&fleet.file(firstmate::LAST_BEAT)).ok().map(|facts| facts.mtime_ns)
 }
 
 /// Compares the recorded holder with what lives under its pid now.

@@ -78,13 +78,77 @@ impl Owner {
     }
 }
 
-/// `stop.json`: a person asked this acquisition to end, so nobody should replace it.
+/// `stop.json`: a person asked this acquisition to end, so nobody should replace it. Or a watcher of the shell scripts was
+/// asked, which has no acquisition: then it counts until somebody watches again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StopRequest {
     /// Version of this format.
     pub schema: u32,
-    /// Which acquisition.
+    /// Which acquisition. With a shell watcher: the last one before it, or 0.
     pub generation: u64,
     /// When, in milliseconds since 1970 (for people).
     pub at: i64,
+    /// The shell watcher that was asked instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shell: Option<StoppedShell>,
+}
+
+/// A shell watcher that a person has stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoppedShell {
+    /// The pid it had.
+    pub pid: Pid,
+    /// When the scripts' beacon was touched last, in nanoseconds since 1970, as its file said when the watcher had gone.
+    /// `None` as long as it is leaving, or if there was no beacon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beacon_ns: Option<i64>,
+}
+
+impl StopRequest {
+    /// The acquisition that is to end, if the request is about one of ours.
+    pub fn acquisition(&self) -> Option<u64> {
+        self.shell.is_none().then_some(self.generation)
+    }
+
+    /// The shell watcher that was stopped, if nobody has watched since: one of ours would have made an acquisition, and
+    /// one of the scripts would have touched the beacon. `generation` is that of the owner record, `beacon_ns` the
+    /// beacon's time now.
+    pub fn stopped_shell(&self, generation: Option<u64>, beacon_ns: Option<i64>) -> Option<Pid> {
+        let shell = self.shell.as_ref()?;
+        let is_untouched = shell.beacon_ns.is_none() || shell.beacon_ns == beacon_ns;
+        (self.generation == generation.unwrap_or(0) && is_untouched).then_some(shell.pid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stopped_shell_watcher_counts_until_somebody_watches() {
+        let pid = Pid::new(7).unwrap();
+        let request =
+            |beacon_ns| StopRequest { schema: 1, generation: 3, at: 0, shell: Some(StoppedShell { pid, beacon_ns }) };
+        for (request, generation, beacon_ns, expected) in [
+            (request(None), Some(3), Some(5), Some(pid)),
+            (request(Some(5)), Some(3), Some(5), Some(pid)),
+            (request(Some(5)), Some(3), Some(6), None),
+            (request(Some(5)), Some(3), None, None),
+            (request(Some(5)), Some(4), Some(5), None),
+            (request(None), None, Some(5), None),
+            (StopRequest { generation: 0, ..request(None) }, None, None, Some(pid)),
+            (StopRequest { shell: None, ..request(None) }, Some(3), Some(5), None),
+        ] {
+            assert_eq!(request.stopped_shell(generation, beacon_ns), expected, "{request:?} {generation:?}");
+            assert_eq!(request.acquisition(), request.shell.is_none().then_some(3));
+        }
+    }
+
+    #[test]
+    fn a_request_without_a_shell_watcher_is_written_as_ever() {
+        let request = StopRequest { schema: 1, generation: 3, at: 9, shell: None };
+        let text = r#"{"schema":1,"generation":3,"at":9}"#;
+        assert_eq!(serde_json::to_string(&request).unwrap(), text);
+        assert_eq!(serde_json::from_str::<StopRequest>(text).unwrap(), request);
+    }
 }

@@ -11,6 +11,7 @@
 //! | free or absent | none | | `stopped` |
 //! | free or absent | says that its holder left, or the history does, or a stop was asked for | | `stopped` |
 //! | free or absent | a holder that did not leave, lives, and has its lock elsewhere (`runtime_dir`) | | `unknown` |
+//! | free or absent | any, but a person has stopped a shell watcher since | | `stopped` |
 //! | free or absent | a holder that did not leave | | `dead` |
 //! | held without our mark | | | `foreign` |
 //! | held | not of a living process, or none | none, or within the bound | `starting` |
@@ -50,6 +51,8 @@ pub struct Evidence {
     pub last_life: Option<Life>,
     /// The acquisition that somebody asked to stop.
     pub stop_requested: Option<u64>,
+    /// The shell watcher that somebody has stopped, if nobody has watched since.
+    pub stopped_shell: Option<Pid>,
     /// The clocks.
     pub now: Now,
     /// This boot.
@@ -91,6 +94,16 @@ pub enum OwnerEvidence {
     Damaged(String),
     /// There is one, and this is how it compares with what lives under its pid.
     Recorded(Box<Owner>, Sameness),
+}
+
+impl OwnerEvidence {
+    /// The last acquisition on record.
+    pub fn generation(&self) -> Option<u64> {
+        match self {
+            Self::Recorded(owner, _) => Some(owner.generation),
+            Self::None | Self::Damaged(_) => None,
+        }
+    }
 }
 
 /// The verdict on a home, with its evidence.
@@ -266,8 +279,9 @@ pub fn judge(evidence: &Evidence) -> Verdict {
 }
 
 fn judge_free(evidence: &Evidence) -> Verdict {
+    let stopped_shell = evidence.stopped_shell.map(|pid| (pid, STOPPED.to_owned()));
     let OwnerEvidence::Recorded(owner, sameness) = &evidence.owner else {
-        return Verdict::Stopped { last: None };
+        return Verdict::Stopped { last: stopped_shell };
     };
     if departure(evidence, owner).is_none()
         && owner.runtime_dir != evidence.runtime_dir
@@ -275,8 +289,8 @@ fn judge_free(evidence: &Evidence) -> Verdict {
     {
         return Verdict::Unknown { why: other_lock(owner) };
     }
-    if let Some(how) = departure(evidence, owner) {
-        return Verdict::Stopped { last: Some((owner.pid(), how)) };
+    if let Some(last) = stopped_shell.or_else(|| Some((owner.pid(), departure(evidence, owner)?))) {
+        return Verdict::Stopped { last: Some(last) };
     }
     let how = match sameness {
         Sameness::Different(difference) => Ending::Gone(difference.clone()),

@@ -34,6 +34,11 @@ cases! {
     a_restart_replaces_a_proven_shell_watcher,
     a_shell_watcher_that_does_not_leave_is_not_killed,
     a_shell_watcher_is_stopped_on_request,
+    a_stopped_shell_watcher_is_replaced_by_no_one_who_waits,
+    #[cfg(feature = "sync-points")]
+    without_a_word_of_the_stop_a_waiting_arm_undoes_it,
+    a_shell_watcher_that_came_after_a_stopped_one_is_replaced_when_it_ends,
+    a_shell_watcher_that_stays_was_not_stopped,
     an_old_watcher_that_takes_the_pid_file_evicts_ours_which_leaves_its_files_alone,
     #[cfg(feature = "sync-points")]
     without_the_look_ours_goes_on_beside_an_old_watcher,
@@ -433,6 +438,87 @@ fn a_shell_watcher_is_stopped_on_request() -> Result<(), Skip> {
     assert_eq!(answer.stdout, format!("watcher: stopped pid={}\n", shell.pid()));
     shell.finish(SOON);
     assert_eq!(fleet.home.verdict(), "stopped");
+    Ok(())
+}
+
+/// An `arm` that waits for the wakes of a shell watcher.
+fn waiting_for(fleet: &Fleet, shell: &Background) -> Background {
+    let arm = fleet.home.spawn(&["arm"]);
+    assert_eq!(pid_in(&arm.wait_for_line("watcher: healthy")), Some(shell.pid()));
+    arm
+}
+
+/// A home that has never had a watcher of ours, and one whose last left of itself.
+fn homes_without_ours() -> Result<[Fleet; 2], Skip> {
+    let used = Fleet::new()?;
+    let ours = used.home.watcher();
+    ours.signal(Signal::TERM);
+    ours.finish(SOON).expect_code(0);
+    Ok([Fleet::new()?, used])
+}
+
+fn a_stopped_shell_watcher_is_replaced_by_no_one_who_waits() -> Result<(), Skip> {
+    for fleet in homes_without_ours()? {
+        let before = fleet.home.owner();
+        let shell = fleet.shell_watcher();
+        let arm = waiting_for(&fleet, &shell);
+        fleet.home.ask(&["stop"]).expect_code(0);
+        let said = format!("watcher: FAILED - pid {} was stopped on request, and is not replaced", shell.pid());
+        assert_eq!(arm.finish(SOON).expect_code(1).lines()[1], said);
+        let status = fleet.home.status();
+        assert_eq!((&status["verdict"], fleet.home.owner()), (&"stopped".into(), before), "{status}");
+        // Whoever arms now wants one.
+        let pid = fleet.home.arm();
+        assert_eq!(fleet.healthy(), Some(pid));
+        let waiting = fleet.home.spawn(&["arm"]);
+        waiting.wait_for_line("watcher: healthy");
+        fleet.home.kill(pid);
+        wait_until_true(SOON, "the next one is replaced as ever", || {
+            fleet.home.pid().is_some_and(|next| next != pid && fleet.healthy() == Some(next))
+        });
+    }
+    Ok(())
+}
+
+/// The twin: without the record, a waiting arm cannot know.
+#[cfg(feature = "sync-points")]
+fn without_a_word_of_the_stop_a_waiting_arm_undoes_it() -> Result<(), Skip> {
+    let fleet = Fleet::new()?;
+    let shell = fleet.shell_watcher();
+    let _arm = waiting_for(&fleet, &shell);
+    let mut stop = fleet.home.command(&["stop"]);
+    without(&mut stop, &["stop.shell"]);
+    finish(stop).expect_code(0);
+    wait_until_true(SOON, "ours watches", || fleet.home.pid().is_some_and(|pid| fleet.healthy() == Some(pid)));
+    Ok(())
+}
+
+fn a_shell_watcher_that_came_after_a_stopped_one_is_replaced_when_it_ends() -> Result<(), Skip> {
+    for fleet in homes_without_ours()? {
+        fleet.home.make_watch();
+        let stopped = fleet.shell_watcher();
+        fleet.home.ask(&["stop"]).expect_code(0);
+        stopped.finish(SOON);
+        let shell = fleet.shell_watcher();
+        let _arm = waiting_for(&fleet, &shell);
+        fs::write(fleet.home.state().join("FW_WAKE"), "heartbeat\n").unwrap();
+        shell.finish(SOON).expect_code(0);
+        wait_until_true(SOON, "ours watches", || fleet.home.pid().is_some_and(|pid| fleet.healthy() == Some(pid)));
+    }
+    Ok(())
+}
+
+fn a_shell_watcher_that_stays_was_not_stopped() -> Result<(), Skip> {
+    let fleet = Fleet::new()?;
+    let mut deaf = fleet.shell(&[]);
+    deaf.env("FW_DEAF", "1");
+    let shell = fleet.watching(Background::spawn(deaf));
+    let _arm = waiting_for(&fleet, &shell);
+    let answer = fleet.home.ask(&["stop"]).expect_code(1);
+    assert!(answer.stderr.contains("still there after 5s"), "{answer:?}");
+    shell.signal(Signal::KILL);
+    shell.finish(SOON);
+    wait_until_true(SOON, "ours watches", || fleet.home.pid().is_some_and(|pid| fleet.healthy() == Some(pid)));
     Ok(())
 }
 

@@ -98,6 +98,7 @@ fn evidence(lock: Sighting, owner: OwnerEvidence) -> Evidence {
         beat: None,
         last_life: None,
         stop_requested: None,
+        stopped_shell: None,
         now: Now { wall_ms: 1_700_000_000_000, monotonic: NOW },
         boot_id: Some("this-boot".to_owned()),
         time_namespace: Some(1),
@@ -149,6 +150,20 @@ fn a_free_lock_whose_holder_was_asked_to_stop_is_stopped() {
     assert_eq!(judge(&asked), Verdict::Stopped { last: Some((pid(), "stopped".to_owned())) });
     let other = Evidence { stop_requested: Some(6), ..evidence(Sighting::Free, gone()) };
     assert_eq!(judge(&other).word(), "dead", "the request was for another acquisition");
+}
+
+#[test]
+fn a_free_lock_after_a_stopped_shell_watcher_is_stopped() {
+    let shell = Pid::new(77).unwrap();
+    let left = Some(Departure { at: 1, how: "woken".to_owned() });
+    let gone = Sameness::Different(Difference::Gone);
+    for owner in [OwnerEvidence::None, recorded(owner(), gone.clone()), recorded(Owner { left, ..owner() }, gone)] {
+        let seen = Evidence { stopped_shell: Some(shell), ..evidence(Sighting::Free, owner) };
+        assert_eq!(judge(&seen), Verdict::Stopped { last: Some((shell, "stopped".to_owned())) });
+    }
+    let elsewhere = Owner { runtime_dir: Some("/run/x".into()), ..owner() };
+    let seen = Evidence { stopped_shell: Some(shell), ..evidence(Sighting::Free, recorded(elsewhere, SAME)) };
+    assert_eq!(judge(&seen).word(), "unknown", "somebody may hold a lock in another place");
 }
 
 /// The line of the recorded holder's life, as an evicted one leaves it.
@@ -498,13 +513,14 @@ prop_compose! {
         beat in proptest::option::of(any_beat()),
         last_life in proptest::option::of((6u64..9).prop_map(|generation| Life { generation, ..life() })),
         stop_requested in proptest::option::of(6u64..9),
+        stopped_shell in proptest::option::of(Just(Pid::new(77).unwrap())),
         wall_ms in any::<i64>(),
         monotonic in prop_oneof![Just(NOW), any_duration()],
         boot_id in proptest::option::of(Just("this-boot".to_owned())),
         time_namespace in proptest::option::of(1u64..3),
         stuck_after in proptest::option::of(any_duration()),
     ) -> Evidence {
-        Evidence { lock, owner, beat, last_life, stop_requested, now: Now { wall_ms, monotonic }, boot_id, time_namespace, runtime_dir: None, stuck_after, shell: None }
+        Evidence { lock, owner, beat, last_life, stop_requested, stopped_shell, now: Now { wall_ms, monotonic }, boot_id, time_namespace, runtime_dir: None, stuck_after, shell: None }
     }
 }
 
