@@ -26,8 +26,8 @@ use crate::liveness::verdict::{STOPPED, Verdict};
 use crate::lock::{Attempt, Somebody};
 use crate::log::{self, Log};
 use crate::obtain::word::{Speaker, Word};
-use crate::service::takeover;
 use crate::service::voice::Voice;
+use crate::service::{standby, takeover};
 use crate::settings::Patterns;
 use crate::wait_until::wait_until;
 use crate::wakes::record::{Kind, Wake};
@@ -89,7 +89,13 @@ fn watch(mut session: Session, options: &cli::Run, manner: Manner, speaker: &mut
     };
     let ready = get_ready(&session, options, span)?;
     let taken = match options.standby {
-        None if options.take_over && session.world.is_protected("service.take-over") => take_over(&session)?,
+        None if options.take_over && session.world.is_protected("service.take-over") => {
+            match take_over(&session, &ready.channel)? {
+                Takeover::Taken(holding) => Some(*holding),
+                Takeover::Refused => None,
+                Takeover::Ended(code) => return Ok(code),
+            }
+        }
         None => take_unless_held(&session)?,
         Some(patience) => {
             speaker.say(&Word::Standby { pid: session.world.own_pid() });
@@ -177,15 +183,37 @@ fn take_unless_held(session: &Session) -> Result<Option<Holding<Real>>> {
     }
 }
 
-/// Takes the home, also from a watcher that holds it. `None`: whoever holds it cannot be proven to be one, or another
-/// one was faster each time.
-fn take_over(session: &Session) -> Result<Option<Holding<Real>>> {
+/// What became of a takeover.
+enum Takeover {
+    /// The home is taken.
+    Taken(Box<Holding<Real>>),
+    /// Whoever holds it cannot be proven to be a watcher, or another one was faster each time.
+    Refused,
+    /// Nobody is to take it any more. This is the exit code.
+    Ended(u8),
+}
+
+/// Takes the home, also from a watcher of ours that holds it, and after one of the shell scripts.
+fn take_over(session: &Session, (sender, messages): &Channel) -> Result<Takeover> {
     /// Each time another process must have stood by as well.
     const TRIES: usize = 3;
-    for _ in 0..TRIES {
-        if let Some(holding) = take_unless_held(session)? {
-            return Ok(Some(holding));
+    let mut tries = 0;
+    while tries < TRIES {
+        match standby::until_free(session, (sender, messages)) {
+            standby::End::Free => {}
+            standby::End::Asked(signal) => return Ok(Takeover::Ended(asked(signal, Span::Resident))),
+            standby::End::Stopped(pid) => {
+                session.console.note(format!("pid {pid} was stopped on request, and is not replaced"));
+                return Ok(Takeover::Ended(exit::OK));
+            }
         }
+        if let Some(holding) = take_unless_held(session)? {
+            return Ok(Takeover::Taken(Box::new(holding)));
+        }
+        if standby::ahead(session).is_some() {
+            continue;
+        }
+        tries += 1;
         let predecessor = recorded_generation(session);
         let asked = takeover::holder(session).and_then(|holder| match holder {
             Some(holder) => holder.ask(session).map(|()| Some(holder)),
@@ -196,18 +224,18 @@ fn take_over(session: &Session) -> Result<Option<Holding<Real>>> {
             Ok(None) => continue,
             Err(why) => {
                 session.console.note(format!("the home is not taken over: {why}"));
-                return Ok(None);
+                return Ok(Takeover::Refused);
             }
         };
-        let taken = take_when_free(session, predecessor, session.settings().stop_grace)?;
-        if taken.is_some() {
-            return Ok(taken);
+        if let Some(holding) = take_when_free(session, predecessor, session.settings().stop_grace)? {
+            return Ok(Takeover::Taken(Box::new(holding)));
         }
         if recorded_generation(session) == predecessor {
             holder.insist(session).map_err(Error::Failed)?;
         }
     }
-    take_unless_held(session)
+    let taken = take_unless_held(session)?;
+    Ok(taken.map_or(Takeover::Refused, |holding| Takeover::Taken(Box::new(holding))))
 }
 
 /// Takes the home as soon as the holder with this generation lets go. Gives up when somebody else takes it first, or in

@@ -11,6 +11,7 @@ use super::look;
 use crate::cli;
 use crate::error::{Error, Result};
 use crate::exit;
+use crate::firstmate::holder::ShellHolder;
 use crate::liveness::identity::Pid;
 use crate::liveness::verdict::Verdict;
 use crate::service::installed::{Found, Site};
@@ -88,8 +89,8 @@ fn enable(session: &Session, site: &Site, systemctl: &Systemctl) -> std::result:
     let unit = &site.unit();
     systemctl.order(&["daemon-reload"], ORDERED_WITHIN)?;
     systemctl.order(&["enable", unit], ORDERED_WITHIN)?;
-    let watcher = || session.settled_verdict(session.settings().arm_timeout).1;
-    let before = watcher().living_pid();
+    let watcher = || session.settled_verdict(session.settings().arm_timeout);
+    let before = watcher().1.living_pid();
     if before.is_some() && systemctl.standing(unit)?.pid == before {
         session.console.note(format!(
             "{unit} keeps the watcher already; what has changed counts from its next start on: {}",
@@ -99,7 +100,8 @@ fn enable(session: &Session, site: &Site, systemctl: &Systemctl) -> std::result:
     }
     systemctl.order(&["start", unit], site.plan.starts_within + ORDERED_WITHIN)?;
     // What is true is read from the home, not from the manager's answer.
-    let done = in_words(unit, before, systemctl.standing(unit)?.pid, &watcher())?;
+    let (evidence, verdict) = watcher();
+    let done = in_words(unit, before, systemctl.standing(unit)?.pid, (&verdict, evidence.shell_holder()))?;
     session.console.note(done);
     Ok(())
 }
@@ -109,10 +111,13 @@ fn in_words(
     unit: &str,
     before: Option<Pid>,
     keeps: Option<Pid>,
-    verdict: &Verdict,
+    (verdict, shell): (&Verdict, Option<&ShellHolder>),
 ) -> std::result::Result<String, String> {
     let look = || format!("look with: journalctl --user -u {unit}");
     match (keeps, before) {
+        (Some(pid), _) if shell.is_some_and(|shell| shell.pid() == verdict.living_pid()) => {
+            Ok(format!("{unit} is started; pid {pid} stands by and takes the home when it is free: {verdict}"))
+        }
         (Some(pid), _) if verdict.living_pid() != keeps => {
             Err(format!("{unit} runs pid {pid}, which does not watch: {verdict}; {}", look()))
         }
@@ -184,6 +189,8 @@ struct Report {
     found: Found,
     standing: std::result::Result<Standing, String>,
     watcher: Option<Pid>,
+    /// The shell watcher behind which it has to wait.
+    ahead: Option<ShellHolder>,
     /// The command that has the service keep the watcher.
     install: String,
 }
@@ -195,8 +202,10 @@ fn status(session: &Session) -> Result<u8> {
         (Manager::Systemd, Some(systemctl)) => systemctl.standing(&site.unit()),
         _ => Err("its manager cannot be asked here".to_owned()),
     };
-    let (watcher, install) = (session.verdict().1.living_pid(), session.command_line("service install"));
-    let report = Report { site, found, standing, watcher, install };
+    let (evidence, verdict) = session.verdict();
+    let (watcher, ahead) = (verdict.living_pid(), evidence.shell_holder().cloned());
+    let install = session.command_line("service install");
+    let report = Report { site, found, standing, watcher, ahead, install };
     match session.console.format {
         Format::Json => session.console.json(&report.object())?,
         Format::Lines => {
@@ -242,6 +251,9 @@ impl Report {
         let keeps = self.standing.as_ref().ok().and_then(|standing| standing.pid);
         match self.watcher {
             None => "none runs".to_owned(),
+            Some(_) if let (Some(ahead), Some(pid)) = (&self.ahead, keeps) => {
+                format!("{ahead}; this service stands by as pid {pid}")
+            }
             Some(pid) if keeps == Some(pid) => format!("pid {pid}, kept by this service"),
             Some(pid) if self.found == Found::Nothing => format!("pid {pid}, kept by nobody"),
             Some(pid) => format!("pid {pid}, not kept by this service; to hand over: {}", self.install),
@@ -267,5 +279,25 @@ impl Report {
             "watcher_pid": self.watcher,
             "unknown": self.standing.as_ref().err(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::firstmate::holder::{Beacon, Standing, Who};
+
+    #[test]
+    fn a_started_service_keeps_the_watcher_or_stands_by() {
+        let pid = |number| Pid::new(number).unwrap();
+        let well = |number| Verdict::Ok { pid: pid(number), beat: Duration::ZERO };
+        let who = Who::Process { pid: pid(9), standing: Standing::Proven, held_for: Duration::ZERO };
+        let shell = ShellHolder { who, beacon: Beacon::Touched(Duration::ZERO) };
+        let say = |before, keeps, verdict: &Verdict, shell| in_words("u", before, keeps, (verdict, shell));
+        assert_eq!(say(None, Some(pid(7)), &well(7), None), Ok("u is started and keeps pid 7".to_owned()));
+        assert!(say(Some(pid(6)), Some(pid(7)), &well(7), None).unwrap().ends_with("took the place of pid 6"));
+        assert!(say(Some(pid(9)), Some(pid(7)), &well(9), Some(&shell)).unwrap().contains("pid 7 stands by"));
+        assert!(say(Some(pid(9)), None, &well(9), Some(&shell)).is_err());
+        assert!(say(None, Some(pid(7)), &well(8), None).is_err());
     }
 }

@@ -38,8 +38,13 @@ fn standing(session: &Session, site: &Site) -> Vec<Finding> {
         return vec![Finding::warn(CHECK, "its manager cannot be asked here", Mend::Nothing)];
     };
     let asked = systemctl.standing(&site.unit());
-    let watcher = session.verdict().1.living_pid();
-    let mut findings = judge(&site.unit(), &asked, watcher, &session.command_line("service install"));
+    let (evidence, verdict) = session.verdict();
+    let watches = match (verdict.living_pid(), evidence.shell_holder()) {
+        (None, _) => Watches::Nobody,
+        (Some(pid), None) => Watches::Ours(pid),
+        (Some(pid), Some(_)) => Watches::Shell(pid),
+    };
+    let mut findings = judge(&site.unit(), &asked, watches, &session.command_line("service install"));
     if lingers(&session.environment, Path::new(LINGERING)) == Some(false) {
         let found = "it ends when its user logs out";
         findings.push(Finding::warn(CHECK, found, Mend::command("loginctl enable-linger")));
@@ -47,25 +52,39 @@ fn standing(session: &Session, site: &Site) -> Vec<Finding> {
     findings
 }
 
+/// Who watches the home.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Watches {
+    Nobody,
+    Ours(Pid),
+    /// A watcher of the shell scripts, behind which a service stands by.
+    Shell(Pid),
+}
+
 /// `install` is the command that has the service keep the watcher, whatever it is now.
-fn judge(unit: &str, asked: &Result<Standing, String>, watcher: Option<Pid>, install: &str) -> Vec<Finding> {
+fn judge(unit: &str, asked: &Result<Standing, String>, watches: Watches, install: &str) -> Vec<Finding> {
     let standing = match asked {
         Ok(standing) => standing,
         Err(why) => return vec![Finding::warn(CHECK, why, Mend::Nothing)],
     };
     let found = format!("{unit} is {} (last result: {})", standing.active, standing.result);
-    let mut findings = vec![match (standing.active.as_str(), watcher) {
+    let mut findings = vec![match (standing.active.as_str(), watches) {
         ("failed", _) => {
             let mend = format!("look with: journalctl --user -u {unit}; mend the cause, then: {install}");
             Finding::fail(CHECK, found, Mend::command(mend))
         }
-        (_, Some(pid)) if standing.pid == Some(pid) => Finding::pass(CHECK, format!("{found}, and keeps pid {pid}")),
-        (_, Some(pid)) => {
+        (_, Watches::Ours(pid)) if standing.pid == Some(pid) => {
+            Finding::pass(CHECK, format!("{found}, and keeps pid {pid}"))
+        }
+        (_, Watches::Shell(pid)) if standing.pid.is_some() => {
+            Finding::pass(CHECK, format!("{found}, and stands by behind pid {pid}, a watcher of the shell scripts"))
+        }
+        (_, Watches::Ours(pid) | Watches::Shell(pid)) => {
             let found = format!("{found}, and pid {pid} watches without it: nobody starts the next one");
             Finding::warn(CHECK, found, Mend::command(install))
         }
-        ("activating" | "reloading", None) => Finding::pass(CHECK, found),
-        (_, None) => Finding::warn(CHECK, format!("{found}, and keeps no watcher"), Mend::command(install)),
+        ("activating" | "reloading", Watches::Nobody) => Finding::pass(CHECK, found),
+        (_, Watches::Nobody) => Finding::warn(CHECK, format!("{found}, and keeps no watcher"), Mend::command(install)),
     }];
     if !standing.is_enabled {
         let mend = Mend::command(format!("systemctl --user enable {unit}"));
@@ -81,8 +100,9 @@ mod tests {
 
     #[test]
     fn a_service_is_well_when_it_keeps_the_watcher() {
-        let pid = Pid::new;
-        let grades = |active: &str, keeps, watcher, is_enabled| {
+        let pid = |number| Pid::new(number).unwrap();
+        let (ours, shell) = (Watches::Ours(pid(7)), Watches::Shell(pid(7)));
+        let grades = |active: &str, keeps, watches, is_enabled| {
             let standing = Standing {
                 active: active.to_owned(),
                 result: "success".to_owned(),
@@ -90,15 +110,17 @@ mod tests {
                 is_enabled,
                 ..Standing::default()
             };
-            judge("u", &Ok(standing), watcher, "install").iter().map(|finding| finding.grade).collect::<Vec<_>>()
+            judge("u", &Ok(standing), watches, "install").iter().map(|finding| finding.grade).collect::<Vec<_>>()
         };
-        assert_eq!(grades("active", pid(7), pid(7), true), [Grade::Pass]);
-        assert_eq!(grades("active", pid(7), pid(7), false), [Grade::Pass, Grade::Warn]);
-        assert_eq!(grades("active", pid(7), pid(8), true), [Grade::Warn]);
-        assert_eq!(grades("active", pid(7), None, true), [Grade::Warn]);
-        assert_eq!(grades("activating", None, None, true), [Grade::Pass]);
-        assert_eq!(grades("inactive", None, pid(8), true), [Grade::Warn]);
-        assert_eq!(grades("failed", None, pid(8), true), [Grade::Fail]);
-        assert_eq!(judge("u", &Err("no bus".to_owned()), None, "install")[0].grade, Grade::Warn);
+        assert_eq!(grades("active", Some(pid(7)), ours, true), [Grade::Pass]);
+        assert_eq!(grades("active", Some(pid(7)), ours, false), [Grade::Pass, Grade::Warn]);
+        assert_eq!(grades("active", Some(pid(8)), ours, true), [Grade::Warn]);
+        assert_eq!(grades("active", Some(pid(8)), shell, true), [Grade::Pass]);
+        assert_eq!(grades("active", Some(pid(7)), Watches::Nobody, true), [Grade::Warn]);
+        assert_eq!(grades("activating", None, Watches::Nobody, true), [Grade::Pass]);
+        assert_eq!(grades("inactive", None, ours, true), [Grade::Warn]);
+        assert_eq!(grades("inactive", None, shell, true), [Grade::Warn]);
+        assert_eq!(grades("failed", None, ours, true), [Grade::Fail]);
+        assert_eq!(judge("u", &Err("no bus".to_owned()), Watches::Nobody, "install")[0].grade, Grade::Warn);
     }
 }

@@ -8,7 +8,7 @@
 //! one direction only. `arm` leaves every healthy watcher alone. A manager's start takes the place of a watcher that its
 //! manager does not keep ([`takeover`]), because whoever installed a service wants the watcher to be kept, and it would be
 //! kept by nobody otherwise. Where that is refused, the manager's start says that it is content and leaves with success, which
-//! no manager answers with another start. A forced restart of a watcher that the manager keeps goes through the manager,
+//! no manager answers with another start. Behind a watcher of the shell scripts it stands by ([`standby`]). A forced restart of a watcher that the manager keeps goes through the manager,
 //! which would otherwise take the end of its child for a person's wish and keep nothing any more.
 //!
 //! The manager hears from the loop itself ([`voice`]): a loop that stands still is silent, and is killed and started
@@ -30,6 +30,7 @@ pub mod launchd;
 pub mod manager;
 pub mod plan;
 mod seal;
+pub mod standby;
 pub mod systemd;
 pub mod takeover;
 pub mod voice;

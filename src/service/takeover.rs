@@ -30,7 +30,8 @@ pub struct Holder {
 /// The reason why nobody may be asked to leave.
 pub fn holder(session: &Session) -> Result<Option<Holder>, String> {
     let (evidence, verdict) = session.settled_verdict(session.settings().arm_timeout);
-    // What the scripts' lock proves is not enough to end a watcher that nobody asked to replace.
+    // What the scripts' lock proves is not enough to end a watcher that nobody asked to replace. Where it proves enough,
+    // this process stands by before it comes here.
     if evidence.shell_holder().is_some() {
         return Err(format!("a watcher of the shell scripts holds it: {verdict}"));
     }

@@ -2,7 +2,8 @@
 //!
 //! `READY=1` at the end of the first round, and again at the next ones until it was heard: a manager that misses it takes
 //! the watcher for one that never came up. `WATCHDOG=1` three times within the time that the manager allows, `STOPPING=1`
-//! when the loop has ended. All of it is said from the loop, so silence means that the loop stands still, and nothing of it
+//! when the loop has ended. A process that stands by says the same, and in `STATUS=` for whom it waits.
+//! All of it is said from the loop, so silence means that the loop stands still, and nothing of it
 //! waits for the manager. Without a manager nothing is said.
 //!
 //! Source: `sd_notify(3)` and `sd_watchdog_enabled(3)` for the names and meanings of the variables.
@@ -24,6 +25,8 @@ pub struct Voice {
     ear: Option<ManagerEar>,
     rhythm: Option<Duration>,
     said: Said,
+    /// For whom this process stands by, as the manager has heard it.
+    behind: Option<String>,
 }
 
 /// What the manager knows.
@@ -46,13 +49,35 @@ impl Voice {
                 None
             }
         });
-        Self { ear, rhythm: rhythm(environment, own_pid), said: Said::Nothing }
+        Self { ear, rhythm: rhythm(environment, own_pid), said: Said::Nothing, behind: None }
     }
 
     /// Says that the loop has come round, if it is time to.
     pub fn came_round(&mut self, now: Duration) {
         let Some(word) = due(self.said, self.rhythm, now) else { return };
         self.said = after(self.said, self.tell(word), now);
+    }
+
+    /// Says that this process is ready, well, and waits for another one to end, if it is time to or if that is news.
+    pub fn stands_by(&mut self, behind: &str, now: Duration) {
+        let (word, is_news) = (due(self.said, self.rhythm, now), self.behind.as_deref() != Some(behind));
+        let status = format!("STATUS=standing by behind {}", crate::escape::line(behind));
+        let message: Vec<&str> = word.into_iter().chain(is_news.then_some(status.as_str())).collect();
+        if message.is_empty() {
+            return;
+        }
+        let heard = self.tell(&message.join("\n"));
+        if word.is_some() {
+            self.said = after(self.said, heard, now);
+        }
+        if is_news && heard == Heard::Yes {
+            self.behind = Some(behind.to_owned());
+        }
+    }
+
+    /// Says that it waits for nobody any more.
+    pub fn stands_by_no_more(&self) {
+        let _for_people_only = self.tell("STATUS=");
     }
 
     /// When the loop must have come round again, on the monotonic clock.

@@ -62,12 +62,14 @@ const WATCHER: &str = include_str!("../peers/firstmate_watcher.sh");
 const LOCK: &str = include_str!("../peers/owner_link.sh");
 
 /// A firstmate home with a shell watcher of its own.
-struct Fleet {
-    home: TestHome,
+pub struct Fleet {
+    /// The home itself.
+    pub home: TestHome,
 }
 
 impl Fleet {
-    fn new() -> Result<Self, Skip> {
+    /// One with the scripts of the tests' own watcher.
+    pub fn new() -> Result<Self, Skip> {
         for tool in ["bash", "mktemp", "readlink", "stat", "ln", "ps", "sed"] {
             requires(tool)?;
         }
@@ -94,7 +96,7 @@ impl Fleet {
     }
 
     /// Starts a shell watcher and waits until it watches.
-    fn shell_watcher(&self) -> Background {
+    pub fn shell_watcher(&self) -> Background {
         self.watching(Background::spawn(self.shell(&[])))
     }
 
@@ -106,7 +108,7 @@ impl Fleet {
     }
 
     /// Whom the scripts call this home's healthy watcher.
-    fn healthy(&self) -> Option<u32> {
+    pub fn healthy(&self) -> Option<u32> {
         pid_in(&finish(self.shell(&["healthy"])).stdout)
     }
 
@@ -134,7 +136,7 @@ impl Fleet {
     }
 
     /// Makes the record of somebody who lives and has had the lock for a minute, with an identity of one's own.
-    fn lay(&self, pid: u32, home: &str, identity: Option<&str>) {
+    pub fn lay(&self, pid: u32, home: &str, identity: Option<&str>) {
         let owner = self.home.state().join(".watch.lock.owner.abcdef");
         fs::create_dir(&owner).unwrap();
         fs::write(owner.join("pid"), format!("{pid}\n")).unwrap();

@@ -52,6 +52,7 @@ suite! {
     firstmate_adopt,
     firstmate_contract,
     firstmate_queue,
+    firstmate_service,
     firstmate_signals,
     hooks,
     hook_install,

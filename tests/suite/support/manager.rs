@@ -119,6 +119,8 @@ pub struct Manager<'a> {
     pub starts: usize,
     /// How often it has killed it for being silent.
     pub kills: usize,
+    /// What it was told last of what the watcher does.
+    pub status: String,
 }
 
 impl<'a> Manager<'a> {
@@ -128,8 +130,8 @@ impl<'a> Manager<'a> {
         let at = home.scratch().join("notify");
         let socket = UnixDatagram::bind(&at).unwrap();
         socket.set_nonblocking(true).unwrap();
-        let (unit, process, last_word) = (Unit::parse(&text), None, Instant::now());
-        Self { home, unit, socket, at, allowed, process, is_ready: false, last_word, starts: 0, kills: 0 }
+        let (unit, process, last_word, status) = (Unit::parse(&text), None, Instant::now(), String::new());
+        Self { home, unit, socket, at, allowed, process, is_ready: false, last_word, starts: 0, kills: 0, status }
     }
 
     /// Starts the watcher, with a command that the test may change.
@@ -181,6 +183,9 @@ impl<'a> Manager<'a> {
         while let Ok(length) = self.socket.recv(&mut buffer) {
             let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
             self.is_ready |= text.lines().any(|line| line == "READY=1");
+            if let Some(status) = text.lines().find_map(|line| line.strip_prefix("STATUS=")) {
+                status.clone_into(&mut self.status);
+            }
             self.last_word = Instant::now();
         }
         let Some(process) = &mut self.process else { return };
