@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use signal_hook::consts::{SIGHUP, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::console::Format;
 use super::context::Session;
@@ -364,14 +364,19 @@ fn listen(ear: &std::fs::File, sender: &Sender<Notice>) {
 }
 
 /// INT comes through ctrlc, which works on every platform; TERM and HUP, which only some have, through signal-hook.
-/// Each signal has one of the two, so neither takes the other's handler away.
+/// Each signal has one of the two, so neither takes the other's handler away. What was ignored when the process began, by
+/// `nohup` or a shell's `&`, stays so.
 fn listen_to_signals(sender: &Sender<Notice>) -> Result<()> {
-    let interrupted = sender.clone();
-    ctrlc::set_handler(move || {
-        let _nobody_waits = interrupted.send(Notice::Asked(exit::INTERRUPTED));
-    })
-    .map_err(|error| Error::Failed(format!("cannot listen to signals: {error}")))?;
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGHUP]).doing("listen to", "signals")?;
+    let heeded = platform::heeded(&[SIGINT, SIGTERM, SIGHUP]);
+    if heeded.contains(&SIGINT) {
+        let interrupted = sender.clone();
+        ctrlc::set_handler(move || {
+            let _nobody_waits = interrupted.send(Notice::Asked(exit::INTERRUPTED));
+        })
+        .map_err(|error| Error::Failed(format!("cannot listen to signals: {error}")))?;
+    }
+    let others = heeded.into_iter().filter(|&signal| signal != SIGINT);
+    let mut signals = signal_hook::iterator::Signals::new(others).doing("listen to", "signals")?;
     let sender = sender.clone();
     let listen = move || {
         for signal in signals.forever() {

@@ -27,6 +27,7 @@ cases! {
     #[cfg(feature = "sync-points")]
     without_looking_what_was_ignored_an_arm_dies_of_its_terminal,
     a_watcher_outlives_what_was_ignored_at_the_start,
+    whoever_waits_for_a_resident_watcher_outlives_what_was_ignored_at_the_start,
     a_resident_watcher_reads_its_settings_again_although_it_was_to_outlive_its_terminal,
     a_watcher_can_be_asked_to_leave_whatever_its_starter_ignores,
     a_drain_goes_on_at_what_was_ignored_at_the_start,
@@ -183,6 +184,18 @@ fn a_watcher_outlives_what_was_ignored_at_the_start() {
     stays_true(A_WHILE, "it goes on", || watcher.ended().is_none());
     fleet.home.write_status("task", "done\n");
     assert!(watcher.finish(SOON).expect_code(0).stdout.starts_with("signal: "));
+}
+
+fn whoever_waits_for_a_resident_watcher_outlives_what_was_ignored_at_the_start() {
+    let fleet = Fleet::adopted();
+    fleet.home.configure("[firstmate]\nresident = true\n");
+    let (mut arm, _) = deaf_arm(&fleet, "HUP INT", |_| ());
+    for signal in [Signal::HUP, Signal::INT] {
+        arm.signal(signal);
+    }
+    stays_true(A_WHILE, "it goes on to wait", || arm.ended().is_none());
+    arm.signal(Signal::TERM);
+    arm.finish(SOON).expect_code(143);
 }
 
 fn a_resident_watcher_reads_its_settings_again_although_it_was_to_outlive_its_terminal() {
