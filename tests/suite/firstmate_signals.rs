@@ -30,6 +30,9 @@ cases! {
     whoever_waits_for_a_resident_watcher_outlives_what_was_ignored_at_the_start,
     a_resident_watcher_reads_its_settings_again_although_it_was_to_outlive_its_terminal,
     a_watcher_can_be_asked_to_leave_whatever_its_starter_ignores,
+    a_killed_arm_takes_its_watcher_along_whatever_it_had_blocked,
+    #[cfg(feature = "sync-points")]
+    without_letting_it_act_a_blocked_request_leaves_the_watcher,
     a_drain_goes_on_at_what_was_ignored_at_the_start,
     #[cfg(feature = "sync-points")]
     a_reason_reaches_the_arms_caller_whatever_becomes_of_the_watcher_that_told_it,
@@ -228,6 +231,39 @@ fn a_watcher_can_be_asked_to_leave_whatever_its_starter_ignores() {
     finish(deaf_to(&fleet, "TERM INT", &fleet.home.command(&["arm", "--no-wait"]))).expect_code(0);
     let answer = fleet.home.ask(&["stop"]).expect_code(0);
     assert!(answer.stdout.starts_with("watcher: stopped pid=") && !answer.stderr.contains("killed"), "{answer:?}");
+}
+
+/// Kills an arm that was started with TERM blocked, and gives its watcher.
+fn killed_while_blocked(fleet: &Fleet, prepare: impl FnOnce(&mut Command)) -> Result<u32, Skip> {
+    let mut probe = fleet.home.bare("env");
+    probe.args(["--block-signal=TERM", "true"]);
+    let answer = finish(probe);
+    if answer.code != Some(0) {
+        return Err(Skip(format!("env(1) cannot block signals here: {}", answer.stderr.trim())));
+    }
+    let mut arm = fleet.home.bare("env");
+    arm.arg("--block-signal=TERM").arg(fleet.bin().join("fm-watch-arm.sh")).env("FM_POLL", "0.2");
+    prepare(&mut arm);
+    let arm = Background::spawn(arm);
+    let watcher = pid_in(&arm.wait_for_line("watcher: started")).unwrap();
+    arm.signal(Signal::KILL);
+    arm.finish(SOON);
+    Ok(watcher)
+}
+
+fn a_killed_arm_takes_its_watcher_along_whatever_it_had_blocked() -> Result<(), Skip> {
+    let fleet = Fleet::adopted();
+    let watcher = killed_while_blocked(&fleet, |_| ())?;
+    wait_for_end(watcher, "the killed arm's watcher");
+    Ok(())
+}
+
+#[cfg(feature = "sync-points")]
+fn without_letting_it_act_a_blocked_request_leaves_the_watcher() -> Result<(), Skip> {
+    let fleet = Fleet::adopted();
+    let watcher = killed_while_blocked(&fleet, |arm| without(arm, &["spawn.acts"]))?;
+    outlives(&fleet, watcher);
+    Ok(())
 }
 
 fn a_drain_goes_on_at_what_was_ignored_at_the_start() {
