@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::support::background::wait_for_end;
-use crate::support::home::{finish, pid_in};
+use crate::support::home::{PROGRAM, finish, pid_in};
 use crate::support::shims::Fleet;
 use crate::support::strace::{requires_strace, traced};
 #[cfg(feature = "sync-points")]
@@ -273,11 +273,16 @@ fn a_drain_goes_on_at_what_was_ignored_at_the_start() {
     fs::create_dir(&lock).unwrap();
     fs::write(lock.join("pid"), "1\n").unwrap();
     let mut drain = Background::spawn(deaf_to(&fleet, "TERM", &fleet.script("fm-wake-drain.sh", &[], &[])));
-    wait_until_true(SOON, "it listens", || is_caught(drain.pid(), Signal::INT));
+    wait_until_true(SOON, "it listens", || is_program(drain.pid()) && is_caught(drain.pid(), Signal::INT));
     drain.signal(Signal::TERM);
     stays_true(A_WHILE, "it waits for the lock", || drain.ended().is_none());
     drain.signal(Signal::INT);
     drain.finish(SOON).expect_code(130);
+}
+
+/// Whether a process has become the program. The shell before it may have handlers of its own.
+fn is_program(pid: u32) -> bool {
+    fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|program| program == fs::canonicalize(*PROGRAM).unwrap())
 }
 
 /// Whether a process has a handler for a signal.
@@ -302,14 +307,19 @@ fn killed_when_told(fleet: &Fleet, prepare: impl FnOnce(&mut Command)) -> crate:
 fn a_reason_reaches_the_arms_caller_whatever_becomes_of_the_watcher_that_told_it() {
     let fleet = Fleet::adopted();
     let answer = killed_when_told(&fleet, |_| ()).expect_code(137);
-    assert_eq!(answer.stdout, format!("signal: {}\n", fleet.home.state().join("task.status").display()));
+    // On a busy machine its first look takes so long that the arm has said before that it is started.
+    let reason = format!("signal: {}", fleet.home.state().join("task.status").display());
+    assert_eq!(answer.lines().last(), Some(&reason.as_str()), "{answer:?}");
 }
 
 #[cfg(feature = "sync-points")]
 fn without_a_look_at_what_was_told_the_reason_of_a_killed_watcher_is_lost() {
-    let fleet = Fleet::adopted();
-    let answer = killed_when_told(&fleet, |arm| without(arm, &["tracked.any-reason"])).expect_code(1);
-    assert!(!answer.stdout.contains("signal: "), "{answer:?}");
+    let is_lost = || {
+        let fleet = Fleet::adopted();
+        let answer = killed_when_told(&fleet, |arm| without(arm, &["tracked.any-reason"]));
+        answer.code == Some(1) && !answer.stdout.contains("signal: ")
+    };
+    assert!((0..20).any(|_| is_lost()), "it was passed on each time");
 }
 
 /// A watcher whose line nobody can take.
