@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::firstmate::fleet;
+
 /// The variables that decide anything here, read once and then passed on as a value.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
@@ -30,10 +32,12 @@ const FOR_CHILDREN: [&str; 16] = [
     "XDG_STATE_HOME",
 ];
 
-/// Variables that would point a child at another home (every child of ours is told its home), and those with which it could
-/// speak to the service manager in the watcher's name.
+/// Variables with which a child could speak to the service manager in the watcher's name.
+const MANAGER: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
+
+/// Those, and the variables that would point a child at another home: every child of ours is told its home.
 pub const NOT_FOR_CHILDREN: [&str; 6] =
-    ["FM_HOME", "FM_STATE_OVERRIDE", "FM_ROOT_OVERRIDE", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
+    ["FM_HOME", "FM_STATE_OVERRIDE", "FM_ROOT_OVERRIDE", MANAGER[0], MANAGER[1], MANAGER[2]];
 
 impl Environment {
     /// The environment of this process. Names that are not UTF-8 decide nothing and are left out.
@@ -74,9 +78,9 @@ impl Environment {
         self.variables_that(is_passed)
     }
 
-    /// What a child gets that is to see all that its caller sees, but for [`NOT_FOR_CHILDREN`].
+    /// What a child gets that is to see all that its caller sees: everything, but for what is meant for this process alone.
     pub fn for_child_of_caller(&self) -> Vec<(String, OsString)> {
-        self.variables_that(|name| !NOT_FOR_CHILDREN.contains(&name))
+        self.variables_that(|name| !MANAGER.contains(&name) && !fleet::TOLD.contains(&name))
     }
 
     fn variables_that(&self, is_passed: impl Fn(&str) -> bool) -> Vec<(String, OsString)> {

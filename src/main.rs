@@ -23,8 +23,8 @@ fn main() -> ExitCode {
     if let Some((global, options)) = hook::entry::read(std::env::args_os()) {
         return ExitCode::from(hook::hook(&global, options));
     }
-    if let Some((verb, words)) = firstmate::read(std::env::args_os()) {
-        return answer(firstmate::console(), firstmate::answer_as_script(verb, &words));
+    if let Some(called) = firstmate::read(std::env::args_os()) {
+        return answer(firstmate::console(), firstmate::answer_as_script(&called));
     }
     let cli = match parse() {
         Ok(cli) => cli,

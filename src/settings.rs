@@ -270,7 +270,7 @@ impl Loaded {
             let Some(name) = key.variable else { continue };
             let nearest = match reading {
                 Reading::Strict => None,
-                Reading::AsScripts => environment.text(name).and_then(|text| key.slot.nearest_time(text)),
+                Reading::AsScripts => environment.text(name).and_then(|text| key.nearest_time(text)),
             };
             if let Some(nearest) = nearest {
                 self.set(key, &Raw::Words(&nearest.to_string()), Origin::Variable(name))?;

@@ -148,6 +148,21 @@ pub fn sweep<W: World>(world: &W, directory: &W::Node) -> io::Result<()> {
     Ok(())
 }
 
+/// Removes the temporary files of these names, for somebody who keeps all writers away.
+///
+/// # Errors
+/// Those of the file system.
+pub fn sweep_of<W: World>(world: &W, directory: &W::Node, names: &[&str]) -> io::Result<()> {
+    for found in world.names(directory)? {
+        let bytes = found.as_encoded_bytes();
+        let is_of = |name: &&str| bytes.starts_with(format!(".{name}.").as_bytes());
+        if bytes.ends_with(TEMPORARY.as_bytes()) && names.iter().any(is_of) {
+            remove(world, directory, &found)?;
+        }
+    }
+    Ok(())
+}
+
 /// How the name of a temporary file ends.
 const TEMPORARY: &str = ".tmp";
 

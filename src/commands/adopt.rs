@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::ack::generation;
 use super::console::{Console, Format};
 use super::context::Session;
 use super::stop;
@@ -11,16 +12,15 @@ use crate::environment::Environment;
 use crate::error::{Context, Error, Result};
 use crate::exit;
 use crate::firstmate::adopt::{Bin, Care, Hand, Step};
-use crate::firstmate::fleet;
+use crate::firstmate::bridge::Bridge;
+use crate::firstmate::queue::Queue;
 use crate::home::{Home, Selection, names};
-use crate::lock::home_lock::HomeLock;
+use crate::lock::home_lock::{HomeLock, check_private};
 use crate::lock::{Attempt, Somebody};
 use crate::obtain::spawn;
 use crate::service::binary;
 use crate::storage;
-use crate::wakes::record::Wake;
-use crate::wakes::{present, read_all};
-use crate::watcher::inbox;
+use crate::watcher::{checks, inbox};
 use crate::world::{Real, World};
 use serde_json::json;
 
@@ -38,10 +38,30 @@ pub fn adopt(console: Console, options: &cli::Adopt) -> Result<u8> {
         return undo(console, &home, &bin, hand);
     }
     let own = spawn::program().map_err(Error::Failed)?;
+    if own.starts_with("/proc") {
+        let next = "run the one that is installed; nothing was changed";
+        return Err(Error::refused(own, "the file of this program is not there any more, and shims need it", next));
+    }
     let program = binary::stable_path(&Real, &environment, own);
     let care = if options.force { Care::Force } else { Care::Refuse };
+    look_at_rights(console, &home, care)?;
     say(console, &bin.adopt(&Real, &program, &home.watch(), care, hand)?)?;
     Ok(exit::OK)
+}
+
+/// The scripts run whatever others can write; ours does not, and this is the time to say so.
+fn look_at_rights(console: Console, home: &Home, care: Care) -> Result<()> {
+    let Ok(state) = Real.open_directory(home.state()) else { return Ok(()) };
+    let private = check_private(home.state(), &Real.facts(&state).doing("examine", home.state())?);
+    match (private, care) {
+        (Err(error), Care::Refuse) => return Err(error),
+        (Err(error), Care::Force) => console.note(error),
+        (Ok(()), _) => {}
+    }
+    for (name, why) in checks::refused(&Real, &state).doing("list", home.state())? {
+        console.note(format!("{} will not be run: {why}", home.state().join(name).display()));
+    }
+    Ok(())
 }
 
 fn say(console: Console, steps: &[Step]) -> Result<()> {
@@ -87,12 +107,40 @@ fn remove_watch(home: &Home) -> Result<()> {
             return Err(Error::refused(home.watch(), "somebody has just taken the home", next));
         }
     };
-    if let Some(found) = what_would_be_lost(&session)? {
+    let refuse = |found: String| {
         let next = "the scripts are back; deal with that, and undo once more, or remove it yourself";
-        return Err(Error::refused(home.watch(), found, next));
+        Err(Error::refused(home.watch(), found, next))
+    };
+    if let Some(found) = other_things(&session)? {
+        return refuse(found);
     }
-    let state = session.world.open_directory(home.state()).doing("open", home.state())?;
-    storage::remove_tree(session.world.as_ref(), &state, names::WATCH.as_ref()).doing("remove", home.watch())?;
+    let remove = || -> Result<()> {
+        let state = session.world.open_directory(home.state()).doing("open", home.state())?;
+        storage::remove_tree(session.world.as_ref(), &state, names::WATCH.as_ref()).doing("remove", home.watch())
+    };
+    if session.world.facts_of_path(&home.ours(names::WAKES)).is_err() {
+        return remove();
+    }
+    let Some(fleet) = &session.fleet else { return refuse("the scripts are not there".to_owned()) };
+    let queue = Queue::open(&session.world, fleet)?;
+    let held = match queue.entrance()?.enter(session.settings().arm_timeout)? {
+        Attempt::Taken(held) => held,
+        Attempt::Busy(holder) => return refuse(format!("{} is held {holder}", queue.lock_path().display())),
+    };
+    // What no script was told of gets a row, so that the scripts' own drain tells it.
+    let (patterns, generation) = (session.loaded.compile()?, generation(&session));
+    let mut bridge = Bridge::open(&session.world, home, session.settings(), patterns, generation)?;
+    let crossing = bridge.cross(&held)?;
+    if let Some(problem) = crossing.problems.into_iter().next() {
+        return Err(problem);
+    }
+    let _nobody_writes = bridge.keep_writers_out()?;
+    bridge.look()?;
+    if let Some(wake) = bridge.untold(&crossing.ledger) {
+        return refuse(format!("wakes wait in it that no script was told of, such as: {}", wake.text));
+    }
+    remove()?;
+    held.tidy()?;
     drop(lock);
     Ok(())
 }
@@ -110,19 +158,9 @@ fn global(root: &Path) -> Global {
     }
 }
 
-/// What is only there, and would be missed.
-fn what_would_be_lost(session: &Session) -> Result<Option<String>> {
+/// What is only there besides wakes, and would be missed.
+fn other_things(session: &Session) -> Result<Option<String>> {
     let world: &Arc<Real> = &session.world;
-    let path = session.home.ours(names::WAKES);
-    if let Ok(directory) = world.open_directory(&path) {
-        let contents = read_all(world.as_ref(), &directory, &path)?;
-        let pending = present::pending(&contents.wakes, contents.acknowledged);
-        let queue = session.home.state().join(fleet::names::WAKE_QUEUE);
-        let queue = String::from_utf8_lossy(&read_queue(session, &queue)?).into_owned();
-        if let Some(wake) = pending.iter().find(|wake| !is_queued(wake, &queue)) {
-            return Ok(Some(format!("wakes wait in it that no script has been told of, such as: {}", wake.text)));
-        }
-    }
     for (name, what) in [(names::INBOX, "wakes of scripts"), (names::DAEMONS, "records of daemons")] {
         let path = session.home.ours(name);
         let Ok(directory) = world.open_directory(&path) else { continue };
@@ -133,22 +171,4 @@ fn what_would_be_lost(session: &Session) -> Result<Option<String>> {
         }
     }
     Ok(None)
-}
-
-fn read_queue(session: &Session, path: &Path) -> Result<Vec<u8>> {
-    /// Far more than anybody leaves unread.
-    const LIMIT: usize = 256 << 20;
-    let world = session.world.as_ref();
-    let state = world.open_directory(session.home.state()).doing("open", session.home.state())?;
-    let read = storage::read(world, &state, fleet::names::WAKE_QUEUE.as_ref(), LIMIT).doing("read", path)?;
-    Ok(read.unwrap_or_default())
-}
-
-/// Whether the queue of the scripts has a row about the same.
-fn is_queued(wake: &Wake, queue: &str) -> bool {
-    let is_about_it = |row: &str| {
-        let mut fields = row.split('\t').skip(2);
-        fields.next() == Some(wake.kind.as_str()) && fields.next().is_some_and(|key| key == wake.key)
-    };
-    queue.lines().any(is_about_it)
 }

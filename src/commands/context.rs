@@ -9,7 +9,7 @@ use crate::cli::Global;
 use crate::commands::console::Console;
 use crate::environment::Environment;
 use crate::error::{Context, Error, Result};
-use crate::firstmate::fleet::Fleet;
+use crate::firstmate::fleet::{Fleet, Origin};
 use crate::home::{Home, Selection};
 use crate::liveness::holding;
 use crate::liveness::identity::Standpoint;
@@ -94,6 +94,13 @@ impl Session {
     pub fn open_as_script(global: &Global) -> Result<Self> {
         let here = std::env::current_dir().map_or(Surroundings::Home, Surroundings::Caller);
         Self::open_by(global, Reading::AsScripts, here)
+    }
+
+    /// The same, of a home that is known to be one of firstmate, with the scripts there.
+    #[must_use]
+    pub fn of_fleet(mut self, origin: &Origin) -> Self {
+        self.fleet = Some(Fleet::at(&self.home, &self.environment, &self.loaded.settings, origin.clone()));
+        self
     }
 
     fn open_by(global: &Global, reading: Reading, surroundings: Surroundings) -> Result<Self> {

@@ -1,12 +1,13 @@
 //! `firstmate`: answer as the scripts of a firstmate home do.
 //!
-//! The shims that `adopt` puts in place of the scripts come here. They have set `FM_ROOT_OVERRIDE`, if it was not set, to
-//! what the scripts would compute, so every script's home is found here as they find it: `FM_HOME`, else that root. Their
+//! The shims that `adopt` puts in place of the scripts come here, with the script's own path, so every script's home is
+//! found here as they find it: `FM_HOME`, else `FM_ROOT_OVERRIDE`, else where the script's directory is. Their
 //! arguments are read here and not by the definition of this program's command line: the words are not its own, and a
 //! guard that runs at the top of other commands must not wait for that definition.
 
 use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::console::Console;
@@ -21,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::exit;
 use crate::firstmate::contract::{self, Asked, LastBeat, Queue};
 use crate::firstmate::drain;
-use crate::firstmate::fleet::names;
+use crate::firstmate::fleet::{Origin, names};
 use crate::obtain::{Wish, obtain};
 use crate::settings;
 use crate::world::World;
@@ -54,8 +55,19 @@ impl Verb {
     }
 }
 
-/// What `fm-watch firstmate VERB [--script PATH] WORDS...` says, without the path, which is for people only; `None` if that is not the form of this command line.
-pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Option<(Verb, Vec<OsString>)> {
+/// A call in the place of a script.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Called {
+    /// Which one.
+    pub verb: Verb,
+    /// The script's own path, if a shim calls.
+    pub script: Option<PathBuf>,
+    /// Its arguments.
+    pub words: Vec<OsString>,
+}
+
+/// What `fm-watch firstmate VERB [--script PATH] WORDS...` says; `None` if that is not the form of this command line.
+pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Option<Called> {
     let mut words = arguments.into_iter().skip(1);
     if words.next()? != "firstmate" {
         return None;
@@ -63,10 +75,9 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Option<(Verb, Vec<
     let verb = words.next()?;
     let verb = Verb::ALL.into_iter().find(|known| verb == known.word())?;
     let mut words: Vec<OsString> = words.collect();
-    if words.len() >= 2 && words[0] == "--script" {
-        words.drain(..2);
-    }
-    Some((verb, words))
+    let is_told = words.len() >= 2 && words[0] == "--script";
+    let script = is_told.then(|| words.drain(..2).next_back().map(PathBuf::from)).flatten();
+    Some(Called { verb, script, words })
 }
 
 /// Answers as a script does, for the home of the flags. This is for people who try one; the shims say nothing of a home.
@@ -75,8 +86,9 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Option<(Verb, Vec<
 /// Nobody knows such a script, and whatever the scripts have no line for.
 pub fn answer_for(global: &Global, words: &[OsString]) -> Result<u8> {
     let own = [OsString::new(), "firstmate".into()];
-    if let Some((verb, rest)) = read(own.into_iter().chain(words.iter().cloned())) {
-        return answer(global, verb, &rest);
+    if let Some(called) = read(own.into_iter().chain(words.iter().cloned())) {
+        let origin = Origin::of(&Environment::of_this_process());
+        return answer(&Caller { global, origin }, called.verb, &called.words);
     }
     let known = Verb::ALL.map(Verb::word).join(", ");
     let given: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
@@ -85,35 +97,47 @@ pub fn answer_for(global: &Global, words: &[OsString]) -> Result<u8> {
 
 /// The streams of these verbs.
 pub fn console() -> Console {
-    Console::new(&global(&Environment::default()))
+    Console::new(&global(&Environment::default(), None))
 }
 
 /// Answers as the script does.
 ///
 /// # Errors
 /// Whatever the scripts have no line for.
-pub fn answer_as_script(verb: Verb, words: &[OsString]) -> Result<u8> {
-    answer(&global(&Environment::of_this_process()), verb, words)
+pub fn answer_as_script(called: &Called) -> Result<u8> {
+    let environment = Environment::of_this_process();
+    let origin = match &called.script {
+        Some(script) => Origin::of_script(script, &environment),
+        None => Origin::of(&environment),
+    };
+    let global = global(&environment, origin.root());
+    answer(&Caller { global: &global, origin }, called.verb, &called.words)
 }
 
-fn answer(global: &Global, verb: Verb, words: &[OsString]) -> Result<u8> {
+/// For whom a script is answered.
+struct Caller<'a> {
+    global: &'a Global,
+    origin: Origin,
+}
+
+fn answer(caller: &Caller<'_>, verb: Verb, words: &[OsString]) -> Result<u8> {
     match verb {
-        Verb::Watch => watch(global),
-        Verb::Arm => arm_home(global, words.first().map(OsString::as_os_str)),
+        Verb::Watch => watch(caller),
+        Verb::Arm => arm_home(caller, words.first().map(OsString::as_os_str)),
         Verb::Guard => {
-            if let Err(error) = guard(global) {
+            if let Err(error) = guard(caller) {
                 console().error(format!("the guard cannot look: {error}"));
             }
             Ok(exit::OK)
         }
-        Verb::Drain => drain::drain(Session::open_as_script(global)?),
+        Verb::Drain => drain::drain(open_in_any_case(caller)?),
     }
 }
 
 /// The home of the scripts, in the flags of this program.
-fn global(environment: &Environment) -> Global {
+fn global(environment: &Environment, root: Option<&Path>) -> Global {
     Global {
-        home: environment.path("FM_HOME").or_else(|| environment.path("FM_ROOT_OVERRIDE")),
+        home: environment.path("FM_HOME").or_else(|| root.map(Path::to_owned)),
         state: environment.path("FM_STATE_OVERRIDE"),
         runtime_dir: None,
         set: Vec::new(),
@@ -125,8 +149,23 @@ fn global(environment: &Environment) -> Global {
 }
 
 /// A session in which a beat is fresh for as long as the scripts have it.
-fn open(global: &Global) -> Result<Session> {
-    let mut session = Session::open_as_script(global)?;
+fn open(caller: &Caller<'_>) -> Result<Session> {
+    let mut session = Session::open_as_script(caller.global)?.of_fleet(&caller.origin);
+    let settings = &mut session.loaded.settings;
+    settings.explicit_stuck_after.get_or_insert(settings.fleet_grace);
+    Ok(session)
+}
+
+/// As [`open`], for scripts that must do their work whatever is wrong with settings that are not theirs: what cannot be
+/// understood is told, and the defaults count.
+fn open_in_any_case(caller: &Caller<'_>) -> Result<Session> {
+    let error = match open(caller) {
+        Ok(session) => return Ok(session),
+        Err(error) => error,
+    };
+    let (session, _) = Session::open_for_examination(caller.global)?;
+    session.console.error(format!("{error}; the defaults count instead"));
+    let mut session = session.of_fleet(&caller.origin);
     let settings = &mut session.loaded.settings;
     settings.explicit_stuck_after.get_or_insert(settings.fleet_grace);
     Ok(session)
@@ -140,15 +179,16 @@ fn stale_grace(session: &Session) -> Result<Duration> {
     settings::parse_duration(text).map_err(|problem| Error::Usage(format!("{NAME}: {problem}")))
 }
 
-fn watch(global: &Global) -> Result<u8> {
-    let session = open(global)?;
+fn watch(caller: &Caller<'_>) -> Result<u8> {
+    let session = open(caller)?;
     let grace = stale_grace(&session)?;
     if session.settings().resident {
         return wait(session);
     }
     let once = cli::Run { once: true, standby: None, take_over: false, tracked: false, word_fd: None };
     drop(session);
-    run::run_as(Session::open_as_script(global), &once, Manner::Script(grace))
+    let session = Session::open_as_script(caller.global).map(|session| session.of_fleet(&caller.origin));
+    run::run_as(session, &once, Manner::Script(grace))
 }
 
 /// With a resident watcher, the watcher script waits for its wakes.
@@ -158,12 +198,12 @@ fn wait(mut session: Session) -> Result<u8> {
     waiting::until_woken(Waiting::begin(&session, None)?, OnLoss::Obtain)
 }
 
-fn arm_home(global: &Global, first: Option<&OsStr>) -> Result<u8> {
+fn arm_home(caller: &Caller<'_>, first: Option<&OsStr>) -> Result<u8> {
     let asked = match Asked::read(first) {
         Ok(asked) => asked,
         Err(usage) => return usage.give(console()),
     };
-    let session = open(global)?;
+    let session = open(caller)?;
     let restart = asked == Asked::Restart;
     if session.settings().resident {
         return arm::arm(session, &cli::Arm { restart, no_wait: false, tracked: false, timeout: None });
@@ -173,8 +213,8 @@ fn arm_home(global: &Global, first: Option<&OsStr>) -> Result<u8> {
 
 /// The banner, as the guard script shows it: by the beacon alone, because in a home whose watcher ends with each wake
 /// nobody watches while the wake is handled, and that is no reason for alarm. A resident watcher has no such reason.
-fn guard(global: &Global) -> Result<()> {
-    let session = open(global)?;
+fn guard(caller: &Caller<'_>) -> Result<()> {
+    let session = open_in_any_case(caller)?;
     let world = session.world.as_ref();
     let tasks = look::tasks(world, &session.home)?;
     if tasks == 0 {
@@ -219,10 +259,16 @@ mod tests {
 
     #[test]
     fn only_the_form_of_the_shims_is_read_here() {
-        let read = |line: &str| read(line.split(' ').map(OsString::from));
-        assert_eq!(read("fm-watch firstmate guard"), Some((Verb::Guard, Vec::new())));
-        assert_eq!(read("fm-watch firstmate watch --script /b/fm-watch.sh"), Some((Verb::Watch, Vec::new())));
-        assert_eq!(read("fm-watch firstmate arm --script /b/x --restart x").unwrap().1, ["--restart", "x"]);
+        let read = |line: &str| {
+            let called = read(line.split(' ').map(OsString::from))?;
+            Some((called.verb, called.script, called.words))
+        };
+        assert_eq!(read("fm-watch firstmate guard"), Some((Verb::Guard, None, Vec::new())));
+        assert_eq!(
+            read("fm-watch firstmate watch --script /b/x"),
+            Some((Verb::Watch, Some("/b/x".into()), Vec::new()))
+        );
+        assert_eq!(read("fm-watch firstmate arm --script /b/x --restart x").unwrap().2, ["--restart", "x"]);
         for other in [
             "fm-watch",
             "fm-watch guard",
@@ -237,9 +283,12 @@ mod tests {
     #[test]
     fn the_home_is_found_as_the_scripts_find_it() {
         let of = |pairs: &[(&str, &str)]| {
-            let global = global(&Environment::from_pairs(pairs.iter().copied()));
+            let environment = Environment::from_pairs(pairs.iter().copied());
+            let origin = Origin::of_script(Path::new("/fm/bin/fm-watch.sh"), &environment);
+            let global = global(&environment, origin.root());
             (global.home, global.state)
         };
+        assert_eq!(of(&[]), (Some("/fm".into()), None));
         assert_eq!(of(&[("FM_ROOT_OVERRIDE", "/code")]), (Some("/code".into()), None));
         assert_eq!(of(&[("FM_ROOT_OVERRIDE", "/code"), ("FM_HOME", "/h")]), (Some("/h".into()), None));
         assert_eq!(of(&[("FM_HOME", "/h"), ("FM_STATE_OVERRIDE", "/s")]), (Some("/h".into()), Some("/s".into())));

@@ -96,6 +96,8 @@ fn watch(mut session: Session, options: &cli::Run, manner: Manner, speaker: &mut
                 Takeover::Ended(code) => return Ok(code),
             }
         }
+        // A script says at once whom it found.
+        None if matches!(manner, Manner::Script(_)) && is_held_by_shell(&session) => None,
         None => take_unless_held(&session)?,
         Some(patience) => {
             speaker.say(&Word::Standby { pid: session.world.own_pid() });
@@ -136,7 +138,11 @@ fn get_ready(session: &Session, options: &cli::Run, span: Span) -> Result<Ready>
     let patterns = session.loaded.compile()?;
     let channel: Channel = channel();
     let grace = session.settings().stop_grace;
-    let insistence = if options.tracked { Insistence::After(grace) } else { Insistence::Repeated };
+    let insistence = match span {
+        _ if options.tracked => Insistence::Bound(grace),
+        Span::Script => Insistence::After(grace),
+        Span::Once | Span::Resident => Insistence::Repeated,
+    };
     signals::listen(&channel.0, insistence, span).doing("listen to signals in", session.home.root())?;
     let directories = [
         (session.home.state().to_owned(), Tag::State),
@@ -342,8 +348,8 @@ fn tell(session: &Session, end: &End, span: Span) -> Result<u8> {
         End::Woken(wakes) => {
             match span {
                 // Scripts expect one line. The rest is still to be told.
-                Span::Script => show(session, &of_first_line(wakes))?,
-                Span::Once | Span::Resident => show(session, wakes)?,
+                Span::Script => show(session, &of_first_line(wakes), showing::reasons_as_script)?,
+                Span::Once | Span::Resident => show(session, wakes, showing::reasons)?,
             }
             session.world.reach("run.told").doing("leave", session.home.watch())?;
             Ok(exit::OK)
@@ -364,8 +370,8 @@ fn of_first_line(wakes: &[Wake]) -> Vec<Wake> {
 }
 
 /// Prints the reason of the wakes that ended this watcher, and remembers that they were shown.
-fn show(session: &Session, wakes: &[Wake]) -> Result<()> {
-    showing::reasons(session, wakes)?;
+fn show(session: &Session, wakes: &[Wake], print: fn(&Session, &[Wake]) -> Result<()>) -> Result<()> {
+    print(session, wakes)?;
     let path = session.home.ours(names::WAKES);
     let directory = session.world.open_directory(&path).doing("open", &path)?;
     showing::mark_presented(session, &directory, wakes, 0);

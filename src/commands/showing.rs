@@ -9,7 +9,7 @@ use crate::home::names;
 use crate::settings::Settings;
 use crate::wakes::present::Patience;
 use crate::wakes::presented::{Moment, Presented};
-use crate::wakes::record::Wake;
+use crate::wakes::record::{Kind, Wake};
 use crate::wakes::render;
 
 /// Prints the reason line of each wake.
@@ -20,6 +20,17 @@ pub fn reasons(session: &Session, wakes: &[Wake]) -> Result<()> {
     match session.console.format {
         Format::Lines => render::reason_lines(wakes).iter().try_for_each(|line| session.console.data(line)),
         Format::Json => objects(session, wakes),
+    }
+}
+
+/// As [`reasons`], as the watcher script prints them: a check's output as it is.
+///
+/// # Errors
+/// As [`reasons`].
+pub fn reasons_as_script(session: &Session, wakes: &[Wake]) -> Result<()> {
+    match wakes {
+        [check] if check.kind == Kind::Check => session.console.data(&render::with_kind(check)),
+        _ => reasons(session, wakes),
     }
 }
 

@@ -13,7 +13,7 @@ use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -22,12 +22,13 @@ use super::context::Session;
 use super::waiting;
 use crate::error::{Context, Error, Result};
 use crate::exit;
-use crate::firstmate::contract;
+use crate::firstmate::contract::{self, Holder, Stream};
 use crate::liveness::verdict::Verdict;
 use crate::obtain::companion::{Companion, FirstLook};
 use crate::obtain::spawn::Kin;
 use crate::obtain::{Obtained, Wish, obtain_as};
 use crate::platform;
+use crate::wait_until::wait_until;
 use crate::world::{Signal, World};
 
 /// How it says that nobody watches in the end.
@@ -112,6 +113,18 @@ fn obtain_and_follow(session: &Session, wish: Wish, failing: Failing, sender: &S
     while Instant::now() < deadline {
         let mut obtained = match obtain_as(session, wish, Kin::Starter) {
             Ok(obtained) => obtained,
+            Err(why) if failing == Failing::AsScript => {
+                reason = why;
+                // One that was asked to leave and did not has had its time.
+                if !say_of_holder(session) || wish == Wish::New {
+                    break;
+                }
+                match await_another(session, deadline) {
+                    Another::Watches(obtained) => obtained,
+                    Another::Left => continue,
+                    Another::None => break,
+                }
+            }
             Err(why) => {
                 reason = why;
                 break;
@@ -148,6 +161,43 @@ fn obtain_and_follow(session: &Session, wish: Wish, failing: Failing, sender: &S
         return follow(together.companion);
     }
     fail(session, failing, &reason)
+}
+
+/// What became of somebody else who holds the home and is not well.
+enum Another {
+    /// It watches.
+    Watches(Obtained),
+    /// It holds the home no more.
+    Left,
+    /// It was the same until the deadline.
+    None,
+}
+
+/// Says what a watcher of the script would say of whoever holds the home and is not well. Says whether somebody does.
+fn say_of_holder(session: &Session) -> bool {
+    let (evidence, verdict) = session.verdict();
+    let Some(holder) = Holder::of(&evidence, &verdict) else { return false };
+    let grace = session.stuck_after().unwrap_or(session.settings().fleet_grace);
+    let answer = contract::loser(&holder, grace);
+    if answer.stream == Stream::Message {
+        session.console.banner(&answer.line);
+    }
+    true
+}
+
+/// The script gives whoever holds the home the time that it has itself: it may be in the middle of something that takes long.
+fn await_another(session: &Session, deadline: Instant) -> Another {
+    /// As often as the script looks.
+    const LOOKS_EVERY: Duration = Duration::from_millis(200);
+    let look = || match session.verdict().1 {
+        Verdict::Ok { pid, beat } | Verdict::Slow { pid, beat } => {
+            Some(Another::Watches(Obtained::Healthy { pid, beat }))
+        }
+        Verdict::Stopped { .. } | Verdict::Dead { .. } => Some(Another::Left),
+        Verdict::Starting { .. } | Verdict::Stuck { .. } | Verdict::Foreign { .. } | Verdict::Unknown { .. } => None,
+    };
+    let left = deadline.saturating_duration_since(Instant::now());
+    wait_until(left, LOOKS_EVERY, look).unwrap_or(Another::None)
 }
 
 /// Waits for the watcher's end and ends as it did, with its reason.

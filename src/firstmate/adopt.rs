@@ -376,6 +376,9 @@ impl<W: World> Bin<W> {
     /// # Errors
     /// Those of the system.
     pub fn forget(&self, world: &W) -> Result<()> {
+        let mut names = REPLACED.map(|(script, _)| shim::name(script)).to_vec();
+        names.push(RECORD);
+        storage::sweep_of(world, &self.directory, &names).doing("tidy", &self.path)?;
         storage::remove(world, &self.directory, OsStr::new(RECORD)).doing("remove", self.path.join(RECORD))
     }
 }

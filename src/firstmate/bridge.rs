@@ -29,7 +29,7 @@ use std::sync::Arc;
 use super::ledger::{Absence, Ledger};
 use super::mirror::Mirror;
 use super::queue::HeldQueue;
-use super::row::Row;
+use super::row::{self, Row};
 use crate::error::{Context, Error, Result};
 use crate::home::{Home, names};
 use crate::settings::{Patterns, Settings};
@@ -100,6 +100,21 @@ impl<W: World> Bridge<W> {
     /// It cannot be read.
     pub fn look(&mut self) -> Result<()> {
         self.mirror.look(self.world.as_ref(), &self.wakes, &self.wakes_path)
+    }
+
+    /// Keeps all writers out of the journal as long as the answer lives.
+    ///
+    /// # Errors
+    /// Those of the journal.
+    pub fn keep_writers_out(&self) -> Result<impl Sized + use<W>> {
+        Ok(self.journal.keep_writers_out()?)
+    }
+
+    /// A pending wake of which the queue has no row.
+    pub fn untold(&self, ledger: &Ledger) -> Option<&Wake> {
+        let is_told =
+            |wake: &&Wake| ledger.consumed.contains(&wake.seq) || ledger.rows.values().any(|told| *told == wake.seq);
+        self.mirror.pending().find(|wake| !is_told(wake))
     }
 
     /// Crosses, both ways.
@@ -241,6 +256,7 @@ impl<W: World> Bridge<W> {
             ledger.published = ledger.published.max(self.mirror.last());
             return Ok(Told::Nothing);
         }
+        let contents = row::with_whole_reason(contents);
         let first = held.take_numbers(wakes.len(), rows, ledger.numbered)?;
         let new: Vec<Row> = (first..).zip(&contents).map(|(number, content)| content.numbered(number)).collect();
         held.append(&new)?;

@@ -18,7 +18,7 @@
 //! - The contract waits for the lock for ever. Ours gives up after [`PATIENCE`], changes nothing and names the holder.
 //! - If the journal cannot be used, the rows are drained as the scripts do it, and it is said on stderr.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io::Write;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -28,7 +28,6 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::bridge::{Bridge, Crossing};
-use super::fleet::Fleet;
 use super::queue::{HeldQueue, Queue};
 use super::row::{self, Content, Row};
 use crate::commands::ack::generation;
@@ -37,6 +36,7 @@ use crate::error::{Context, Error, Result};
 use crate::exit;
 use crate::lock::Attempt;
 use crate::platform;
+use crate::settings::Loaded;
 use crate::wakes::record::Wake;
 use crate::world::{Real, World};
 
@@ -67,15 +67,23 @@ pub fn drain(mut session: Session) -> Result<u8> {
     session.prepare()?;
     let (sender, happened) = channel();
     listen(&sender).doing("listen to signals in", session.home.state())?;
-    // Whoever asks for the drain of such a home has one, whatever became of its scripts.
-    let fleet = Fleet::of(&session.home, &session.environment, session.settings());
-    let queue = Queue::open(&session.world, session.fleet.as_ref().unwrap_or(&fleet))?;
-    let patterns = session.loaded.compile()?;
+    let Some(fleet) = &session.fleet else {
+        return Err(Error::Failed(format!("{} is no home of firstmate", session.home.root().display())));
+    };
+    let queue = Queue::open(&session.world, fleet)?;
+    // What wakes are delivered how is not its affair.
+    let patterns = match session.loaded.compile() {
+        Ok(patterns) => patterns,
+        Err(error) => {
+            session.console.note(format!("{error}; the defaults count instead"));
+            Loaded::of_defaults()?.compile()?
+        }
+    };
     let generation = generation(&session);
     let mut bridge = Bridge::open(&session.world, &session.home, session.settings(), patterns, generation)?;
     let outcome = match enter(&queue, &happened)? {
-        Entrance::Entered(held) => consume(&session, &held, &mut bridge, (&sender, &happened))?,
-        Entrance::Asked(signal) => Outcome::Asked(signal),
+        Entered::Inside(held) => consume(&session, &held, &mut bridge, (&sender, &happened))?,
+        Entered::Asked(signal) => Outcome::Asked(signal),
     };
     Ok(match outcome {
         Outcome::Done => exit::OK,
@@ -98,16 +106,17 @@ fn listen(sender: &Sender<Happened>) -> std::io::Result<()> {
     Ok(())
 }
 
-enum Entrance<'a> {
-    Entered(Box<HeldQueue<'a, Real>>),
+enum Entered<'a> {
+    Inside(Box<HeldQueue<'a, Real>>),
     Asked(i32),
 }
 
-fn enter<'a>(queue: &'a Queue<Real>, happened: &Receiver<Happened>) -> Result<Entrance<'a>> {
+fn enter<'a>(queue: &'a Queue<Real>, happened: &Receiver<Happened>) -> Result<Entered<'a>> {
     let end = Instant::now() + PATIENCE;
+    let mut entrance = queue.entrance()?;
     loop {
-        match queue.enter(SLICE)? {
-            Attempt::Taken(held) => return Ok(Entrance::Entered(Box::new(held))),
+        match entrance.enter(SLICE)? {
+            Attempt::Taken(held) => return Ok(Entered::Inside(Box::new(held))),
             Attempt::Busy(holder) if Instant::now() >= end => {
                 let found = format!("it is held {holder}");
                 let next = holder.remedy.unwrap_or_else(|| "nothing was drained; try again".to_owned());
@@ -116,7 +125,7 @@ fn enter<'a>(queue: &'a Queue<Real>, happened: &Receiver<Happened>) -> Result<En
             Attempt::Busy(_) => {}
         }
         if let Ok(Happened::Asked(signal)) = happened.try_recv() {
-            return Ok(Entrance::Asked(signal));
+            return Ok(Entered::Asked(signal));
         }
     }
 }
@@ -127,10 +136,14 @@ fn consume(
     bridge: &mut Bridge<Real>,
     (sender, happened): (&Sender<Happened>, &Receiver<Happened>),
 ) -> Result<Outcome> {
-    let mut crossing = bridge.cross(held).unwrap_or_else(|error| {
-        // The rows can be drained without the journal.
-        Crossing { problems: vec![error], ..Crossing::default() }
-    });
+    let mut crossing = match bridge.cross(held) {
+        Ok(crossing) => crossing,
+        Err(error) => {
+            // The rows can be drained without the journal, but for those of a drain that died, which may have our pid.
+            held.put_back(&|_| true)?;
+            Crossing { problems: vec![error], ..Crossing::default() }
+        }
+    };
     for problem in &crossing.problems {
         session.console.note(problem);
     }
@@ -168,10 +181,13 @@ fn without_rows(
 ) -> Result<Vec<Row>> {
     let wake_of = |row: &Row| crossing.ledger.rows.get(&row.fingerprint()).copied();
     let told: HashSet<u64> = rows.iter().filter_map(wake_of).chain(crossing.ledger.consumed.iter().copied()).collect();
+    let mut newest = HashMap::new();
+    for (row, wake) in rows.iter().filter_map(|row| Some((row, wake_of(row)?))) {
+        let last: &mut u64 = newest.entry(row.topic()).or_insert(wake);
+        *last = wake.max(*last);
+    }
     // A wake whose row was lost and that has a newer one about the same is told by that.
-    let is_replaced = |wake: &Wake| {
-        rows.iter().any(|row| wake_of(row) > Some(wake.seq) && Content::of_any(wake).is_about_the_same(row))
-    };
+    let is_replaced = |wake: &Wake| newest.get(&Content::of_any(wake).numbered(0).topic()) > Some(&wake.seq);
     let untold = bridge.mirror().pending().filter(|wake| !told.contains(&wake.seq) && !is_replaced(wake));
     let contents: Vec<Content> = untold.map(Content::of_any).collect();
     if contents.is_empty() {
@@ -225,8 +241,10 @@ fn settle(
         let printed: Vec<u64> = bridge.mirror().pending().map(|wake| wake.seq).collect();
         if let Err(error) = bridge.acknowledge(last) {
             session.console.note(format!("what was printed is not acknowledged yet: {error}"));
-            crossing.ledger.consumed.extend(printed);
-            bridge.save(&crossing.ledger)?;
+            if crossing.ledger.is_loaded() {
+                crossing.ledger.consumed.extend(printed);
+                bridge.save(&crossing.ledger)?;
+            }
         }
         session.world.reach("firstmate.acknowledged").doing("drain", moved)?;
     }

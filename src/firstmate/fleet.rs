@@ -39,6 +39,14 @@ pub mod names {
     pub const WAKE_QUEUE_LOCK: &str = ".wake-queue.lock";
 }
 
+/// What a watcher that is started is told: the code, the home and the watcher's script, as the scripts write them.
+const ROOT: &str = "FM_WATCH_FLEET_ROOT";
+const HOME: &str = "FM_WATCH_FLEET_HOME";
+const WATCHER: &str = "FM_WATCH_FLEET_SCRIPT";
+
+/// All of these. They are for the one that is started, and for nobody that it starts.
+pub const TOLD: [&str; 3] = [ROOT, HOME, WATCHER];
+
 /// The variables with which scripts are sent to another queue.
 const QUEUE: &str = "FM_WAKE_QUEUE";
 const QUEUE_LOCK: &str = "FM_WAKE_QUEUE_LOCK";
@@ -71,10 +79,44 @@ impl Script {
     }
 }
 
+/// Where the scripts are, as far as it is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    root: Option<PathBuf>,
+    watcher: Option<PathBuf>,
+}
+
+impl Origin {
+    /// What the variables say.
+    pub fn of(environment: &Environment) -> Self {
+        let root = environment.path(ROOT).or_else(|| environment.path("FM_ROOT_OVERRIDE"));
+        Self { root, watcher: environment.path(WATCHER) }
+    }
+
+    /// As a script finds it whose own path this is: the code is where the variable says, else where its directory is.
+    pub fn of_script(script: &Path, environment: &Environment) -> Self {
+        let directory = script.parent();
+        let above = || directory.map(|directory| directory.parent().unwrap_or(directory).to_owned());
+        Self {
+            root: environment.path("FM_ROOT_OVERRIDE").or_else(above),
+            watcher: directory.map(|directory| directory.join(WATCHER_NAME)),
+        }
+    }
+
+    /// The code's root.
+    pub fn root(&self) -> Option<&Path> {
+        self.root.as_deref()
+    }
+}
+
+/// The name of the watcher's script.
+pub(super) const WATCHER_NAME: &str = "fm-watch.sh";
+
 /// A firstmate home.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fleet {
     root: PathBuf,
+    watcher: PathBuf,
     home: OsString,
     state: PathBuf,
     queue: PathBuf,
@@ -83,35 +125,52 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Looks whether a home is a firstmate home: its code has the watcher's script. Where the code is not where it should
-    /// be by the variables, whoever watched last knows better ([`memory`]). A name that cannot be examined is none.
+    /// Looks whether a home is a firstmate home: its code has the watcher's script. Where the code is not where the
+    /// variables say, it is below the home itself, or whoever watched last knows ([`memory`]). A home that only the beacon
+    /// of a shell watcher betrays is one as well: its next one is to find ours. A name that cannot be examined is none.
     pub fn find<W: World>(world: &W, home: &Home, environment: &Environment, settings: &Settings) -> Option<Self> {
-        let fleet = Self::of(home, environment, settings);
-        if fleet.has_script(world) {
-            return Some(fleet);
+        let told = Self::of(home, environment, settings);
+        if environment.path(ROOT).is_some() || told.has_script(world) {
+            return Some(told);
         }
-        let (root, text) = memory::recall(world, home)?;
-        let text = if is_of(home, Path::new(&text)) { text } else { fleet.home.clone() };
-        Some(Self { root, home: text, ..fleet })
+        let usual = home.root().join(Script::Watch.path());
+        let was_looked_at = told.watcher == usual;
+        let own = Self { root: home.root().to_owned(), watcher: usual, ..told };
+        if !was_looked_at && own.has_script(world) {
+            return Some(own);
+        }
+        if let Some(memory::Place { root, watcher, home: text }) = memory::recall(world, home) {
+            let text = if is_of(home, Path::new(&text)) { text } else { own.home.clone() };
+            return Some(Self { root, watcher, home: text, ..own });
+        }
+        let has_beaten = world.facts_of_path(&own.file(names::LAST_BEAT)).is_ok();
+        has_beaten.then_some(own)
     }
 
     fn has_script<W: World>(&self, world: &W) -> bool {
-        let facts = world.facts_of_path(&self.script(Script::Watch));
+        let facts = world.facts_of_path(&self.watcher);
         facts.is_ok_and(|facts| matches!(facts.kind, Kind::File | Kind::Link))
     }
 
-    /// What the scripts would compute for this home. The home itself is decided already: a variable that names another
-    /// one says nothing about this one.
+    /// What the scripts would compute for this home, which is one of firstmate. The home itself is decided already: a
+    /// variable that names another one says nothing about this one.
     pub fn of(home: &Home, environment: &Environment, settings: &Settings) -> Self {
-        let root = environment.path("FM_ROOT_OVERRIDE");
+        Self::at(home, environment, settings, Origin::of(environment))
+    }
+
+    /// As [`Fleet::of`], for somebody who knows where the scripts are.
+    pub fn at(home: &Home, environment: &Environment, settings: &Settings, origin: Origin) -> Self {
         let names_it = |path: &PathBuf| is_of(home, path);
-        let text = environment.path("FM_HOME").filter(names_it).or_else(|| root.clone().filter(names_it));
+        let text = environment.path(HOME).or_else(|| environment.path("FM_HOME")).filter(names_it);
+        let text = text.or_else(|| origin.root.clone().filter(names_it));
         let in_state = |variable, name| {
             let named = environment.path(variable).and_then(|path| std::path::absolute(path).ok());
             named.filter(|path| path.file_name().is_some()).unwrap_or_else(|| home.state().join(name))
         };
+        let root = origin.root.filter(|path| path.is_absolute()).unwrap_or_else(|| home.root().to_owned());
         Self {
-            root: root.filter(|path| path.is_absolute()).unwrap_or_else(|| home.root().to_owned()),
+            watcher: origin.watcher.unwrap_or_else(|| root.join(Script::Watch.path())),
+            root,
             home: text.unwrap_or_else(|| home.root().to_owned()).into_os_string(),
             state: home.state().to_owned(),
             queue: in_state(QUEUE, names::WAKE_QUEUE),
@@ -157,12 +216,16 @@ impl Fleet {
 
     /// The path of a script.
     pub fn script(&self, script: Script) -> PathBuf {
-        self.root.join(script.path())
+        match script {
+            Script::Watch => self.watcher.clone(),
+            _ => self.root.join(script.path()),
+        }
     }
 
     /// What a watcher that is started for this home has to find in its environment, so that it computes the same texts.
     pub fn variables(&self) -> Vec<(&'static str, &OsStr)> {
-        let mut variables = vec![("FM_ROOT_OVERRIDE", self.root.as_os_str()), ("FM_HOME", &self.home)];
+        let mut variables =
+            vec![(ROOT, self.root.as_os_str()), (HOME, &self.home), (WATCHER, self.watcher.as_os_str())];
         // Only where they say anything: a check that calls a script of another home hands its environment on.
         for (name, path, usual) in
             [(QUEUE, &self.queue, names::WAKE_QUEUE), (QUEUE_LOCK, &self.queue_lock, names::WAKE_QUEUE_LOCK)]
@@ -223,8 +286,26 @@ mod tests {
             let fleet = of("/fleet", &texts.into_iter().chain(queue).collect::<Vec<_>>());
             let environment = Environment::from_pairs(fleet.variables());
             assert_eq!(Fleet::of(&Home::at("/fleet"), &environment, &settings()), fleet);
+            assert_eq!(Fleet::find(&crate::world::Real, &Home::at("/fleet"), &environment, &settings()), Some(fleet));
             assert_eq!(environment.path("FM_WAKE_QUEUE").is_some(), queue.is_some());
         }
+    }
+
+    #[test]
+    fn a_script_knows_its_own_place() {
+        let at = |script: &str, variables: &[(&str, &str)]| {
+            let environment = Environment::from_pairs(variables.iter().copied());
+            let origin = Origin::of_script(Path::new(script), &environment);
+            let home = environment.path("FM_HOME").or_else(|| origin.root().map(Path::to_owned)).unwrap();
+            let fleet = Fleet::at(&Home::at(home), &environment, &settings(), origin);
+            (fleet.root.clone(), fleet.home.into_string().unwrap(), fleet.watcher)
+        };
+        let told = |root: &str, home: &str, watcher: &str| (root.into(), home.to_owned(), watcher.into());
+        assert_eq!(at("/fm/bin/fm-arm.sh", &[]), told("/fm", "/fm", "/fm/bin/fm-watch.sh"));
+        assert_eq!(at("/fm/link/x", &[("FM_HOME", "/h/")]), told("/fm", "/h/", "/fm/link/fm-watch.sh"));
+        let elsewhere = [("FM_ROOT_OVERRIDE", "/tests")];
+        assert_eq!(at("/fm/bin/x", &elsewhere), told("/tests", "/tests", "/fm/bin/fm-watch.sh"));
+        assert_eq!(at("/x", &[]), told("/", "/", "/fm-watch.sh"));
     }
 
     #[test]
@@ -245,6 +326,10 @@ mod tests {
         assert_eq!(find(), None);
         std::fs::create_dir_all(directory.path().join("bin/fm-watch.sh")).unwrap();
         assert_eq!(find(), None, "a directory is no script");
+        std::fs::create_dir(home.state()).unwrap();
+        std::fs::write(home.state().join(names::LAST_BEAT), "").unwrap();
+        assert_eq!(find().unwrap().root(), directory.path(), "a shell watcher was here");
+        std::fs::remove_dir_all(home.state()).unwrap();
         std::fs::remove_dir(directory.path().join("bin/fm-watch.sh")).unwrap();
         std::fs::write(directory.path().join("bin/fm-watch.sh"), "").unwrap();
         assert_eq!(find().unwrap().root(), directory.path());

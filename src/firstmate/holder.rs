@@ -31,15 +31,20 @@
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::fleet::{Fleet, Script, names};
+use crate::error::{Context, Error};
 use crate::liveness::identity::{Difference, Observation, Pid, Sameness};
 use crate::liveness::leave::{Proven, Refusal};
 use crate::liveness::verdict::Verdict;
+use crate::lock::home_lock;
 use crate::lock::owner_link::OwnerLinkLock;
 use crate::lock::owner_link::testimony::{Sight, Testimony};
+use crate::lock::{Attempt, Guard, Lock, Somebody};
 use crate::world::World;
 
 /// The bound for a fresh beacon where nobody has set one (`FM_GUARD_GRACE`).
@@ -114,6 +119,11 @@ impl ShellHolder {
         Some(Self { who, beacon: beacon(world.as_ref(), fleet) })
     }
 
+    /// Whether it is proven to be this home's watcher.
+    pub fn is_proven(&self) -> bool {
+        matches!(self.who, Who::Process { standing: Standing::Proven, .. })
+    }
+
     /// Its pid, if it has told.
     pub fn pid(&self) -> Option<Pid> {
         match &self.who {
@@ -149,6 +159,25 @@ impl ShellHolder {
         }
     }
 
+    /// Clears the record of a process that has the pid of this home's watcher and is another one, as far as its command
+    /// tells. The process itself is left alone. Says whether that was so.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn clear_record<W: World>(&self, world: &Arc<W>, fleet: &Fleet) -> Result<bool, Error> {
+        let contender = || OwnerLinkLock::at(world, &fleet.file(names::WATCH_LOCK));
+        let Sight::Held(testimony) = contender()?.sight()? else { return Ok(false) };
+        let is_of_this_home = testimony.home.as_deref() == Some(fleet.home())
+            && testimony.watcher_path.as_deref() == Some(fleet.script(Script::Watch).as_os_str());
+        if !is_of_this_home || self.pid().map(Pid::get) != Some(testimony.pid) {
+            return Ok(false);
+        }
+        match contender()?.believing_the_command().attempt()? {
+            Attempt::Taken(guard) => guard.release().map(|()| true),
+            Attempt::Busy(Somebody) => Ok(false),
+        }
+    }
+
     /// Pins it and proves that it is this home's watcher. `Ok(None)`: it is gone, or another one has the lock.
     ///
     /// # Errors
@@ -157,6 +186,9 @@ impl ShellHolder {
         let Some(pid) = self.pid() else {
             return Err(Refusal::NotProven(format!("nobody can tell who has {}", names::WATCH_LOCK)));
         };
+        if world.is_protected("firstmate.own-record") {
+            written_by_us(world.as_ref(), fleet).map_err(|error| Refusal::NotProven(error.to_string()))?;
+        }
         let pinned =
             world.pin(pid).map_err(|error| Refusal::NotProven(format!("pid {pid} cannot be pinned: {error}")))?;
         let Some(process) = pinned else { return Ok(None) };
@@ -196,6 +228,28 @@ impl fmt::Display for ShellHolder {
             }
             Who::Process { pid, standing: Standing::Doubtful(why), .. } => write!(formatter, "pid {pid}, but {why}"),
         }
+    }
+}
+
+/// A record that others could have written proves nothing: it may name any process of ours.
+fn written_by_us<W: World>(world: &W, fleet: &Fleet) -> Result<(), Error> {
+    let (state, lock) = (fleet.state(), fleet.file(names::WATCH_LOCK));
+    let directory = world.open_directory(state).doing("open", state)?;
+    home_lock::check_private(state, &world.facts(&directory).doing("examine", state)?)?;
+    let owner = owner_directory(world, &directory).doing("open", &lock)?;
+    home_lock::check_private(&lock, &world.facts(&owner).doing("examine", &lock)?)
+}
+
+/// The directory in which whoever has the scripts' lock has told about itself, in this state directory.
+///
+/// # Errors
+/// Those of the file system, also when nobody has it.
+pub(super) fn owner_directory<W: World>(world: &W, state: &W::Node) -> io::Result<W::Node> {
+    let name = OsStr::new(names::WATCH_LOCK);
+    match world.read_link(state, name) {
+        Ok(owner) => world.open_directory(Path::new(&owner)),
+        // As older releases made it: a directory and no link.
+        Err(_) => world.open_directory_at(state, name),
     }
 }
 

@@ -82,6 +82,11 @@ impl Ledger {
         storage::replace(world, watch, names::WAKE_QUEUE, &serde_json::to_vec(self)?, Durability::Power)
     }
 
+    /// Whether it was read, and is not what stands in for one that could not be.
+    pub fn is_loaded(&self) -> bool {
+        self.schema == SCHEMA
+    }
+
     /// Whether it was compared with the queue under this boot.
     pub fn is_of_this_boot<W: World>(&self, world: &W) -> bool {
         !self.boot_id.is_empty() && self.boot_id == boot_id(world)

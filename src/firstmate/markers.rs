@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use crate::storage;
 use crate::wakes::record::{Mark, Wake};
+use crate::watcher::pane_tracker::{self, PaneTracker};
 use crate::watcher::panes::PaneCapture;
 use crate::watcher::regular_file::Signature;
 use crate::watcher::seen::{Moment, Seen};
@@ -39,8 +40,8 @@ const LAST_HEARTBEAT: &str = ".last-heartbeat";
 const STREAK: &str = ".heartbeat-streak";
 /// The longest marker that is read, in bytes. None needs as many.
 const LIMIT: usize = 256;
-/// From so many polls without a change a pane counts as stale; counting goes no further.
-const ENOUGH: u32 = 2;
+/// From so many polls without a change a pane counts as stale to the scripts; counting goes no further.
+pub const ENOUGH: u32 = 2;
 
 /// What is to become of a marker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +60,8 @@ pub type Changes = BTreeMap<OsString, Change>;
 pub struct PaneMarkers {
     /// What a shell watcher has announced, by the end of the marker's name.
     inherited: BTreeMap<String, String>,
+    /// What a shell watcher has seen, and for how many polls, by the end of the markers' names.
+    counted: BTreeMap<String, (String, u32)>,
     /// What each window showed at the last poll, and for how many polls without a change.
     shown: BTreeMap<String, (String, u32)>,
 }
@@ -79,10 +82,13 @@ pub fn seen_text(signature: &Signature) -> String {
 }
 
 /// Whether a signal file that is there now was announced by a shell watcher, of which we do not know yet. A marker that
-/// says what we know ourselves is not news: ours is the finer reading, and it decides.
+/// says what we know ourselves is not news: ours is the finer reading, and it decides. But not by the inode alone: a home
+/// that was copied, or restored, has others.
 fn is_news(marker: &str, known: Option<&Signature>, now: &Signature) -> bool {
     let marker = marker.trim_ascii();
-    marker == seen_text(now) && known != Some(now) && known.is_none_or(|known| seen_text(known) != marker)
+    let is_copy = |known: &Signature| known.mtime_ns == now.mtime_ns && known.size == now.size;
+    let is_finer = |known: &Signature| seen_text(known) == marker && !is_copy(known);
+    marker == seen_text(now) && known != Some(now) && !known.is_some_and(is_finer)
 }
 
 /// The end of the names of a window's markers.
@@ -102,6 +108,16 @@ fn moment(mtime_ns: i64, now_ms: i64, now: &Moment) -> Option<Moment> {
     Some(Moment { boot_id: now.boot_id.clone(), monotonic_ms })
 }
 
+/// Who is believed where a marker says something else than we know.
+#[derive(Debug, Clone, Copy)]
+pub enum Authority<'a> {
+    /// We are, for we know more. A marker only adds to that.
+    Ours,
+    /// The markers are, as they are to a script: people remove them to be told again. But a wake that nobody has
+    /// acknowledged was announced, whatever became of its marker; these are the marks of those.
+    Markers(&'a [Mark]),
+}
+
 /// The later of two times; one without an age is earlier than any.
 fn later(known: Option<&Moment>, found: Option<Moment>, now: &Moment) -> Option<Moment> {
     let age = |moment: &Moment| moment.age(now).unwrap_or(Duration::MAX);
@@ -117,11 +133,24 @@ fn later(known: Option<&Moment>, found: Option<Moment>, now: &Moment) -> Option<
 ///
 /// # Errors
 /// The state directory cannot be listed. A marker that cannot be read says nothing.
-pub fn inherit<W: World>(world: &W, state: &W::Node, seen: &mut Seen) -> io::Result<(PaneMarkers, usize)> {
+pub fn inherit<W: World>(
+    world: &W,
+    state: &W::Node,
+    seen: &mut Seen,
+    authority: Authority<'_>,
+) -> io::Result<(PaneMarkers, usize)> {
     let (mut panes, mut news) = (PaneMarkers::default(), 0);
+    if let Authority::Markers(pending) = authority {
+        news += forget_unmarked(world, state, seen, pending);
+    }
     for name in world.names(state)? {
-        if let Some(window) = name.to_str().and_then(|name| name.strip_prefix(".stale-")) {
+        let text = name.to_str();
+        if let Some(window) = text.and_then(|name| name.strip_prefix(".stale-")) {
             panes.inherited.extend(read(world, state, &name).map(|digest| (window.to_owned(), digest)));
+        } else if let Some(window) = text.and_then(|name| name.strip_prefix(".hash-")) {
+            let count = read(world, state, format!(".count-{window}").as_ref());
+            let polls = count.and_then(|count| count.parse().ok()).unwrap_or(0);
+            panes.counted.extend(read(world, state, &name).map(|digest| (window.to_owned(), (digest, polls))));
         } else if let Some(file) = name.to_str().filter(|_| is_signal(&name)) {
             let facts = world.facts_at(state, &name).ok().filter(|facts| facts.kind == Kind::File);
             let marker = read(world, state, &seen_name(file));
@@ -132,20 +161,49 @@ pub fn inherit<W: World>(world: &W, state: &W::Node, seen: &mut Seen) -> io::Res
             }
         }
     }
-    inherit_times(world, state, seen);
+    inherit_times(world, state, seen, authority);
     Ok((panes, news))
 }
 
-fn inherit_times<W: World>(world: &W, state: &W::Node, seen: &mut Seen) {
+/// What we know to be announced, and no marker says so, is announced again. Says how much that is.
+fn forget_unmarked<W: World>(world: &W, state: &W::Node, seen: &mut Seen, pending: &[Mark]) -> usize {
+    let before = seen.signals.len() + seen.panes.len();
+    seen.signals.retain(|file, known| {
+        let is_pending = pending.iter().any(|mark| {
+            matches!(mark, Mark::Signal { file: other, size, mtime_ns, inode } if other == file
+                && Signature { size: *size, mtime_ns: *mtime_ns, inode: *inode } == *known)
+        });
+        is_pending || read(world, state, &seen_name(file)).as_deref() == Some(seen_text(known).as_str())
+    });
+    seen.panes.retain(|window, known| {
+        let is_pending = pending
+            .iter()
+            .any(|mark| matches!(mark, Mark::Pane { window: other, digest } if other == window && digest == known));
+        // Where there is a marker, it is compared with the pane itself, later on.
+        is_pending && read(world, state, format!(".stale-{}", window_key(window)).as_ref()).is_none()
+    });
+    before - seen.signals.len() - seen.panes.len()
+}
+
+fn inherit_times<W: World>(world: &W, state: &W::Node, seen: &mut Seen, authority: Authority<'_>) {
     let (now, wall) = (Moment::now(world), world.now().wall_ms);
-    let found = |name: &str| {
-        let facts: Facts = world.facts_at(state, OsStr::new(name)).ok()?;
-        moment(facts.mtime_ns, wall, &now)
-    };
-    seen.last_check = later(seen.last_check.as_ref(), found(LAST_CHECK), &now);
-    seen.last_heartbeat = later(seen.last_heartbeat.as_ref(), found(LAST_HEARTBEAT), &now);
-    if let Some(streak) = read(world, state, OsStr::new(STREAK)).and_then(|text| text.parse().ok()) {
-        seen.streak = streak;
+    let found = |name: &str| -> Option<Facts> { world.facts_at(state, OsStr::new(name)).ok() };
+    let at = |facts: Facts| moment(facts.mtime_ns, wall, &now);
+    let streak: Option<u32> = read(world, state, OsStr::new(STREAK)).and_then(|text| text.parse().ok());
+    let check = found(LAST_CHECK).and_then(at);
+    // A heartbeat without a time begins to count now, and one from before this boot is due.
+    let beginning = || Moment { boot_id: now.boot_id.clone(), monotonic_ms: 0 };
+    let heartbeat = found(LAST_HEARTBEAT).map(|facts| at(facts).unwrap_or_else(beginning));
+    match authority {
+        Authority::Ours => {
+            seen.last_check = later(seen.last_check.as_ref(), check, &now);
+            seen.last_heartbeat = later(seen.last_heartbeat.as_ref(), heartbeat, &now);
+            seen.streak = streak.unwrap_or(seen.streak);
+        }
+        Authority::Markers(_) => {
+            (seen.last_check, seen.last_heartbeat) = (check, heartbeat);
+            seen.streak = streak.unwrap_or(0);
+        }
     }
 }
 
@@ -192,18 +250,23 @@ pub fn of_signals(seen: &Seen) -> Changes {
 }
 
 impl PaneMarkers {
-    /// Adds to the announced digests (ours, by window) those panes that show what a shell watcher has announced.
+    /// Adds to the announced digests (ours, by window) those panes that show what a shell watcher has announced, and has
+    /// the tracker go on counting the polls at which one has shown the same.
     pub fn hand_over(
         &mut self,
         capture: &PaneCapture,
         announced: &mut BTreeMap<String, String>,
-        ours: fn(&str) -> String,
+        tracker: &mut PaneTracker,
     ) {
         for (window, content) in &capture.panes {
-            let Some(marker) = self.inherited.remove(&window_key(window)) else { continue };
-            let shown = capture.whole.get(window).unwrap_or(content);
-            if marker == pane_digest(shown) {
-                announced.insert(window.clone(), ours(content));
+            let key = window_key(window);
+            let marker = pane_digest(capture.whole.get(window).unwrap_or(content));
+            if self.inherited.remove(&key).is_some_and(|announced| announced == marker) {
+                announced.insert(window.clone(), pane_tracker::digest(content));
+            }
+            if let Some((_, polls)) = self.counted.remove(&key).filter(|(counted, _)| *counted == marker) {
+                tracker.resume(window, pane_tracker::digest(content), polls);
+                self.shown.insert(window.clone(), (marker, polls));
             }
         }
     }
@@ -280,10 +343,12 @@ mod tests {
         let now = signature(5, 1_700_000_000_200_000_000);
         let marker = seen_text(&now);
         let (earlier, other) = (signature(5, 1_700_000_000_100_000_000), signature(4, 1_600_000_000_000_000_000));
+        let copied = Signature { inode: 7, ..now };
         for (marker, known, expected) in [
             (marker.as_str(), None, true),
             (&format!("{marker}\n"), None, true),
             (&marker, Some(&other), true),
+            (&marker, Some(&copied), true),
             (&marker, Some(&now), false),
             ("5:1700000001", None, false),
             ("4:1700000000", None, false),
@@ -344,12 +409,29 @@ mod tests {
     fn a_pane_that_a_shell_watcher_has_announced_is_announced() {
         let mut panes = PaneMarkers::default();
         panes.inherited.insert("fm_a".into(), pane_digest("x"));
-        let mut announced = BTreeMap::new();
-        panes.hand_over(&capture("x\n"), &mut announced, |content| format!("ours of {content}"));
-        assert_eq!(announced["fm:a"], "ours of x\n");
+        let (mut announced, mut tracker) = (BTreeMap::new(), tracker());
+        panes.hand_over(&capture("x\n"), &mut announced, &mut tracker);
+        assert_eq!(announced["fm:a"], pane_tracker::digest("x\n"));
         announced.clear();
-        panes.hand_over(&capture("x"), &mut announced, str::to_owned);
+        panes.hand_over(&capture("x"), &mut announced, &mut tracker);
         assert!(announced.is_empty(), "what was found at the beginning is used once");
+    }
+
+    fn tracker() -> PaneTracker {
+        PaneTracker::new(regex_lite::Regex::new("busy").unwrap(), 8, ENOUGH)
+    }
+
+    #[test]
+    fn polls_that_a_shell_watcher_has_counted_count() {
+        for (marker, polls, expected) in [("x", 1, 1), ("x", 0, 0), ("y", 1, 0)] {
+            let mut panes = PaneMarkers::default();
+            panes.counted.insert("fm_a".into(), (pane_digest(marker), polls));
+            let (mut announced, mut tracker) = (BTreeMap::new(), tracker());
+            panes.hand_over(&capture("x"), &mut announced, &mut tracker);
+            panes.observe(&capture("x"));
+            assert_eq!(tracker.observe(&capture("x"), &announced).drafts.len(), expected, "{marker} {polls}");
+            assert_eq!(panes.shown["fm:a"].1, if marker == "x" { polls + 1 } else { 0 });
+        }
     }
 
     #[test]
@@ -379,10 +461,24 @@ mod tests {
         fs::write(path(".stale-fm_a"), "0123\n").unwrap();
         begin_heartbeat(&Real, &node).unwrap();
         let mut seen = Seen::default();
-        let (panes, news) = inherit(&Real, &node, &mut seen).unwrap();
+        let (panes, news) = inherit(&Real, &node, &mut seen, Authority::Ours).unwrap();
         assert_eq!((news, seen.streak, seen.last_check.is_some()), (1, 4, false));
         assert_eq!(seen.signals, BTreeMap::from([("a.status".to_owned(), now)]));
         assert!(seen.last_heartbeat.is_some() && panes.inherited["fm_a"] == "0123");
+        // People remove markers to be told again; what nobody has acknowledged was announced all the same.
+        fs::remove_file(path(".seen-a_status")).unwrap();
+        let mark = Mark::Signal { file: "a.status".into(), size: now.size, mtime_ns: now.mtime_ns, inode: now.inode };
+        for (pending, expected) in [(&[mark][..], 1), (&[], 0)] {
+            let mut again = Seen { streak: 51, last_check: seen.last_heartbeat.clone(), ..seen.clone() };
+            inherit(&Real, &node, &mut again, Authority::Markers(pending)).unwrap();
+            assert_eq!((again.signals.len(), again.streak, again.last_check.is_some()), (expected, 4, false));
+        }
+        // What a pane's marker says is compared with the pane, and not with what we know.
+        let pane = |window: &str| (window.to_owned(), "ours".to_owned());
+        let mark = |window: &str| Mark::Pane { window: window.into(), digest: "ours".into() };
+        let mut again = Seen { panes: [pane("fm:a"), pane("fm:b"), pane("fm:c")].into(), ..Seen::default() };
+        inherit(&Real, &node, &mut again, Authority::Markers(&[mark("fm:a"), mark("fm:b")])).unwrap();
+        assert_eq!(again.panes.into_keys().collect::<Vec<_>>(), ["fm:b"]);
         for (name, change) in of_signals(&seen) {
             apply(&Real, &node, &name, &change).unwrap();
         }

@@ -13,7 +13,7 @@
 //!
 //! # Limits
 //!
-//! - A home without its code that no watcher of either kind has ever watched is taken for one of ours alone.
+//! - A home without its code that no watcher has ever watched is taken for one of ours alone.
 //! - Names that are not UTF-8 are not remembered.
 
 use std::ffi::{OsStr, OsString};
@@ -22,7 +22,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::fleet::{self, Fleet, Script};
+use super::fleet::names::WATCH_LOCK;
+use super::fleet::{Fleet, Script, WATCHER_NAME};
+use super::holder::owner_directory;
 use crate::home::{Home, names};
 use crate::lock::owner_link::entry::{HOME, WATCHER_PATH};
 use crate::storage::{self, Durability};
@@ -39,41 +41,49 @@ struct Note {
     schema: u32,
     root: PathBuf,
     home: String,
+    watcher: PathBuf,
 }
 
-/// The code's root, and what the scripts call the home.
-pub(super) fn recall<W: World>(world: &W, home: &Home) -> Option<(PathBuf, OsString)> {
-    told_by_lock(world, home).or_else(|| noted(world, home))
+/// Where the scripts are, and what they call the home.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) root: PathBuf,
+    pub(super) watcher: PathBuf,
+    pub(super) home: OsString,
 }
 
-fn told_by_lock<W: World>(world: &W, home: &Home) -> Option<(PathBuf, OsString)> {
-    let (state, name) = (world.open_directory(home.state()).ok()?, OsStr::new(fleet::names::WATCH_LOCK));
-    let owner = match world.read_link(&state, name) {
-        Ok(owner) => world.open_directory(Path::new(&owner)),
-        // As older releases made it: a directory and no link.
-        Err(_) => world.open_directory_at(&state, name),
-    };
-    let owner = owner.ok()?;
+/// What is known of the scripts.
+pub(super) fn recall<W: World>(world: &W, home: &Home) -> Option<Place> {
+    // One look at each name first: in most homes there is neither, and every command passes here.
+    let is_there = |path: PathBuf| world.facts_of_path(&path).is_ok();
+    let by_lock = is_there(home.state().join(WATCH_LOCK)).then(|| told_by_lock(world, home)).flatten();
+    by_lock.or_else(|| is_there(home.ours(names::FLEET)).then(|| noted(world, home)).flatten())
+}
+
+fn told_by_lock<W: World>(world: &W, home: &Home) -> Option<Place> {
+    let owner = owner_directory(world, &world.open_directory(home.state()).ok()?).ok()?;
     let text = |name| {
         let bytes = storage::read(world, &owner, OsStr::new(name), LIMIT).ok()??;
         Some(OsString::from(String::from_utf8(bytes).ok()?.trim_end_matches('\n')))
     };
-    Some((root_of(Path::new(&text(WATCHER_PATH)?))?, text(HOME)?))
+    let watcher = PathBuf::from(text(WATCHER_PATH)?);
+    Some(Place { root: root_of(&watcher)?, watcher, home: text(HOME)? })
 }
 
-fn noted<W: World>(world: &W, home: &Home) -> Option<(PathBuf, OsString)> {
+fn noted<W: World>(world: &W, home: &Home) -> Option<Place> {
     let watch = world.open_directory(&home.watch()).ok()?;
     let bytes = storage::read(world, &watch, OsStr::new(names::FLEET), LIMIT).ok()??;
     let note: Note = serde_json::from_slice(&bytes).ok().filter(|note: &Note| note.schema == SCHEMA)?;
-    let is_there = world.facts_of_path(&note.root.join(Script::Watch.path())).is_ok();
-    (is_there && note.root.is_absolute()).then_some((note.root, note.home.into()))
+    let is_there = world.facts_of_path(&note.watcher).is_ok();
+    let place = Place { root: note.root, watcher: note.watcher, home: note.home.into() };
+    (is_there && place.root.is_absolute() && place.watcher.is_absolute()).then_some(place)
 }
 
 /// The code's root by the path of its watcher.
 fn root_of(watcher: &Path) -> Option<PathBuf> {
-    let has_its_name = watcher.is_absolute() && watcher.ends_with(Script::Watch.path());
-    let levels = Path::new(Script::Watch.path()).components().count();
-    has_its_name.then(|| watcher.ancestors().nth(levels).map(Path::to_owned)).flatten()
+    let has_its_name = watcher.is_absolute() && watcher.file_name() == Some(OsStr::new(WATCHER_NAME));
+    let directory = watcher.parent().filter(|_| has_its_name)?;
+    Some(directory.parent().unwrap_or(directory).to_owned())
 }
 
 /// Writes down where the code is, for callers who do not know. What is written already is left alone.
@@ -81,12 +91,14 @@ fn root_of(watcher: &Path) -> Option<PathBuf> {
 /// # Errors
 /// Those of the file system.
 pub fn note<W: World>(world: &W, watch: &W::Node, home: &Home, fleet: &Fleet) -> io::Result<()> {
-    let (root, text) = (fleet.root().to_owned(), fleet.home());
-    let Some(text) = text.to_str() else { return Ok(()) };
-    if root == home.root() || noted(world, home).is_some_and(|(known, called)| known == root && called == text) {
+    let (root, watcher) = (fleet.root().to_owned(), fleet.script(Script::Watch));
+    let place = Place { root, watcher, home: fleet.home().to_owned() };
+    let is_usual = place.watcher == home.root().join(Script::Watch.path());
+    let Some(text) = fleet.home().to_str().filter(|_| !is_usual) else { return Ok(()) };
+    if noted(world, home).is_some_and(|known| known == place) {
         return Ok(());
     }
-    let note = Note { schema: SCHEMA, root, home: text.to_owned() };
+    let note = Note { schema: SCHEMA, root: place.root, home: text.to_owned(), watcher: place.watcher };
     storage::replace(world, watch, names::FLEET, &serde_json::to_vec(&note)?, Durability::Power)
 }
 
@@ -105,7 +117,9 @@ mod tests {
         for (path, root) in [
             ("/code/bin/fm-watch.sh", Some("/code")),
             ("/bin/fm-watch.sh", Some("/")),
-            ("/code/fm-watch.sh", None),
+            ("/code/link/fm-watch.sh", Some("/code")),
+            ("/fm-watch.sh", Some("/")),
+            ("/code/bin/watch.sh", None),
             ("code/bin/fm-watch.sh", None),
             ("/code/bin/fm-watch.sh/..", None),
             ("", None),
@@ -133,7 +147,7 @@ mod tests {
         fs::remove_file(home.ours(names::FLEET)).unwrap();
         assert_eq!(find(&plain), None);
 
-        let owner = home.state().join(fleet::names::WATCH_LOCK);
+        let owner = home.state().join(WATCH_LOCK);
         fs::create_dir_all(&owner).unwrap();
         assert_eq!(find(&plain), None);
         fs::write(owner.join("watcher-path"), format!("{}\n", code.join(Script::Watch.path()).display())).unwrap();

@@ -11,6 +11,9 @@ use crate::wakes::record::{Delivery, Mark, Wake};
 use crate::wakes::{Follower, Start};
 use crate::world::World;
 
+/// About so many of the last rows are known again at least.
+const KEPT: usize = 100_000;
+
 /// What the journal holds for the queue.
 #[derive(Debug)]
 pub struct Mirror {
@@ -39,6 +42,7 @@ impl Mirror {
             self.last = self.last.max(wake.seq);
             if let Some(Mark::Row { fingerprint }) = &wake.mark {
                 self.taken.insert(fingerprint.clone(), wake.seq);
+                self.forget_old();
             }
             if wake.delivery != Delivery::Never {
                 self.pending.insert(wake.seq, Wake { context: None, ..wake });
@@ -46,6 +50,14 @@ impl Mirror {
         }
         self.acknowledge(look.acknowledged);
         Ok(())
+    }
+
+    /// A watcher lives for months, and a row is in the queue for minutes.
+    fn forget_old(&mut self) {
+        if self.taken.len() > 2 * KEPT {
+            let oldest = self.last.saturating_sub(KEPT as u64);
+            self.taken.retain(|_, wake| *wake > oldest);
+        }
     }
 
     /// Takes note that wakes are acknowledged up to a number.

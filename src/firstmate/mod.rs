@@ -10,10 +10,15 @@
 //!
 //! | module | its noun |
 //! |---|---|
-//! | [`fleet`] | where the scripts are, and what they call the home |
-//! | [`memory`] | where the code is, when the variables do not tell |
+//! | [`fleet`], [`memory`] | where the scripts are, and what they call the home; where the code is, when the variables do not tell |
 //! | [`view`] | what shell scripts see of our watcher |
 //! | [`holder`] | what ours sees of a shell watcher: **pure verdict**, and the proof before a signal |
+//! | [`queue`], [`row`] | the wake queue as files, and one row of it as bytes |
+//! | [`bridge`], [`mirror`], [`ledger`] | the way between queue and journal; the journal as the queue's side sees it; which rows are known |
+//! | [`porter`], [`drain`] | the two who cross: a thread of the watcher, and the drain |
+//! | [`markers`] | what was announced, as the scripts write it down |
+//! | [`contract`] | what the scripts say: **pure** |
+//! | [`adopt`], [`shim`] | putting small scripts in place of theirs, and taking them away |
 
 pub mod adopt;
 pub mod bridge;

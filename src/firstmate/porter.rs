@@ -171,8 +171,7 @@ impl<W: World> Round<W> {
     fn work(&mut self, inbound: &Receiver<Order>, report: &dyn Fn(Report)) -> Outcome {
         let mut outcome = Ok(());
         loop {
-            // One who was evicted touches nothing more.
-            if matches!(self.equipment.holding.check(), Ok(Ok(()))) {
+            if is_still_ours(&self.equipment.holding) {
                 outcome = self.go(report);
                 report(Report::State(match &outcome {
                     Ok(()) => Ok(()),
@@ -219,8 +218,11 @@ impl<W: World> Round<W> {
 
     fn cross(&mut self, report: &dyn Fn(Report)) -> Outcome {
         self.left = Left::Unknown;
-        let Equipment { queue, bridge, .. } = &mut self.equipment;
+        let Equipment { queue, bridge, holding, .. } = &mut self.equipment;
         let held = enter(queue, &self.is_leaving)?;
+        if !is_still_ours(holding) {
+            return Ok(());
+        }
         let crossed = bridge.cross(&held);
         // While the lock is held: whatever is appended after that is found to be new.
         let facts = queue.facts();
@@ -237,6 +239,10 @@ impl<W: World> Round<W> {
     }
 
     fn move_markers(&mut self) -> Outcome {
+        // The lock may have been waited for.
+        if !is_still_ours(&self.equipment.holding) {
+            return Ok(());
+        }
         let (world, state) = (self.equipment.world.as_ref(), &self.equipment.state);
         let mut problem = Ok(());
         self.waiting.retain(|name, change| match markers::apply(world, state, name, change) {
@@ -251,12 +257,18 @@ impl<W: World> Round<W> {
     }
 }
 
+/// One who was evicted touches nothing more.
+fn is_still_ours<W: World>(holding: &Holding<W>) -> bool {
+    matches!(holding.check(), Ok(Ok(())))
+}
+
 /// Takes the lock of the queue, unless somebody keeps it for long.
 fn enter<'a, W: World>(queue: &'a Queue<W>, is_leaving: &AtomicBool) -> Result<HeldQueue<'a, W>, Trouble> {
     let end = Instant::now() + PATIENCE;
+    let mut entrance = queue.entrance()?;
     loop {
         let is_last = Instant::now() >= end || is_leaving.load(Ordering::Acquire);
-        match queue.enter(SLICE)? {
+        match entrance.enter(SLICE)? {
             Attempt::Taken(held) => return Ok(held),
             Attempt::Busy(holder) if is_last => return Err(Trouble::Busy(is_busy(queue.lock_path(), &holder))),
             Attempt::Busy(_) => {}

@@ -114,17 +114,35 @@ impl<W: World> Queue<W> {
         self.world.facts_at(&self.directory, &self.name).ok()
     }
 
+    /// Begins to ask for the lock.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn entrance(&self) -> Result<Entrance<'_, W>> {
+        let lock = OwnerLinkLock::at(&self.world, &self.lock)?.stale_after(self.lock_stale_after);
+        Ok(Entrance { queue: self, lock })
+    }
+}
+
+/// Somebody who asks for the lock. It may ask again and again, and remembers meanwhile for how long a lock without a pid has
+/// been as it is.
+#[derive(Debug)]
+pub struct Entrance<'a, W: World> {
+    queue: &'a Queue<W>,
+    lock: OwnerLinkLock<W>,
+}
+
+impl<'a, W: World> Entrance<'a, W> {
     /// Takes the lock, or says who has it after this time.
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn enter(&self, at_most: Duration) -> Result<Attempt<HeldQueue<'_, W>>> {
-        if !self.world.is_protected("firstmate.queue-lock") {
-            return Ok(Attempt::Taken(HeldQueue { queue: self, guard: None }));
+    pub fn enter(&mut self, at_most: Duration) -> Result<Attempt<HeldQueue<'a, W>>> {
+        let queue = self.queue;
+        if !queue.world.is_protected("firstmate.queue-lock") {
+            return Ok(Attempt::Taken(HeldQueue { queue, guard: None }));
         }
-        let attempt =
-            OwnerLinkLock::at(&self.world, &self.lock)?.stale_after(self.lock_stale_after).acquire(at_most)?;
-        Ok(attempt.map(|guard| HeldQueue { queue: self, guard: Some(guard) }))
+        Ok(self.lock.acquire(at_most)?.map(|guard| HeldQueue { queue, guard: Some(guard) }))
     }
 }
 
@@ -170,6 +188,16 @@ impl<W: World> HeldQueue<'_, W> {
         storage::remove(self.world(), self.directory(), &pin).doing("remove", self.beside(&pin))
     }
 
+    /// Removes what a holder of ours that died has left.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn tidy(&self) -> Result<()> {
+        let made = self.named(MADE);
+        storage::remove(self.world(), self.directory(), &made).doing("remove", self.beside(&made))?;
+        self.unpin()
+    }
+
     /// Gives out this many numbers and returns the first. They are used up when this returns.
     ///
     /// # Errors
@@ -192,7 +220,7 @@ impl<W: World> HeldQueue<'_, W> {
     /// Appends rows. They are durable when this returns, and the pin is still there.
     ///
     /// # Errors
-    /// Those of the file system. A part of the rows may have been written then; the pin tells which.
+    /// Those of the file system. The queue is then as it was.
     pub fn append(&self, rows: &[Row]) -> Result<()> {
         let (world, name) = (self.world(), self.name());
         self.make_sure_that_it_is_held()?;
@@ -218,7 +246,13 @@ impl<W: World> HeldQueue<'_, W> {
             bytes.extend_from_slice(row.line());
             bytes.push(b'\n');
         }
-        storage::append_all(world, &node, &bytes).doing("append to", self.queue.path())?;
+        if let Err(error) = storage::append_all(world, &node, &bytes) {
+            // A part of a line would become a part of the next one, and that may be a script's.
+            if world.is_protected("firstmate.whole-rows") {
+                world.cut(&node, facts.size).doing("shorten", self.queue.path())?;
+            }
+            return Err(error).doing("append to", self.queue.path());
+        }
         world.reach("firstmate.appended").doing("append to", self.queue.path())?;
         world.sync_data(&node).doing("make durable", self.queue.path())
     }

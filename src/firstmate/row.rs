@@ -8,7 +8,7 @@
 //! *fingerprint* of their whole line. Two rows with the same fingerprint say the same thing, in the same second, under
 //! the same number, and one of them is enough.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::wakes::record::{Delivery, Draft, Kind, Mark, Wake};
 use crate::wakes::render;
@@ -50,17 +50,23 @@ impl Row {
         number(self.field(1))
     }
 
-    /// Whether it says exactly this.
+    /// Whether it says this, perhaps among other things ([`with_whole_reason`]).
     pub fn says(&self, content: &Content) -> bool {
-        let told = [content.epoch.to_string()].into_iter().chain(content.fields.iter().cloned());
-        [0, 2, 3, 4].into_iter().zip(told).all(|(place, text)| self.field(place) == text.as_bytes())
+        let [kind, key, payload] = &content.fields;
+        let is_about_it = [(0, &content.epoch.to_string()), (2, kind), (3, key)]
+            .into_iter()
+            .all(|(place, text)| self.field(place) == text.as_bytes());
+        let told = self.field(4);
+        let names =
+            || content.signalled().is_some_and(|file| told.windows(file.len()).any(|part| part == file.as_bytes()));
+        is_about_it && (told == payload.as_bytes() || names())
     }
 
     /// The wake that it becomes. What is not UTF-8 is replaced: the row itself stays as it is.
     pub fn draft(&self) -> Draft {
         let text = |place| String::from_utf8_lossy(self.field(place)).into_owned();
         Draft {
-            kind: Kind::from_name(&text(2)),
+            kind: Kind::from_name(cut(&text(2))),
             key: text(3),
             text: text(4),
             context: None,
@@ -74,7 +80,7 @@ impl Row {
     }
 
     /// Kind and key; all heartbeats are about one thing.
-    fn topic(&self) -> (&[u8], &[u8]) {
+    pub fn topic(&self) -> (&[u8], &[u8]) {
         let kind = self.field(2);
         (kind, if kind == b"heartbeat" { b"" } else { self.field(3) })
     }
@@ -95,9 +101,10 @@ impl Content {
         Self { epoch: wake.at.div_euclid(1000), fields: [kind, key, payload] }
     }
 
-    /// Whether a row is about the same, so that the newer of the two is enough.
-    pub fn is_about_the_same(&self, row: &Row) -> bool {
-        self.numbered(0).topic() == row.topic()
+    /// What a signal's payload names.
+    fn signalled(&self) -> Option<&str> {
+        let [kind, _, payload] = &self.fields;
+        payload.strip_prefix(SIGNAL).filter(|file| kind == Kind::Signal.as_str() && !file.is_empty())
     }
 
     /// The row with this number.
@@ -105,6 +112,30 @@ impl Content {
         let [kind, key, payload] = &self.fields;
         Row { line: format!("{}\t{number}\t{kind}\t{key}\t{payload}", self.epoch).into_bytes() }
     }
+}
+
+/// How the reason of signals begins.
+const SIGNAL: &str = "signal: ";
+
+/// The payload of each signal names all that are told together: it is the whole reason line.
+pub fn with_whole_reason(mut contents: Vec<Content>) -> Vec<Content> {
+    let mut files: Vec<&str> = contents.iter().filter_map(Content::signalled).collect();
+    let mut named = HashSet::new();
+    files.retain(|file| named.insert(*file));
+    let line = format!("{SIGNAL}{}", files.join(" "));
+    for content in &mut contents {
+        if content.signalled().is_some() {
+            content.fields[2].clone_from(&line);
+        }
+    }
+    contents
+}
+
+/// A kind that no script writes is kept as it is, unless it is so long that it is none.
+fn cut(kind: &str) -> &str {
+    /// In characters.
+    const LONGEST: usize = 64;
+    kind.char_indices().nth(LONGEST).map_or(kind, |(end, _)| &kind[..end])
 }
 
 /// A text as one field: each TAB, CR and LF is a space, and nothing else changes.
@@ -138,9 +169,11 @@ pub fn last_number(counter: &[u8], rows: &[Row], remembered: u64) -> u64 {
     number(counter.trim_ascii()).unwrap_or(0).max(queued).max(remembered)
 }
 
+/// A number from which a script, whose numbers have 63 bits, can go on for ever. A greater one was never given out.
 fn number(digits: &[u8]) -> Option<u64> {
+    const MOST: u64 = 1 << 62;
     let is_plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(digits).ok().filter(|_| is_plain)?.parse().ok()
+    std::str::from_utf8(digits).ok().filter(|_| is_plain)?.parse().ok().filter(|number| *number <= MOST)
 }
 
 #[cfg(test)]
@@ -187,6 +220,26 @@ mod tests {
     }
 
     #[test]
+    fn signals_that_are_told_together_all_have_the_whole_reason() {
+        let content = |kind: Kind, key: &str, text: &str| {
+            Content::of(&Wake { kind, key: key.into(), text: text.into(), mark: None, ..wake(1) }).unwrap()
+        };
+        let one = content(Kind::Signal, "a.status", "signal: /s/a.status");
+        let all = [
+            one.clone(),
+            content(Kind::Check, "/c", "check: /c: signal: x"),
+            content(Kind::Signal, "b.status", "signal: /s/b.status"),
+            content(Kind::Signal, "a.status", "signal: /s/a.status"),
+        ];
+        let rows: Vec<_> = with_whole_reason(all.to_vec()).iter().map(|content| content.numbered(1)).collect();
+        let payloads: Vec<_> = rows.iter().map(|row| String::from_utf8_lossy(row.field(4)).into_owned()).collect();
+        let reason = "signal: /s/a.status /s/b.status";
+        assert_eq!(payloads, [reason, "check: /c: signal: x", reason, reason]);
+        assert!(all.iter().zip(&rows).all(|(content, row)| row.says(content)), "each is found again");
+        assert!(!rows[2].says(&one) && !rows[1].says(&one));
+    }
+
+    #[test]
     fn neither_what_came_from_a_row_nor_what_is_never_told_becomes_one() {
         let mut signal = Wake { kind: Kind::Signal, mark: None, ..wake(1) };
         assert!(Content::of(&signal).is_some());
@@ -202,6 +255,8 @@ mod tests {
         assert_eq!((kind, key.as_str(), text.as_str()), (Kind::Stale, "fm:a", "stale: fm:a"));
         assert_eq!(mark, Some(Mark::Row { fingerprint: row("5\t6\tstale\tfm:a\tstale: fm:a").fingerprint() }));
         assert_eq!(row("5\t6\ttide\tk\tt").draft().kind, Kind::Other("tide".into()));
+        let endless = row(&format!("5\t6\t{}\tk\tt", "é".repeat(70_000)));
+        assert_eq!(endless.draft().kind, Kind::Other("é".repeat(64)), "the journal takes no such line");
     }
 
     #[test]
@@ -223,6 +278,8 @@ mod tests {
             ("-3", 0, 9),
             ("1e9", 0, 9),
             ("99999999999999999999999", 7, 9),
+            ("18446744073709551615", 7, 9),
+            ("9223372036854775807", 7, 9),
         ] {
             assert_eq!(last_number(counter.as_bytes(), &rows, remembered), expected, "{counter}");
         }
@@ -231,7 +288,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_wake_becomes_one_line_of_five_fields(key in any::<String>(), text in any::<String>(), number: u64) {
+        fn any_wake_becomes_one_line_of_five_fields(
+            key in any::<String>(), text in any::<String>(), number in 0..=1u64 << 62
+        ) {
             let wake = Wake { kind: Kind::Check, key, text, mark: None, ..wake(1) };
             let content = Content::of(&wake).unwrap();
             let row = content.numbered(number);

@@ -2,11 +2,10 @@
 //!
 //! # Theory
 //!
-//! A shim computes the code's root as the scripts do (its own directory's parent, by the shell's own logical `cd`), unless
-//! `FM_ROOT_OVERRIDE` says otherwise, hands that on in the same variable, and becomes this program by its absolute path.
-//! From there the home and the state directory follow as they do in the scripts. It also says its own path, which nobody
-//! reads but people who look at the list of processes. It starts no process on the way: the
-//! guard runs at the top of many commands.
+//! A shim finds out where it is as the scripts do (by the shell's own logical `cd`), and becomes this program by its absolute
+//! path, which is told the script's own. From there the code, the home and the state directory follow as they do in the
+//! scripts ([`super::fleet::Origin`]). It sets no variable, for what the watcher runs is to see what its caller sees, and
+//! starts no process on the way: the guard runs at the top of many commands.
 //!
 //! It is written for every POSIX shell, and for bash 3.2, which macOS has: no arrays, no `[[`, no `local`.
 //!
@@ -59,6 +58,8 @@ fm_program="
         .as_bytes(),
     );
     text.extend(quoted(program));
+    // Where nobody can read, this program would be given something that takes everything, and rows would be consumed.
+    let closed = if verb == Verb::Drain { READER } else { "" };
     text.extend_from_slice(
         format!(
             r#"
@@ -66,27 +67,30 @@ if [ ! -x "$fm_program" ]; then
     echo "fm-watch: $fm_program is not there any more; install it again, or move {kept} back to {name}" >&2
     exit {code}
 fi
-if [ -z "${{FM_ROOT_OVERRIDE:-}}" ]; then
-    case $0 in
-        */*) fm_root=${{0%/*}}/.. ;;
-        *) fm_root=.. ;;
-    esac
-    fm_here=$PWD
-    CDPATH='' cd -- "$fm_root" >/dev/null || exit {code}
-    FM_ROOT_OVERRIDE=$PWD
-    export FM_ROOT_OVERRIDE
-    CDPATH='' cd -- "$fm_here" >/dev/null 2>&1 || :
-fi
-exec "$fm_program" firstmate {verb} --script "$FM_ROOT_OVERRIDE/{path}" "$@"
+{closed}case $0 in
+    */*) fm_bin=${{0%/*}} ;;
+    *) fm_bin=. ;;
+esac
+fm_here=$PWD
+CDPATH='' cd -- "$fm_bin/" >/dev/null || exit {code}
+fm_bin=$PWD
+CDPATH='' cd -- "$fm_here" >/dev/null 2>&1 || :
+exec "$fm_program" firstmate {verb} --script "$fm_bin/{name}" "$@"
 "#,
             name = name(script),
             verb = verb.word(),
-            path = script.path(),
         )
         .as_bytes(),
     );
     text
 }
+
+/// What makes sure that there is somebody who could read.
+const READER: &str = r#"if ! { true 3>&1; } 2>/dev/null; then
+    echo "fm-watch: stdout is closed; nothing was drained" >&2
+    exit 1
+fi
+"#;
 
 /// Whether a script is a shim, of this program or of another release of it.
 pub fn is_shim(content: &[u8]) -> bool {
@@ -118,9 +122,9 @@ mod tests {
             let shim = String::from_utf8(shim).unwrap();
             assert!(shim.contains(r"fm_program='/opt/it'\''s here/fm-watch'"), "{shim}");
             let last = format!(
-                "\nexec \"$fm_program\" firstmate {} --script \"$FM_ROOT_OVERRIDE/{}\" \"$@\"\n",
+                "\nexec \"$fm_program\" firstmate {} --script \"$fm_bin/{}\" \"$@\"\n",
                 verb.word(),
-                script.path()
+                name(script)
             );
             assert!(shim.ends_with(&last), "{shim}");
         }

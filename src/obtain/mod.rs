@@ -24,6 +24,7 @@ use self::companion::{Companion, FirstLook};
 use self::spawn::{Kin, Mode, Start};
 use self::word::{Silence, Word};
 use crate::commands::context::Session;
+use crate::firstmate::holder::ShellHolder;
 use crate::liveness::identity::Pid;
 use crate::liveness::leave::{self, Left, Proven};
 use crate::liveness::verdict::{Evidence, OwnerEvidence, STOPPED, Verdict};
@@ -134,7 +135,7 @@ pub fn obtain_as(session: &Session, wish: Wish, kin: Kin) -> Result<Obtained, St
         Wish::Kept | Wish::Any | Wish::New => None,
     };
     loop {
-        let (evidence, verdict) = session.settled_verdict(deadline.saturating_duration_since(Instant::now()));
+        let (evidence, verdict) = look(session, wish, deadline);
         session.console.detail(format!("{}: {verdict}", verdict.word()));
         match (verdict, wish) {
             (Verdict::Ok { pid, beat } | Verdict::Slow { pid, beat }, Wish::Any | Wish::Kept) => {
@@ -156,7 +157,10 @@ pub fn obtain_as(session: &Session, wish: Wish, kin: Kin) -> Result<Obtained, St
                 }
                 Outcome::Lost(winner) => lost_to = winner,
             },
-            (verdict @ (Verdict::Ok { .. } | Verdict::Stuck { .. }), wish) if evidence.shell_holder().is_some() => {
+            (Verdict::Unknown { .. }, Wish::New) if shell_watcher::clear(session, &evidence) => {}
+            (verdict @ (Verdict::Ok { .. } | Verdict::Stuck { .. } | Verdict::Starting { .. }), wish)
+                if evidence.shell_holder().is_some_and(ShellHolder::is_proven) =>
+            {
                 let Some(shell) = evidence.shell_holder() else { continue };
                 match shell_watcher::replace(session, shell, (&verdict, wish), deadline, kin)? {
                     Replaced::By(pid, replaced, companion) => {
@@ -183,6 +187,15 @@ pub fn obtain_as(session: &Session, wish: Wish, kin: Kin) -> Result<Obtained, St
             return Err("other starts won every race until the deadline".to_owned());
         }
     }
+}
+
+/// Looks until no start is under way. Whoever is to replace a shell watcher that is proven need not wait for its beat.
+fn look(session: &Session, wish: Wish, deadline: Instant) -> (Evidence, Verdict) {
+    let (evidence, verdict) = session.verdict();
+    if wish == Wish::New && evidence.shell_holder().is_some_and(ShellHolder::is_proven) {
+        return (evidence, verdict);
+    }
+    session.settled_verdict(deadline.saturating_duration_since(Instant::now()))
 }
 
 /// Whether a person has removed the home under whoever was waiting in it.

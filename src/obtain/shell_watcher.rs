@@ -14,10 +14,29 @@ use crate::commands::context::Session;
 use crate::firstmate::holder::{LEAVES_WITHIN, ShellHolder};
 use crate::liveness::identity::Pid;
 use crate::liveness::leave::Left;
-use crate::liveness::verdict::Verdict;
+use crate::liveness::verdict::{Evidence, Verdict};
 
 /// How much longer its successor is listened to than it waits.
 const MORE: Duration = Duration::from_secs(1);
+
+/// Clears the record of a shell watcher whose pid another program has by now. Says whether that was so.
+pub(super) fn clear(session: &Session, evidence: &Evidence) -> bool {
+    let (Some(fleet), Some(shell)) = (&session.fleet, evidence.shell_holder()) else { return false };
+    let Some(pid) = shell.pid() else { return false };
+    match shell.clear_record(&session.world, fleet) {
+        Ok(true) => {
+            session
+                .console
+                .note(format!("pid {pid} is another program than the watcher that had it; it was left alone"));
+            true
+        }
+        Ok(false) => false,
+        Err(error) => {
+            session.console.note(error);
+            false
+        }
+    }
+}
 
 /// Puts a watcher of ours in the place of a shell watcher that holds the home by this verdict.
 ///

@@ -74,7 +74,7 @@ impl Start {
     /// The watcher itself, if it lives with its starter and has taken the home. Waits until its first look is over, but
     /// not for long: what holds it up then is a slow disk, and the watcher is there.
     pub fn together(self) -> Option<Together> {
-        const LOOK_TAKES: Duration = Duration::from_secs(1);
+        const LOOK_TAKES: Duration = Duration::from_secs(2);
         let companion = self.companion?;
         Some(Together { companion, first_look: companion::first_look(&self.listener, LOOK_TAKES) })
     }

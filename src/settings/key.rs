@@ -79,12 +79,15 @@ const fn bytes(name: &'static str, least: u64, most: u64, field: Field<u64>) -> 
     Key { name, variable: None, slot: Slot::Bytes { field, least, most } }
 }
 
+/// The variable for how long a check may take.
+const CHECK_TIMEOUT: &str = "FM_CHECK_TIMEOUT";
+
 /// Every key, in the order of `config/fm-watch.toml`.
 pub(super) static KEYS: [Key; 33] = [
     duration("poll", Some("FM_POLL"), INSTANT, DAY, |settings| &mut settings.poll),
     duration("signal_grace", Some("FM_SIGNAL_GRACE"), Duration::ZERO, DAY, |settings| &mut settings.signal_grace),
     duration("check_interval", Some("FM_CHECK_INTERVAL"), INSTANT, YEAR, |settings| &mut settings.check_interval),
-    duration("check_timeout", Some("FM_CHECK_TIMEOUT"), INSTANT, DAY, |settings| &mut settings.check_timeout),
+    duration("check_timeout", Some(CHECK_TIMEOUT), INSTANT, DAY, |settings| &mut settings.check_timeout),
     Key {
         name: "checks_at_once",
         variable: None,
@@ -161,6 +164,20 @@ pub(super) fn instead_of(name: &str) -> String {
     }
 }
 
+impl Key {
+    /// What plain seconds mean to firstmate's scripts: the nearest time that is possible here. `None` for anything else.
+    pub(super) fn nearest_time(&self, text: &str) -> Option<Value> {
+        let (least, most) = match &self.slot {
+            Slot::Duration { least, most, .. } | Slot::OptionalDuration { least, most, .. } => (*least, *most),
+            _ => return None,
+        };
+        let time = value::plain_seconds(text.trim())?.unwrap_or(most);
+        // The scripts keep this one by timeout(1), to which zero is no limit.
+        let is_unlimited = self.variable == Some(CHECK_TIMEOUT) && time.is_zero();
+        Some(Value::Duration(if is_unlimited { most } else { time.clamp(least, most) }))
+    }
+}
+
 impl Slot {
     /// Whether the defaults may leave it out.
     pub(super) fn is_optional(&self) -> bool {
@@ -186,15 +203,6 @@ impl Slot {
                 format!("names of environment variables, but none of {}", NOT_FOR_CHILDREN.join(", "))
             }
         }
-    }
-
-    /// The nearest time that is allowed, for plain seconds; `None` for anything else.
-    pub(super) fn nearest_time(&self, text: &str) -> Option<Value> {
-        let (Self::Duration { least, most, .. } | Self::OptionalDuration { least, most, .. }) = self else {
-            return None;
-        };
-        let time = value::plain_seconds(text.trim())?.unwrap_or(*most);
-        Some(Value::Duration(time.clamp(*least, *most)))
     }
 
     /// Reads a value, puts it into its field and says what it is. On an error the field keeps what it had.

@@ -104,7 +104,9 @@ fn the_examples_in_the_default_file_are_valid() {
 fn the_variable_of_a_key_is_named_beside_it() {
     for key in KEYS.iter().filter(|key| key.variable.is_some()) {
         let variable = key.variable.unwrap();
-        let before = defaults::TEXT.split(&format!("{} = ", key.name)).next().unwrap();
+        // In its table, a key has the last part of its name.
+        let name = key.name.rsplit('.').next().unwrap();
+        let before = defaults::TEXT.split(&format!("{name} = ")).next().unwrap();
         let comment = before.rsplit("\n\n").next().unwrap();
         assert!(comment.contains(&format!("{variable}.\n")), "{variable} is not in:\n{comment}");
     }

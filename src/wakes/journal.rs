@@ -126,6 +126,15 @@ impl<W: World> Journal<W> {
         Ok(self.catch_up()?)
     }
 
+    /// Keeps all writers out as long as the answer lives. Whoever removes a journal does it under that: a writer that was
+    /// waiting meanwhile finds no journal and says so, instead of writing where nobody looks any more.
+    ///
+    /// # Errors
+    /// [`JournalError::Busy`] and those of the system.
+    pub fn keep_writers_out(&self) -> Result<impl Sized + use<W>, JournalError> {
+        self.lock()
+    }
+
     /// What this writer has found damaged since it was asked last.
     pub fn take_damage(&mut self) -> Vec<Damage> {
         std::mem::take(&mut self.damage)

@@ -66,6 +66,15 @@ pub struct CheckMemory {
     pub refused: Option<(String, Signature)>,
 }
 
+/// How an output becomes a reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wording {
+    /// As one short line that is safe for a terminal; the context has all of it.
+    Line,
+    /// As the watcher script of a firstmate home has it: all of it as it is, but for the last line ends.
+    Whole,
+}
+
 /// What follows from a result. The memory is to be kept once the wake, if there is one, is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgement {
@@ -82,7 +91,7 @@ impl CheckResult {
     }
 
     /// Decides what follows, given what is remembered of the earlier runs.
-    pub fn judge(&self, memory: Option<&CheckMemory>) -> Judgement {
+    pub fn judge(&self, memory: Option<&CheckMemory>, wording: Wording) -> Judgement {
         let before = memory.cloned().unwrap_or_default();
         match &self.how {
             How::Cancelled => Judgement { memory: before, draft: None },
@@ -91,12 +100,31 @@ impl CheckResult {
                 let draft = (before.refused != refusal).then(|| self.draft(&format!("refused: {why}"), None));
                 Judgement { memory: CheckMemory { failures: 0, refused: refusal }, draft }
             }
-            _ if !self.output.trim().is_empty() => {
-                let text = head(&escape::line(self.output.trim()), TEXT_CAP);
-                Judgement { memory: CheckMemory::default(), draft: Some(self.draft(&text, Some(self.output.clone()))) }
+            _ if !self.reason(wording).is_empty() => {
+                Judgement { memory: CheckMemory::default(), draft: Some(self.draft_of_output(wording)) }
             }
             How::Exited(0) => Judgement { memory: CheckMemory::default(), draft: None },
             how => self.judge_failure(&before, how),
+        }
+    }
+
+    fn reason(&self, wording: Wording) -> &str {
+        match wording {
+            Wording::Line => self.output.trim(),
+            Wording::Whole => self.output.trim_end_matches('\n'),
+        }
+    }
+
+    fn draft_of_output(&self, wording: Wording) -> Draft {
+        match wording {
+            Wording::Line => {
+                let text = head(&escape::line(self.reason(wording)), TEXT_CAP);
+                self.draft(&text, Some(self.output.clone()))
+            }
+            Wording::Whole => {
+                let text = format!("check: {}: {}", self.script.display(), self.reason(wording));
+                Draft { text, ..self.draft("", None) }
+            }
         }
     }
 
@@ -150,7 +178,7 @@ mod tests {
     #[test]
     fn output_is_a_wake_whatever_the_status() {
         for how in [How::Exited(0), How::Exited(9), How::TimedOut(Duration::from_secs(1)), How::Signalled] {
-            let draft = result("one\ntwo\u{7}\n", how).judge(None).draft.unwrap();
+            let draft = result("one\ntwo\u{7}\n", how).judge(None, Wording::Line).draft.unwrap();
             assert_eq!(draft.text, "check: /home/a\\040b/state/x.check.sh: one two\\007");
             assert_eq!(draft.key, "/home/a b/state/x.check.sh");
             assert_eq!(draft.context.as_deref(), Some("one\ntwo\u{7}\n"));
@@ -158,9 +186,19 @@ mod tests {
     }
 
     #[test]
+    fn the_script_tells_all_of_an_output() {
+        let text =
+            |output: &str| result(output, How::Exited(0)).judge(None, Wording::Whole).draft.map(|draft| draft.text);
+        assert_eq!(text(" one\ntwo\u{7}\n\n").unwrap(), "check: /home/a b/state/x.check.sh:  one\ntwo\u{7}");
+        assert_eq!(text(" ").unwrap(), "check: /home/a b/state/x.check.sh:  ", "blanks are something");
+        assert_eq!(text("\n\n"), None);
+        assert_eq!(text(&"z".repeat(60_000)).unwrap().len(), 60_000 + "check: /home/a b/state/x.check.sh: ".len());
+    }
+
+    #[test]
     fn silence_with_success_is_nothing_and_ends_a_row_of_failures() {
         let memory = CheckMemory { failures: 2, refused: None };
-        let judgement = result(" \n", How::Exited(0)).judge(Some(&memory));
+        let judgement = result(" \n", How::Exited(0)).judge(Some(&memory), Wording::Line);
         assert_eq!(judgement, Judgement { memory: CheckMemory::default(), draft: None });
     }
 
@@ -170,7 +208,7 @@ mod tests {
         let mut texts = Vec::new();
         let hows = [How::Exited(1), How::TimedOut(Duration::from_secs(30)), How::Exited(2), How::Exited(2)];
         for how in hows.iter().cycle().take(8) {
-            let judgement = result("", how.clone()).judge(Some(&memory));
+            let judgement = result("", how.clone()).judge(Some(&memory), Wording::Line);
             memory = judgement.memory;
             texts.extend(judgement.draft.map(|draft| draft.text));
         }
@@ -184,23 +222,23 @@ mod tests {
             let signature = Signature { size, mtime_ns: 0, inode: 1 };
             result("", How::Refused { why: why.into(), signature })
         };
-        let first = refused("others can write it", 1).judge(None);
+        let first = refused("others can write it", 1).judge(None, Wording::Line);
         assert!(first.draft.unwrap().text.ends_with(": refused: others can write it"));
-        assert_eq!(refused("others can write it", 1).judge(Some(&first.memory)).draft, None);
-        assert!(refused("others can write it", 2).judge(Some(&first.memory)).draft.is_some());
-        assert!(refused("a link", 1).judge(Some(&first.memory)).draft.is_some());
+        assert_eq!(refused("others can write it", 1).judge(Some(&first.memory), Wording::Line).draft, None);
+        assert!(refused("others can write it", 2).judge(Some(&first.memory), Wording::Line).draft.is_some());
+        assert!(refused("a link", 1).judge(Some(&first.memory), Wording::Line).draft.is_some());
     }
 
     #[test]
     fn a_run_that_was_cut_off_says_nothing() {
         let memory = CheckMemory { failures: 2, refused: None };
-        let judgement = result("half", How::Cancelled).judge(Some(&memory));
+        let judgement = result("half", How::Cancelled).judge(Some(&memory), Wording::Line);
         assert_eq!(judgement, Judgement { memory, draft: None });
     }
 
     #[test]
     fn a_long_output_is_cut_in_the_line_and_kept_in_the_context() {
-        let draft = result(&"ä".repeat(40_000), How::Exited(0)).judge(None).draft.unwrap();
+        let draft = result(&"ä".repeat(40_000), How::Exited(0)).judge(None, Wording::Line).draft.unwrap();
         assert!(draft.text.len() < TEXT_CAP + 100);
         assert_eq!(draft.context.unwrap().len(), 80_000);
     }

@@ -94,23 +94,26 @@ impl<M: From<CheckResult> + Send + 'static> Checks<M> {
     }
 
     /// Begins a sweep over the checks among the names in the state directory. What still waits or runs from the sweep
-    /// before is not added again.
-    pub fn sweep<W: World>(&mut self, world: &W, state: &W::Node, names: &[OsString]) {
+    /// before is not added again. Says how many results of this sweep will arrive.
+    pub fn sweep<W: World>(&mut self, world: &W, state: &W::Node, names: &[OsString]) -> usize {
         self.began = Some(Moment::now(world));
         let mut names: Vec<_> = names.iter().filter(|name| has_suffix(name, SUFFIX)).collect();
         names.sort_unstable();
+        let mut results = 0;
         for name in names {
             let script = self.rules.state.join(name);
             if self.running.contains(&script) || self.waiting.contains(&script) {
                 continue;
             }
             match inspect(world, state, name) {
-                Some(How::Cancelled) => {}
+                Some(How::Cancelled) => continue,
                 Some(how) => self.report(script, how),
                 None => self.waiting.push_back(script),
             }
+            results += 1;
         }
         self.start_next();
+        results
     }
 
     /// When the current or last sweep of this life began.
@@ -121,6 +124,11 @@ impl<M: From<CheckResult> + Send + 'static> Checks<M> {
     /// Whether checks of a sweep still wait or run.
     pub fn is_sweeping(&self) -> bool {
         !self.waiting.is_empty() || !self.running.is_empty()
+    }
+
+    /// Forgets what waits: the sweep is over with what runs.
+    pub fn cut_short(&mut self) {
+        self.waiting.clear();
     }
 
     /// Takes note that a result has arrived, and starts what waited for its place.
@@ -172,6 +180,19 @@ impl<M> Drop for Checks<M> {
     fn drop(&mut self) {
         self.cancelled.store(true, Ordering::Release);
     }
+}
+
+/// The scripts of a state directory that are not run, each with the reason.
+///
+/// # Errors
+/// The directory cannot be listed.
+pub fn refused<W: World>(world: &W, state: &W::Node) -> std::io::Result<Vec<(OsString, String)>> {
+    let names = world.names(state)?.into_iter().filter(|name| has_suffix(name, SUFFIX));
+    let judged = names.filter_map(|name| match inspect(world, state, &name)? {
+        How::Refused { why, .. } => Some((name, why)),
+        _ => None,
+    });
+    Ok(judged.collect())
 }
 
 /// Looks at a script before it is run. `None`: it may run; `Cancelled`: it is gone.

@@ -18,6 +18,7 @@ mod beginning;
 mod control;
 mod daemons;
 mod fleet;
+mod script;
 mod sources;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -28,7 +29,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
 use self::beginning::{
-    check_rules, notifiers, pane_rules, recall, reporter, set_abandoned_aside, sweep_leftovers, tracker,
+    Recalled, check_rules, notifiers, pane_rules, recall, reporter, set_abandoned_aside, sweep_leftovers, tracker,
 };
 use super::beacon::Beacon;
 use super::check_result::CheckMemory;
@@ -220,7 +221,7 @@ impl<'a> Cycle<'a> {
         sweep_leftovers(session, &holding);
         set_abandoned_aside(session);
         let mut degradations = Degradations::default();
-        let (seen, woken) = recall(session, span, &holding, &mut degradations)?;
+        let Recalled { seen, untold: woken, pending } = recall(session, span, &holding, &mut degradations)?;
         let path = session.home.ours(names::WAKES);
         let directory = world.open_directory(&path).doing("open", &path)?;
         let limits = Limits::of_journal(settings.journal_max);
@@ -240,7 +241,7 @@ impl<'a> Cycle<'a> {
             coalescer: Coalescer::new(settings.signal_grace),
             checks: Checks::new(check_rules(session, &settings), sender.clone()),
             panes: Panes::new(pane_rules(session, &settings), sender.clone()),
-            tracker: tracker(&settings, &patterns),
+            tracker: tracker(&settings, &patterns, span),
             tasks: Tasks::default(),
             signals: Signals::default(),
             events: events.ok(),
@@ -277,7 +278,7 @@ impl<'a> Cycle<'a> {
             seen,
         };
         cycle.keep_daemons();
-        cycle.join_fleet();
+        cycle.join_fleet(&pending);
         Ok(cycle)
     }
 
@@ -424,13 +425,20 @@ impl<'a> Cycle<'a> {
         self.degrade(Part::Scan, state);
         if let Ok(listed) = listed {
             self.tasks.refresh(self.session.world.as_ref(), &self.state, &listed);
-            self.scan_signals(&listed);
-            self.sweep_checks(&listed);
+            match self.span {
+                Span::Script => self.look_in_order(&listed),
+                Span::Once | Span::Resident => {
+                    self.scan_signals(&listed);
+                    self.sweep_checks(&listed);
+                }
+            }
         }
         self.read_inbox();
         self.visit_queue(Changes::new());
-        self.beat_heart();
-        self.read_panes();
+        if self.span != Span::Script {
+            self.beat_heart();
+            self.read_panes();
+        }
         self.retry_kept();
         self.prune_waiters();
         if self.now() >= self.next_checkpoint || self.has_new_acknowledgement() {

@@ -1,6 +1,6 @@
 //! Which panes stand still: a pure fold over the captures.
 //!
-//! A pane is stale when its last lines are the same at two polls in a row and the lowest of them show no sign of work.
+//! A pane is stale when its last lines are the same at so many polls in a row (two, for a watcher of ours) and the lowest of them show no sign of work.
 //! Each such state is announced once; what shows that it was is kept with the other announcements, so it survives this
 //! process. Changed content makes the pane ready to be announced again, even with a content it had before. A
 //! window that could not be captured proves nothing: its two polls begin anew, and it is not announced for being away.
@@ -34,13 +34,21 @@ pub struct Observed {
 pub struct PaneTracker {
     busy: Regex,
     context_cap: usize,
-    last: BTreeMap<String, String>,
+    enough: u32,
+    /// What each window showed, and at how many polls it has shown nothing else since.
+    last: BTreeMap<String, (String, u32)>,
 }
 
 impl PaneTracker {
-    /// A tracker that has seen nothing yet. `context_cap` is in bytes.
-    pub fn new(busy: Regex, context_cap: usize) -> Self {
-        Self { busy, context_cap, last: BTreeMap::new() }
+    /// A tracker that has seen nothing yet. `context_cap` is in bytes. A pane stands still that has not changed for
+    /// `enough` polls after the one that showed it first.
+    pub fn new(busy: Regex, context_cap: usize, enough: u32) -> Self {
+        Self { busy, context_cap, enough, last: BTreeMap::new() }
+    }
+
+    /// Goes on where another life ended, in which a window had shown this for so many polls.
+    pub fn resume(&mut self, window: &str, digest: String, polls: u32) {
+        self.last.entry(window.to_owned()).or_insert((digest, polls));
     }
 
     /// Compares a capture with the one before and with what was announced.
@@ -53,11 +61,15 @@ impl PaneTracker {
             if was_announced.is_some_and(|before| *before != digest) {
                 observed.forget.push(window.clone());
             }
-            let stands_still = self.last.get(window) == Some(&digest);
+            let polls = match self.last.get(window) {
+                Some((before, polls)) if *before == digest => polls.saturating_add(1),
+                _ => 0,
+            };
+            let stands_still = polls >= self.enough;
             if stands_still && was_announced != Some(&digest) && !self.is_busy(content) {
                 observed.drafts.push(self.draft(window, content, &digest));
             }
-            last.insert(window.clone(), digest);
+            last.insert(window.clone(), (digest, polls));
         }
         self.last = last;
         observed.forget.extend(announced.keys().filter(|window| !capture.asked.contains(window)).cloned());
@@ -103,7 +115,7 @@ mod tests {
     impl Fixture {
         fn new() -> Self {
             let busy = Regex::new(r"esc (to )?interrupt|Working\.\.\.").unwrap();
-            Self { tracker: PaneTracker::new(busy, 8), announced: AnnouncedPanes::new() }
+            Self { tracker: PaneTracker::new(busy, 8, 1), announced: AnnouncedPanes::new() }
         }
 
         /// Shows one window's content, or nothing, and says which wakes follow.

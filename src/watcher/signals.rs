@@ -93,7 +93,8 @@ impl Signals {
             }
             present.insert(name);
         }
-        scan.changed.sort_unstable();
+        // As the scripts go through them: first all of one kind, then all of the other.
+        scan.changed.sort_unstable_by_key(|name| (name.ends_with(TURN_ENDED), name.clone()));
         scan.vanished = announced.keys().filter(|name| !present.contains(name.as_str())).cloned().collect();
         for name in &scan.vanished {
             self.unsettled.remove(name);
@@ -268,7 +269,8 @@ mod tests {
         let mut fixture = Fixture::new();
         fixture.write("b.status", "one\n");
         fixture.write("a.turn-ended", "");
-        assert_eq!(fixture.scan().changed, ["a.turn-ended", "b.status"]);
+        let both = fixture.scan().changed;
+        assert_eq!(both, ["b.status", "a.turn-ended"], "all of one kind, and then all of the other");
         assert_eq!(fixture.scan().changed.len(), 2);
         let draft = fixture.announce("b.status", 100);
         assert_eq!((draft.kind, draft.key.as_str()), (Kind::Signal, "b.status"));

@@ -144,6 +144,7 @@ altered! {
         exchange(directory: &File, one: &OsStr, other: &OsStr) -> Exchange;
         symlink(directory: &File, target: &OsStr, name: &OsStr) -> ();
         overwrite(node: &File, bytes: &[u8]) -> ();
+        cut(node: &File, length: u64) -> ();
         touch(directory: &File, name: &OsStr) -> ();
         set_mode(node: &File, mode: u32) -> ();
         take_group(directory: &File, name: &OsStr, node: &File) -> ();

@@ -172,6 +172,10 @@ pub trait World: fmt::Debug + Send + Sync + 'static {
     fn read_link(&self, directory: &Self::Node, name: &OsStr) -> io::Result<OsString>;
     /// Puts these bytes in place of a file's content. The file is never empty on the way.
     fn overwrite(&self, node: &Self::Node, bytes: &[u8]) -> io::Result<()>;
+    /// Makes a file as short as this, in bytes.
+    fn cut(&self, _node: &Self::Node, _length: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Sets the times of a file to now, as touch(1) does; a file that is not there is made (mode 0600). A link is not
     /// followed.
     fn touch(&self, _directory: &Self::Node, _name: &OsStr) -> io::Result<()> {

@@ -120,6 +120,10 @@ impl World for Real {
         node.set_len(bytes.len() as u64)
     }
 
+    fn cut(&self, node: &File, length: u64) -> io::Result<()> {
+        node.set_len(length)
+    }
+
     fn touch(&self, directory: &File, name: &OsStr) -> io::Result<()> {
         use rustix::fs::{Timespec, Timestamps, UTIME_NOW};
         let file = World::open(self, directory, name, Open::Append)?;

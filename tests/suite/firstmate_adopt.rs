@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use crate::support::contest::names_in;
 use crate::support::home::{PROGRAM, finish, pid_in};
 use crate::support::shims::{Fleet, SCRIPTS};
 #[cfg(feature = "sync-points")]
@@ -18,6 +19,8 @@ cases! {
     adopted_and_undone_the_tree_is_what_it_was,
     adopted_run_and_undone_the_tree_is_what_it_was,
     a_wake_that_no_script_was_told_of_keeps_our_directory,
+    rights_that_ours_will_not_accept_are_told_before_anything_changes,
+    undoing_gives_each_wake_a_row_that_scripts_can_read,
     our_directory_stays_if_it_was_there_before,
     undoing_asks_the_watcher_to_leave,
     a_dry_run_says_what_would_be_done_and_writes_nothing,
@@ -111,7 +114,7 @@ fn adopted_run_and_undone_the_tree_is_what_it_was() {
     };
     let before = tree();
     fleet.adopt(&[]).expect_code(0);
-    assert!(fleet.ask("fm-watch-arm.sh", &[], &[]).expect_code(0).stdout.starts_with("signal: "));
+    assert!(fleet.ask("fm-watch-arm.sh", &[], &[]).expect_code(0).stdout.contains("signal: "));
     fleet.ask("fm-guard.sh", &[], &[]).expect_code(0);
     let arm = fleet.spawn("fm-watch-arm.sh", &[], &["--restart"]);
     arm.wait_for_line("watcher: started");
@@ -125,15 +128,52 @@ fn adopted_run_and_undone_the_tree_is_what_it_was() {
 fn a_wake_that_no_script_was_told_of_keeps_our_directory() {
     let (fleet, _) = aged();
     fleet.adopt(&[]).expect_code(0);
-    fleet.home.ask(&["wake", "check", "/c", "one"]).expect_code(0);
+    fleet.home.ask(&["wake", "custom", "/c", "one"]).expect_code(0);
     let answer = fleet.adopt(&["--undo"]).expect_code(1);
     assert_eq!(answer.lines().len(), 4, "the scripts are back: {answer:?}");
     assert!(answer.stderr.contains("wakes wait") && answer.stderr.contains("one"), "{answer:?}");
     assert!(fleet.home.ask(&["drain"]).stdout.contains("one"), "nothing was lost");
-    // A row in the queue of the scripts says the same, and is what they read.
-    fs::write(fleet.home.state().join(".wake-queue"), "1\t1\tcheck\t/c\tcheck: /c: one\n").unwrap();
+    fleet.home.ask(&["ack", "1"]).expect_code(0);
     fleet.adopt(&["--undo"]).expect_code(0);
     assert!(!fleet.home.watch("").exists());
+}
+
+fn rights_that_ours_will_not_accept_are_told_before_anything_changes() {
+    let (fleet, _) = aged();
+    let state = fleet.home.state();
+    let check = state.join("pr.check.sh");
+    fs::create_dir_all(&state).unwrap();
+    fs::write(&check, "").unwrap();
+    for (path, mode) in [(&state, 0o775), (&check, 0o664)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let answer = fleet.adopt(&[]).expect_code(1);
+    assert!(answer.stderr.contains("chmod go-w") && answer.stdout.is_empty(), "{answer:?}");
+    assert!(!names_in(&fleet.bin()).iter().any(|name| name.contains("before-fm-watch")));
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o755)).unwrap();
+    let answer = fleet.adopt(&[]).expect_code(0);
+    assert!(answer.stderr.contains("pr.check.sh will not be run: others can write it (mode 0664)"), "{answer:?}");
+}
+
+fn undoing_gives_each_wake_a_row_that_scripts_can_read() {
+    let (fleet, _) = aged();
+    fleet.adopt(&[]).expect_code(0);
+    // The row of an earlier wake about the same is none of this one.
+    let queue = fleet.home.state().join(".wake-queue");
+    fs::create_dir_all(fleet.home.state()).unwrap();
+    fs::write(&queue, "1\t1\tcheck\t/c\tcheck: /c: old\n").unwrap();
+    fleet.home.ask(&["wake", "check", "/c", "new"]).expect_code(0);
+    // What a holder that was killed leaves.
+    for name in [".wake-queue.fm-watch.new", "../bin/.fm-guard.sh.7.0123456789abcdef.tmp"] {
+        fs::write(fleet.home.state().join(name), "half\n").unwrap();
+    }
+    fleet.adopt(&["--undo"]).expect_code(0);
+    let rows = fs::read_to_string(&queue).unwrap();
+    let told: Vec<&str> = rows.lines().map(|row| row.rsplit('\t').next().unwrap()).collect();
+    assert_eq!(told, ["check: /c: old", "check: new"]);
+    assert!(!fleet.home.watch("").exists());
+    let left: Vec<_> = names_in(&fleet.home.state()).into_iter().chain(names_in(&fleet.bin())).collect();
+    assert!(!left.iter().any(|name| name.contains("fm-watch.new") || name.contains(".tmp")), "{left:?}");
 }
 
 fn our_directory_stays_if_it_was_there_before() {

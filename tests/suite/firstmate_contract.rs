@@ -5,11 +5,12 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::Signal;
 
+use crate::panes::Tmux;
 use crate::support::background::{wait_for_end, wait_for_state};
 use crate::support::home::{finish, pid_in};
 use crate::support::namespace::Namespace;
@@ -25,6 +26,18 @@ cases! {
     a4_drain_of_nothing_prints_nothing_and_exits_0,
     a5_signal_names_each_file_once_in_one_line_and_exits_0,
     a5_stale_exits_0,
+    a5_stale_needs_three_polls_that_show_the_same,
+    a5_a_poll_over_thirty_idle_tasks_starts_one_process,
+    a5_checks_come_before_signals_and_the_heartbeat_comes_last,
+    a5_the_first_check_with_output_ends_the_sweep,
+    a5_a_check_that_says_much_is_told_whole,
+    a5_a_marker_that_a_person_removes_counts_no_more,
+    a5_a_copied_home_announces_nothing_again,
+    a5_what_was_told_or_queued_before_is_not_told_again,
+    a4_each_signal_row_has_the_whole_reason,
+    a4_a_drain_that_nobody_can_read_exits_1_and_keeps_the_rows,
+    a1_a_check_that_calls_the_scripts_of_another_home_is_not_led_to_this_one,
+    a1_a_root_without_scripts_is_a_home_of_theirs_all_the_same,
     a5_check_exits_0,
     a5_heartbeat_exits_0,
     a5_prints_one_line_and_the_next_run_prints_the_next,
@@ -45,6 +58,9 @@ cases! {
     a7_started_then_the_reason_and_the_code_of_the_watcher,
     a7_healthy_exits_0_at_once,
     a7_a_wake_before_the_first_look_is_over_has_no_status_line,
+    a7_a_holder_that_is_not_well_has_the_time_of_the_arm,
+    a7_restart_clears_the_record_of_a_pid_that_is_another_program_by_now,
+    a7_restart_of_a_proven_holder_does_not_wait_for_its_beat,
     a7_failed_exits_1,
     a7_a_watcher_that_cannot_append_is_failed_and_exits_1,
     a7_one_of_many_arms_starts_and_the_others_are_healthy,
@@ -184,6 +200,232 @@ fn a5_stale_exits_0() {
     let fleet = Fleet::adopted();
     fleet.home.ask(&["wake", "stale", "fm:task", "fm:task"]).expect_code(0);
     assert_eq!(fleet.ask("fm-watch.sh", &[], &[]).expect_code(0).stdout, "stale: fm:task\n");
+}
+
+/// A window that shows the same at the poll that sees it first and at two more.
+fn a5_stale_needs_three_polls_that_show_the_same() -> Result<(), Skip> {
+    let tmux = Tmux::new(&[])?;
+    tmux.window("quiet");
+    tmux.show("fm:quiet", "no more to do");
+    let (directory, fleet) = (tmux.home.scratch().to_owned(), Fleet::new());
+    fleet.adopt(&[]).expect_code(0);
+    fleet.home.meta("quiet", &["window=fm:quiet"]);
+    fleet.home.meta("second", &["window=fm:first", "kind=secondmate"]);
+    let watch = || {
+        let mut command = fleet.script("fm-watch.sh", &[("FM_POLL", "0.3"), ("TERM", "xterm")], &[]);
+        command.env("TMUX_TMPDIR", &directory);
+        command
+    };
+    let state = fleet.home.state();
+    let count = || fs::read_to_string(state.join(".count-fm_quiet")).ok();
+    let first = Background::spawn(watch());
+    wait_until_true(SOON, "it was counted once", || count().as_deref() == Some("1\n"));
+    first.signal(Signal::TERM);
+    first.finish(SOON);
+    // The next one goes on counting where that one ended, and it may have counted once more.
+    assert_eq!(finish(watch()).expect_code(0).stdout, "stale: fm:quiet\n");
+    assert_eq!(count().as_deref(), Some("2\n"));
+    assert!(state.join(".stale-fm_quiet").exists() && !state.join(".count-fm_first").exists());
+    Ok(())
+}
+
+/// The scripts start 1448 processes for that.
+fn a5_a_poll_over_thirty_idle_tasks_starts_one_process() -> Result<(), Skip> {
+    const POLLS: usize = 5;
+    requires("strace")?;
+    let (tmux, fleet) = (Tmux::new(&[])?, Fleet::adopted());
+    for task in 0..30 {
+        tmux.window(&format!("w{task}"));
+        fleet.home.meta(&format!("t{task}"), &[&format!("window=fm:w{task}")]);
+    }
+    let trace = fleet.home.scratch().join("trace");
+    let mut command = fleet.home.bare("strace");
+    command.args(["-f", "-qq", "-e", "trace=execve", "-e", "status=successful", "-o"]).arg(&trace);
+    // Their panes are empty and stand still. A wake would end the watcher.
+    command.arg(fleet.bin().join("fm-watch.sh")).env("FM_POLL", "0.3").env("FM_BUSY_REGEX", "idle");
+    command.env("TMUX_TMPDIR", tmux.home.scratch()).env("TERM", "xterm");
+    for task in 0..30 {
+        tmux.show(&format!("fm:w{task}"), "idle");
+    }
+    let watcher = Background::spawn(command);
+    let started = || -> Vec<String> {
+        let text = fs::read_to_string(&trace).unwrap_or_default();
+        text.lines().filter_map(|line| line.split('"').nth(1)).map(str::to_owned).collect()
+    };
+    wait_until_true(SOON, "it has polled", || started().len() >= 2 + POLLS);
+    let pid = fleet.home.pid().unwrap();
+    let others: Vec<_> = started().into_iter().skip(2).filter(|program| !program.ends_with("/tmux")).collect();
+    assert_eq!(others, Vec::<String>::new());
+    fleet.home.signal(pid, Signal::TERM);
+    watcher.finish(SOON).expect_code(143);
+    // Each poll is a beat.
+    let beats = usize::try_from(fleet.home.beat().unwrap()["counter"].as_u64().unwrap()).unwrap();
+    assert!(started().len() <= 2 + beats, "{beats}: {:?}", started());
+    Ok(())
+}
+
+fn a5_checks_come_before_signals_and_the_heartbeat_comes_last() {
+    let fleet = Fleet::adopted();
+    fleet.home.write_status("task", "done\n");
+    let state = fleet.home.state();
+    fs::write(state.join("pr.check.sh"), "echo merged\n").unwrap();
+    fs::write(state.join(".last-heartbeat"), "").unwrap();
+    let old = SystemTime::now() - Duration::from_secs(86_400);
+    fs::File::options().write(true).open(state.join(".last-heartbeat")).unwrap().set_modified(old).unwrap();
+    let told: Vec<_> =
+        (0..3).map(|_| fleet.ask("fm-watch.sh", &[("FM_HEARTBEAT", "1")], &[]).expect_code(0).stdout).collect();
+    let (check, signal) = (state.join("pr.check.sh"), state.join("task.status"));
+    let expected =
+        [format!("check: {}: merged\n", check.display()), format!("signal: {}\n", signal.display()), "heartbeat\n".into()];
+    assert_eq!(told, expected);
+    assert_eq!(drain(&fleet).lines().count(), 3);
+}
+
+fn a5_the_first_check_with_output_ends_the_sweep() {
+    let fleet = Fleet::adopted();
+    fleet.home.make_state();
+    let state = fleet.home.state();
+    let leaves = |name: &str| format!(": > '{}'\n", state.join(name).display());
+    fs::write(state.join("a.check.sh"), leaves("a-ran")).unwrap();
+    fs::write(state.join("b.check.sh"), "echo b\n").unwrap();
+    fs::write(state.join("c.check.sh"), leaves("c-ran") + "echo c\n").unwrap();
+    let printed = fleet.ask("fm-watch.sh", &[], &[]).expect_code(0).stdout;
+    assert_eq!(printed, format!("check: {}: b\n", state.join("b.check.sh").display()));
+    assert!(state.join("a-ran").exists() && !state.join("c-ran").exists());
+    assert!(state.join(".last-check").exists(), "the later ones wait for the next interval");
+}
+
+fn a5_a_check_that_says_much_is_told_whole() {
+    let fleet = Fleet::adopted();
+    fleet.home.make_state();
+    let script = fleet.home.state().join("pr.check.sh");
+    fs::write(&script, "printf ' one\\ttwo\\n\\nthree\\n\\n'; head -c 20000 /dev/zero | tr '\\0' z; echo\n").unwrap();
+    let whole = format!("check: {}:  one\ttwo\n\nthree\n\n{}", script.display(), "z".repeat(20_000));
+    for name in ["fm-watch.sh", "fm-watch-arm.sh"] {
+        assert_eq!(fleet.ask(name, &[], &[]).expect_code(0).stdout, format!("{whole}\n"), "{name}");
+        let rows = drain(&fleet);
+        let payload = rows.splitn(5, '\t').nth(4).unwrap();
+        assert_eq!(payload, format!("{}\n", whole.replace(['\t', '\n'], " ")), "in the queue it is one line");
+        fs::remove_file(fleet.home.state().join(".last-check")).unwrap();
+    }
+}
+
+/// The schedule is in the times of files, and people use that.
+fn a5_a_marker_that_a_person_removes_counts_no_more() {
+    let fleet = Fleet::adopted();
+    fleet.home.write_status("task", "done\n");
+    let state = fleet.home.state();
+    fs::write(state.join("pr.check.sh"), "echo merged\n").unwrap();
+    let watch = || {
+        let line = fleet.ask("fm-watch.sh", &[], &[]).expect_code(0).stdout;
+        drain(&fleet);
+        line.split(':').next().unwrap().to_owned()
+    };
+    assert_eq!([watch(), watch()], ["check", "signal"]);
+    fs::remove_file(state.join(".last-check")).unwrap();
+    assert_eq!(watch(), "check");
+    let old = SystemTime::now() - Duration::from_secs(3600);
+    fs::File::options().write(true).open(state.join(".last-check")).unwrap().set_modified(old).unwrap();
+    assert_eq!(watch(), "check");
+    fs::remove_file(state.join(".seen-task_status")).unwrap();
+    assert_eq!(watch(), "signal");
+    fs::write(state.join(".heartbeat-streak"), "garbage\n").unwrap();
+    assert_eq!(fleet.ask("fm-watch.sh", &[("FM_HEARTBEAT", "0.3")], &[]).expect_code(0).stdout, "heartbeat\n");
+    assert_eq!(fs::read_to_string(state.join(".heartbeat-streak")).unwrap(), "1\n");
+}
+
+/// As after a restore: other inodes, and everything else the same.
+fn a5_a_copied_home_announces_nothing_again() {
+    let fleet = Fleet::adopted();
+    fleet.home.write_status("task", "done\n");
+    assert!(fleet.ask("fm-watch.sh", &[], &[]).expect_code(0).stdout.starts_with("signal: "));
+    drain(&fleet);
+    let copy = fleet.home.scratch().join("copy");
+    let mut cp = fleet.home.bare("cp");
+    cp.arg("-a").arg(fleet.home.root()).arg(&copy);
+    finish(cp).expect_code(0);
+    let mut watch = fleet.home.bare(copy.join("bin/fm-watch.sh"));
+    watch.env("FM_POLL", "0.2").env("FM_SIGNAL_GRACE", "0").env("FM_HEARTBEAT", "0.5");
+    assert_eq!(finish(watch).expect_code(0).stdout, "heartbeat\n");
+}
+
+/// What is in the queue is there for the drain, whoever put it there.
+fn a5_what_was_told_or_queued_before_is_not_told_again() {
+    let fleet = Fleet::adopted();
+    fleet.home.write_status("task", "done\n");
+    let queue = fleet.home.state().join(".wake-queue");
+    fs::write(&queue, "1\t1\tsignal\told.status\tsignal: /old.status\n").unwrap();
+    assert!(fleet.ask("fm-watch.sh", &[], &[]).expect_code(0).stdout.ends_with("/task.status\n"));
+    assert_eq!(fleet.ask("fm-watch.sh", &[("FM_HEARTBEAT", "0.5")], &[]).expect_code(0).stdout, "heartbeat\n");
+    let keys: Vec<_> = drain(&fleet).lines().map(|row| row.split('\t').nth(3).unwrap().to_owned()).collect();
+    assert_eq!(keys, ["old.status", "task.status", "heartbeat"]);
+}
+
+fn a4_each_signal_row_has_the_whole_reason() {
+    let fleet = Fleet::adopted();
+    for task in ["a", "b"] {
+        fleet.home.write_status(task, "done\n");
+    }
+    fs::write(fleet.home.state().join("a.turn-ended"), "").unwrap();
+    let line = fleet.ask("fm-watch.sh", &[], &[]).expect_code(0).stdout;
+    let names: Vec<_> = line.split_whitespace().skip(1).map(|file| file.rsplit('/').next().unwrap()).collect();
+    assert_eq!(names, ["a.status", "b.status", "a.turn-ended"], "as a script goes through them");
+    let rows = drain(&fleet);
+    let payloads: Vec<_> = rows.lines().map(|row| row.split('\t').nth(4).unwrap()).collect();
+    assert_eq!(payloads, [line.trim_end(); 3]);
+}
+
+fn a4_a_drain_that_nobody_can_read_exits_1_and_keeps_the_rows() {
+    const ROW: &str = "1\t1\tsignal\ta\tsignal: a\n";
+    let fleet = Fleet::adopted();
+    fleet.home.make_state();
+    let queue = fleet.home.state().join(".wake-queue");
+    fs::write(&queue, ROW).unwrap();
+    for shell in ["dash", "bash"] {
+        if requires(shell).is_ok() {
+            let mut command = fleet.home.bare(shell);
+            command.args(["-c", "exec \"$0\" \"$1\" >&-", shell]).arg(fleet.bin().join("fm-wake-drain.sh"));
+            assert!(finish(command).expect_code(1).stderr.contains("stdout is closed"), "{shell}");
+        }
+    }
+    assert_eq!(fs::read_to_string(&queue).unwrap(), ROW);
+    assert_eq!(drain(&fleet), ROW);
+}
+
+/// A check may look after another home, whose scripts find that by themselves.
+fn a1_a_check_that_calls_the_scripts_of_another_home_is_not_led_to_this_one() {
+    let (fleet, other) = (Fleet::adopted(), Fleet::adopted());
+    for (home, key) in [(&fleet, "mine"), (&other, "other")] {
+        home.home.make_state();
+        let row = format!("1\t1\tsignal\t{key}.status\tsignal: {key}\n");
+        fs::write(home.home.state().join(".wake-queue"), row).unwrap();
+    }
+    let script = fleet.home.state().join("pr.check.sh");
+    fs::write(&script, format!("'{}' | cut -f 4\n", other.bin().join("fm-wake-drain.sh").display())).unwrap();
+    let printed = fleet.ask("fm-watch-arm.sh", &[], &[]).expect_code(0).stdout;
+    assert_eq!(printed, format!("check: {}: other.status\n", script.display()));
+    assert!(drain(&fleet).contains("mine.status"));
+}
+
+/// Tests of such scripts isolate themselves so.
+fn a1_a_root_without_scripts_is_a_home_of_theirs_all_the_same() {
+    let fleet = Fleet::adopted();
+    let elsewhere = fleet.home.scratch().join("elsewhere");
+    fs::create_dir_all(elsewhere.join("state")).unwrap();
+    let knobs = [("FM_ROOT_OVERRIDE", elsewhere.to_str().unwrap())];
+    let state = elsewhere.join("state");
+    for name in ["fm-watch.sh", "fm-watch-arm.sh"] {
+        let watcher = fleet.spawn(name, &knobs, &[]);
+        wait_until_true(SOON, "the scripts' lock is taken", || state.join(".watch.lock/pid-identity").exists());
+        let told = |name: &str| fs::read_to_string(state.join(".watch.lock").join(name)).unwrap();
+        assert_eq!(told("fm-home").trim_end(), elsewhere.to_str().unwrap());
+        assert_eq!(told("watcher-path").trim_end(), fleet.bin().join("fm-watch.sh").to_str().unwrap());
+        fs::write(state.join("task.status"), name).unwrap();
+        watcher.finish(SOON).expect_code(0);
+        assert!(!state.join(".watch.lock").exists() && state.join(".last-watcher-beat").exists());
+        let rows = fleet.ask("fm-wake-drain.sh", &knobs, &[]).expect_code(0).stdout;
+        assert!(rows.contains("\tsignal\ttask.status\t"), "{name}: {rows}");
+    }
 }
 
 fn a5_check_exits_0() {
@@ -358,13 +600,14 @@ fn a5_a_check_finds_around_it_what_its_caller_has() {
     let fleet = Fleet::adopted();
     fleet.home.make_state();
     let script = fleet.home.state().join("pr.check.sh");
-    fs::write(&script, "echo \"$SECRET ${FM_ROOT_OVERRIDE-none} $PWD\"\n").unwrap();
+    let variables = "${FM_ROOT_OVERRIDE-none} ${FM_HOME-none} ${FM_STATE_OVERRIDE-none} ${FM_WATCH_FLEET_ROOT-none}";
+    fs::write(&script, format!("echo \"$SECRET {variables} $PWD\"\n")).unwrap();
     let here = fs::canonicalize(fleet.home.scratch()).unwrap();
     for name in ["fm-watch.sh", "fm-watch-arm.sh"] {
         let mut command = fleet.script(name, &[("SECRET", "token"), ("FM_CHECK_INTERVAL", "0")], &[]);
         command.current_dir(&here);
         let printed = finish(command).expect_code(0).stdout;
-        assert_eq!(printed, format!("check: {}: token none {}\n", script.display(), here.display()), "{name}");
+        assert_eq!(printed, format!("check: {}: token none none none none {}\n", script.display(), here.display()), "{name}");
         drain(&fleet);
         fs::write(&script, fs::read_to_string(&script).unwrap() + "# once more\n").unwrap();
         fs::remove_file(fleet.home.watch("seen.json")).unwrap();
@@ -435,6 +678,98 @@ fn a7_a_watcher_that_cannot_append_is_failed_and_exits_1() {
     assert_eq!(answer.stdout, "watcher: FAILED - no live watcher with a fresh beacon\n");
     assert!(answer.stderr.contains("nothing is announced"), "{answer:?}");
     assert!(begun.elapsed() < Duration::from_secs(60), "it does not wait for one that nobody starts");
+}
+
+/// What the script's own watcher says of a holder that is not well, and the time that the script gives it.
+fn a7_a_holder_that_is_not_well_has_the_time_of_the_arm() -> Result<(), Skip> {
+    let fleet = Fleet::adopted();
+    let holder = sleeper(&fleet);
+    let owner = lay(&fleet, &holder, &listed(&fleet, &holder)?);
+    let beacon = fleet.home.state().join(".last-watcher-beat");
+    fs::write(&beacon, "").unwrap();
+    make_old(&beacon);
+    let asked = [("FM_ARM_CONFIRM_TIMEOUT", "1"), ("FM_GUARD_GRACE", "300")];
+    let answer = fleet.ask("fm-watch-arm.sh", &asked, &[]).expect_code(1);
+    assert_eq!(answer.stdout, "watcher: FAILED - no live watcher with a fresh beacon\n");
+    let stale = format!("watcher: lock held by live pid {} but heartbeat is stale for 3", holder.pid());
+    assert!(answer.stderr.contains(&stale), "{answer:?}");
+    assert!(answer.took >= Duration::from_secs(1), "it had its time: {answer:?}");
+    // One that beats again meanwhile is healthy.
+    let arm = fleet.spawn("fm-watch-arm.sh", &[("FM_ARM_CONFIRM_TIMEOUT", "60")], &[]);
+    wait_until_true(SOON, "it says so", || arm.stderr().contains("but heartbeat is stale for"));
+    fs::write(&beacon, "again").unwrap();
+    let printed = arm.finish(SOON).expect_code(0).stdout;
+    assert_eq!(printed, format!("watcher: healthy pid={} (beacon 0s)\n", holder.pid()));
+    assert_eq!(fs::read_link(fleet.home.state().join(".watch.lock")).unwrap(), owner);
+    Ok(())
+}
+
+fn a7_restart_clears_the_record_of_a_pid_that_is_another_program_by_now() {
+    let fleet = Fleet::adopted();
+    let mut stranger = sleeper(&fleet);
+    lay(&fleet, &stranger, "Fri Nov 20 23:05:27 2020 bash /path/bin/fm-watch.sh");
+    let arm = fleet.spawn("fm-watch-arm.sh", &[], &["--restart"]);
+    arm.wait_for_line("watcher: started");
+    assert!(stranger.ended().is_none(), "it was left alone");
+}
+
+fn a7_restart_of_a_proven_holder_does_not_wait_for_its_beat() -> Result<(), Skip> {
+    let fleet = Fleet::adopted();
+    let holder = sleeper(&fleet);
+    lay(&fleet, &holder, &listed(&fleet, &holder)?);
+    let arm = fleet.spawn("fm-watch-arm.sh", &[], &["--restart"]);
+    arm.wait_for_line("watcher: started");
+    assert_eq!(holder.finish(SOON).signal, Some(Signal::TERM.as_raw()));
+    Ok(())
+}
+
+/// A process that is no watcher, and does nothing.
+fn sleeper(fleet: &Fleet) -> Background {
+    let mut sleeper = fleet.home.bare("sleep");
+    sleeper.arg("1000");
+    Background::spawn(sleeper)
+}
+
+/// What `ps` lists of it.
+fn listed(fleet: &Fleet, process: &Background) -> Result<String, Skip> {
+    requires("ps")?;
+    let mut ps = fleet.home.bare("ps");
+    if let Some(zone) = std::env::var_os("TZ") {
+        ps.env("TZ", zone);
+    }
+    ps.args(["-p", &process.pid().to_string(), "-o", "lstart=", "-o", "command="]);
+    Ok(finish(ps).expect_code(0).stdout.trim().to_owned())
+}
+
+/// Makes the record of a watcher of this home that has this identity. Gives its directory.
+fn lay(fleet: &Fleet, process: &Background, identity: &str) -> PathBuf {
+    fleet.home.make_state();
+    let owner = fleet.home.state().join(".watch.lock.owner.abcdef");
+    fs::create_dir(&owner).unwrap();
+    for (name, text) in [
+        ("pid", process.pid().to_string()),
+        ("fm-home", fleet.home.root().display().to_string()),
+        ("watcher-path", fleet.bin().join("fm-watch.sh").display().to_string()),
+        ("pid-identity", identity.to_owned()),
+    ] {
+        fs::write(owner.join(name), format!("{text}\n")).unwrap();
+    }
+    symlink(&owner, fleet.home.state().join(".watch.lock")).unwrap();
+    owner
+}
+
+/// A link's own time.
+fn make_older(path: &Path, by: Duration) {
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
+    let then = (SystemTime::now() - by).duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let then = Timespec { tv_sec: then.try_into().unwrap(), tv_nsec: 0 };
+    let times = Timestamps { last_access: then, last_modification: then };
+    utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+}
+
+fn make_old(path: &Path) {
+    let old = SystemTime::now() - Duration::from_secs(3600);
+    fs::File::options().write(true).open(path).unwrap().set_modified(old).unwrap();
 }
 
 fn a7_failed_exits_1() {
@@ -646,10 +981,18 @@ fn a8_queued_wakes_are_a_line_of_their_own() {
 fn a8_it_exits_0_whatever_is_wrong() {
     let fleet = Fleet::adopted();
     fleet.home.meta("task", &[]);
-    let said = fleet.ask("fm-guard.sh", &[("FM_GUARD_GRACE", "soon")], &[]).expect_code(0).stderr;
-    assert!(said.contains("FM_GUARD_GRACE"), "{said}");
+    for knob in ["FM_GUARD_GRACE", "FM_POLL"] {
+        let said = fleet.ask("fm-guard.sh", &[(knob, "soon")], &[]).expect_code(0).stderr;
+        assert!(said.contains(knob) && said.contains("WATCHER DOWN"), "{said}");
+    }
     fleet.home.configure("nonsense");
-    assert_ne!(fleet.ask("fm-guard.sh", &[], &[]).expect_code(0).stderr, "");
+    assert!(fleet.ask("fm-guard.sh", &[], &[]).expect_code(0).stderr.contains("WATCHER DOWN"));
+    let queue = fleet.home.state().join(".wake-queue");
+    for (key, knobs) in [("a", &[][..]), ("b", &[("FM_BUSY_REGEX", "ab((c")])] {
+        let row = format!("1\t1\tsignal\t{key}\tsignal: {key}\n");
+        fs::write(&queue, &row).unwrap();
+        assert_eq!(fleet.ask("fm-wake-drain.sh", knobs, &[]).expect_code(0).stdout, row);
+    }
     // The program itself is gone: only the guard's caller may go on.
     for name in ["fm-guard.sh", "fm-watch.sh", "fm-watch-arm.sh", "fm-wake-drain.sh"] {
         let text = fs::read_to_string(fleet.bin().join(name)).unwrap();
@@ -704,13 +1047,16 @@ fn a9_lock_stale_after_says_when_a_lock_without_a_pid_is_reclaimed() {
     let owner = fleet.home.state().join(".watch.lock.owner.abcdef");
     fs::create_dir(&owner).unwrap();
     symlink(&owner, fleet.home.state().join(".watch.lock")).unwrap();
-    let ask = |age, within| {
-        let knobs = [("FM_LOCK_STALE_AFTER", age), ("FM_ARM_CONFIRM_TIMEOUT", within), ("FM_HEARTBEAT", "0.3")];
+    let ask = |age| {
+        let knobs = [("FM_LOCK_STALE_AFTER", age), ("FM_HEARTBEAT", "0.3")];
         fleet.ask("fm-watch.sh", &knobs, &[]).expect_code(0).stdout
     };
-    // Two seconds are the least, and the default.
-    assert_eq!(ask("1000", "3"), "watcher: already running\n");
-    assert_eq!(ask("0", "60"), "heartbeat\n");
+    // Two seconds are the least, and the default; the times are those of the files.
+    let lock = fleet.home.state().join(".watch.lock");
+    assert_eq!(ask("0"), "watcher: already running\n");
+    make_older(&lock, Duration::from_secs(60));
+    assert_eq!(ask("1000"), "watcher: already running\n");
+    assert_eq!(ask("0"), "heartbeat\n");
 }
 
 fn a9_wake_queue_and_its_lock_can_be_elsewhere() {

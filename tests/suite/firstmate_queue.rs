@@ -9,13 +9,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::Signal;
 
 use crate::panes::Tmux;
 use crate::support::gate::Gate;
 use crate::support::home::{finish, make_private};
+use crate::support::namespace::Namespace;
 #[cfg(feature = "sync-points")]
 use crate::support::sync::Points;
 use crate::support::wakes::Shown;
@@ -23,6 +24,12 @@ use crate::support::{Answer, Background, SOON, Skip, TestHome, requires, stays_t
 
 cases! {
     forty_shell_appenders_and_our_drain_lose_no_row_and_no_number_is_used_twice,
+    on_a_full_disk_ours_leaves_no_half_of_a_row,
+    #[cfg(feature = "sync-points")]
+    twin_half_a_row_would_swallow_the_next_of_a_script,
+    a_drain_without_the_journal_loses_nothing_of_one_that_died,
+    a_lock_from_the_future_without_a_pid_does_not_wedge_the_queue,
+    a_row_with_an_endless_kind_keeps_no_other_out,
     two_drains_at_once_print_each_row_once,
     a_drain_prints_five_fields_folds_topics_and_drops_what_is_no_row,
     a_drain_of_an_empty_queue_says_nothing_and_leaves_one,
@@ -217,6 +224,74 @@ fn forty_shell_appenders_and_our_drain_lose_no_row_and_no_number_is_used_twice()
     assert!(drained.iter().all(|row| row.text == "signal: with tab and line ends"));
     assert_eq!(home.queued(), []);
     assert_eq!(home.drain(), [], "what was printed is acknowledged");
+}
+
+/// The bytes of a queue on a full disk, 4089 before, after ours could not append to it.
+fn after_an_append_without_space(without: &str) -> Result<String, Skip> {
+    let home = fleet();
+    Namespace::Mounts.required(&home)?;
+    let script = r#"
+        mkdir "$SCRATCH/small"
+        mount -t tmpfs -o size=16k,mode=700 tmpfs "$SCRATCH/small"
+        export FM_WAKE_QUEUE="$SCRATCH/small/rows"
+        printf '1\t1\tcheck\tk\t%04076d\n' 0 > "$FM_WAKE_QUEUE"
+        dd if=/dev/zero of="$SCRATCH/small/filler" bs=4k 2>/dev/null || :
+        echo done > "$STATE/task.status"
+        code=0
+        "${program[@]}" firstmate watch || code=$?
+        [ "$code" = 1 ]
+        stat -c %s "$FM_WAKE_QUEUE"
+    "#;
+    let mut command = Namespace::Mounts.script(&home, script);
+    command.env("FM_WATCH_WITHOUT", without);
+    Ok(finish(command).expect_code(0).stdout.trim().to_owned())
+}
+
+fn on_a_full_disk_ours_leaves_no_half_of_a_row() -> Result<(), Skip> {
+    assert_eq!(after_an_append_without_space("")?, "4089");
+    Ok(())
+}
+
+#[cfg(feature = "sync-points")]
+fn twin_half_a_row_would_swallow_the_next_of_a_script() -> Result<(), Skip> {
+    assert_eq!(after_an_append_without_space("firstmate.whole-rows")?, "4096");
+    Ok(())
+}
+
+fn a_drain_without_the_journal_loses_nothing_of_one_that_died() {
+    let home = fleet();
+    home.append("signal", "first");
+    home.our_drain();
+    home.append("signal", "second");
+    // A crossing that died has left its pin, and what it says cannot be written down.
+    fs::write(home.queue(".fm-watch"), "").unwrap();
+    fs::remove_file(home.watch("wake-queue.json")).unwrap();
+    fs::create_dir(home.watch("wake-queue.json")).unwrap();
+    fs::write(home.queue(".drain.4711"), "1\t1\tsignal\tprecious\tsignal: precious\n").unwrap();
+    let answer = home.ask(&["firstmate", "drain"]).expect_code(0);
+    let keys: Vec<_> = answer.stdout.lines().map(|row| row.split('\t').nth(3).unwrap().to_owned()).collect();
+    assert_eq!(keys, ["precious", "second"], "{answer:?}");
+    assert!(answer.stderr.contains("wake-queue.json"), "{answer:?}");
+    assert!(!home.queue(".drain.4711").exists());
+}
+
+fn a_lock_from_the_future_without_a_pid_does_not_wedge_the_queue() {
+    let home = fleet();
+    home.append("signal", "one");
+    let lock = home.queue(".lock");
+    fs::create_dir(&lock).unwrap();
+    fs::File::open(&lock).unwrap().set_modified(SystemTime::now() + Duration::from_secs(100_000)).unwrap();
+    let begun = Instant::now();
+    assert_eq!(home.our_drain().len(), 1);
+    assert!(begun.elapsed() < Duration::from_secs(25), "it would give up after 30 s");
+}
+
+fn a_row_with_an_endless_kind_keeps_no_other_out() {
+    let home = fleet();
+    fs::write(home.queue(""), format!("1\t1\t{}\tk\tp\n", "x".repeat(70_000))).unwrap();
+    home.append("signal", "other");
+    let _watcher = home.watcher();
+    home.wait_for_wake("signal", "other");
 }
 
 fn two_drains_at_once_print_each_row_once() {
@@ -547,7 +622,8 @@ fn times_printed(step: &str, without: &str) -> usize {
     let mut printed = home.shell_drain().len();
     let watcher = home.watcher();
     wait_until_true(SOON, "the wake is looked after", || {
-        home.drain().is_empty() || home.queued_keys() == ["ours.status"]
+        // Before it was told of, nothing may be recorded yet.
+        home.queued_keys() == ["ours.status"] || printed > 0 && home.drain().is_empty()
     });
     printed += home.shell_drain().len();
     wait_until_true(SOON, "the wake is acknowledged", || home.drain().is_empty());

@@ -29,8 +29,12 @@ cases! {
     a_home_whose_code_is_elsewhere_has_one_watcher_too,
     a_stuck_shell_watcher_is_reported_and_left_alone,
     a_shell_watcher_whose_record_proves_nothing_is_reported_and_never_signalled,
+    a_pid_that_is_another_program_by_now_is_left_alone,
     #[cfg(feature = "sync-points")]
     without_the_proof_a_stranger_is_signalled,
+    what_others_could_have_recorded_authorises_no_signal,
+    #[cfg(feature = "sync-points")]
+    without_that_look_whoever_is_recorded_is_signalled,
     a_restart_replaces_a_proven_shell_watcher,
     a_shell_watcher_that_does_not_leave_is_not_killed,
     a_shell_watcher_is_stopped_on_request,
@@ -243,6 +247,7 @@ fn a_home_without_the_script_gets_nothing_of_this() -> Result<(), Skip> {
     fs::remove_file(fleet.script()).unwrap();
     // What another program has left here is none of our business then.
     fleet.lay(std::process::id(), "/another", None);
+    fs::write(fleet.lock().join("watcher-path"), "/another/program\n").unwrap();
     let watcher = fleet.home.watcher();
     assert_eq!(fleet.home.verdict(), "ok");
     assert_eq!(fleet.holder(), Some(std::process::id()));
@@ -364,14 +369,14 @@ fn a_shell_watcher_whose_record_proves_nothing_is_reported_and_never_signalled()
         ("it recorded a pid and no identity", |fleet, pid| {
             fleet.lay(pid, fleet.home.root().to_str().unwrap(), None);
         }),
+        ("only a beginning of its command was recorded", |fleet, pid| {
+            let identity = listed(fleet, pid, &[]);
+            fleet.lay(pid, fleet.home.root().to_str().unwrap(), identity.get(.."Fri Nov 20 23:05:27 2026".len()));
+        }),
         ("its command was started again, or the clock was set", |fleet, pid| {
             // The same process, as the scripts of somebody in another time zone list it. They know it no more.
             let identity = listed(fleet, pid, &[("TZ", "<+1345>-13:45")]);
             fleet.lay(pid, fleet.home.root().to_str().unwrap(), Some(&identity));
-        }),
-        ("another start and command", |fleet, pid| {
-            let identity = "Fri Nov 20 23:05:27 2020 bash /path/bin/fm-watch.sh";
-            fleet.lay(pid, fleet.home.root().to_str().unwrap(), Some(identity));
         }),
     ];
     for (reason, lay) in table {
@@ -391,6 +396,25 @@ fn a_shell_watcher_whose_record_proves_nothing_is_reported_and_never_signalled()
     Ok(())
 }
 
+/// Another start and command, but older than the record: the clock may have been set. Only a person who asks for a new watcher
+/// has such a record cleared, as the scripts have it, and then too nobody is signalled.
+fn a_pid_that_is_another_program_by_now_is_left_alone() -> Result<(), Skip> {
+    let fleet = Fleet::new()?;
+    let mut stranger = stranger(&fleet);
+    let identity = "Fri Nov 20 23:05:27 2020 bash /path/bin/fm-watch.sh";
+    fleet.lay(stranger.pid(), fleet.home.root().to_str().unwrap(), Some(identity));
+    for arguments in [&["arm", "--no-wait"][..], &["stop"]] {
+        let answer = fleet.home.ask(arguments).expect_code(1);
+        assert!(format!("{answer:?}").contains("another start and command"), "{answer:?}");
+    }
+    assert_eq!(fleet.holder(), Some(stranger.pid()));
+    let answer = fleet.home.ask(&["arm", "--restart", "--no-wait"]).expect_code(0);
+    assert!(answer.stderr.contains("it was left alone"), "{answer:?}");
+    assert_eq!(fleet.holder(), pid_in(&answer.stdout));
+    assert!(stranger.ended().is_none());
+    Ok(())
+}
+
 /// The twin: without the proof, whoever the record names is signalled.
 #[cfg(feature = "sync-points")]
 fn without_the_proof_a_stranger_is_signalled() -> Result<(), Skip> {
@@ -399,6 +423,42 @@ fn without_the_proof_a_stranger_is_signalled() -> Result<(), Skip> {
     fleet.lay(stranger.pid(), "/another", None);
     let mut stop = fleet.home.command(&["stop"]);
     without(&mut stop, &["firstmate.proof"]);
+    finish(stop).expect_code(0);
+    assert_eq!(stranger.finish(SOON).signal, Some(Signal::TERM.as_raw()));
+    Ok(())
+}
+
+/// A record that is true in everything, in a directory where anybody could have written it.
+fn laid_by_anybody() -> Result<(Fleet, Background), Skip> {
+    let fleet = Fleet::new()?;
+    let stranger = stranger(&fleet);
+    fleet.lay(stranger.pid(), fleet.home.root().to_str().unwrap(), Some(&listed(&fleet, stranger.pid(), &[])));
+    fs::write(fleet.home.state().join(".last-watcher-beat"), "").unwrap();
+    fs::set_permissions(fleet.home.state(), fs::Permissions::from_mode(0o777)).unwrap();
+    Ok((fleet, stranger))
+}
+
+fn what_others_could_have_recorded_authorises_no_signal() -> Result<(), Skip> {
+    let (fleet, mut stranger) = laid_by_anybody()?;
+    for arguments in [&["stop"][..], &["arm", "--restart", "--no-wait"]] {
+        let answer = fleet.home.ask(arguments).expect_code(1);
+        assert!(format!("{answer:?}").contains("can be written by others"), "{answer:?}");
+    }
+    let owner = fs::canonicalize(fleet.lock()).unwrap();
+    for (path, mode) in [(fleet.home.state(), 0o700), (owner, 0o777)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let answer = fleet.home.ask(&["stop"]).expect_code(1);
+    assert!(answer.stderr.contains("can be written by others"), "{answer:?}");
+    assert!(stranger.ended().is_none());
+    Ok(())
+}
+
+#[cfg(feature = "sync-points")]
+fn without_that_look_whoever_is_recorded_is_signalled() -> Result<(), Skip> {
+    let (fleet, stranger) = laid_by_anybody()?;
+    let mut stop = fleet.home.command(&["stop"]);
+    without(&mut stop, &["firstmate.own-record"]);
     finish(stop).expect_code(0);
     assert_eq!(stranger.finish(SOON).signal, Some(Signal::TERM.as_raw()));
     Ok(())

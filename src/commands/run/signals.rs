@@ -36,9 +36,11 @@ const KNOWN: [i32; 5] = [SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD];
 pub(super) enum Insistence {
     /// When it comes a second time.
     Repeated,
-    /// When it has stood for so long. A watcher that is bound to its starter may be asked several times at once by the
-    /// kernel, as the starter's threads end one after the other, and by nobody later on.
+    /// When it has stood for so long. Who asks a script asks it and its group, so it is asked twice at once.
     After(Duration),
+    /// In the same way. A watcher that is bound to its starter is asked by the kernel, once for each of the starter's threads
+    /// that end one after the other, and by nobody later on.
+    Bound(Duration),
 }
 
 /// The first TERM or INT asks the loop to leave; what insists on it ends the process whatever the loop is doing.
@@ -58,7 +60,7 @@ pub(super) fn listen(sender: &Sender<Message>, insistence: Insistence, span: Spa
             if sender.send(Message::Signal(signal)).is_err() {
                 break;
             }
-            if let (SIGTERM | SIGINT, Insistence::After(grace)) = (signal, insistence) {
+            if let (SIGTERM | SIGINT, Insistence::After(grace) | Insistence::Bound(grace)) = (signal, insistence) {
                 let _passed = wait_until(grace, grace, || None::<()>);
                 is_over.store(true, Ordering::SeqCst);
                 drop(signal_hook::low_level::raise(signal));
@@ -71,7 +73,7 @@ pub(super) fn listen(sender: &Sender<Message>, insistence: Insistence, span: Spa
 /// Which signals are listened to, of those that this process was not started to ignore: pure.
 fn heard(insistence: Insistence, span: Span, heeded: &[i32]) -> Vec<i32> {
     let is_needed = |signal| match signal {
-        SIGTERM => matches!(insistence, Insistence::After(_)),
+        SIGTERM => matches!(insistence, Insistence::Bound(_)),
         SIGHUP => !span.ends_with_a_wake(),
         other => other != SIGINT,
     };
@@ -87,7 +89,7 @@ fn insist(heard: &[i32], insistence: Insistence) -> std::io::Result<Arc<AtomicBo
         }
         let was_asked = match insistence {
             Insistence::Repeated => Arc::new(AtomicBool::new(false)),
-            Insistence::After(_) => Arc::clone(&is_over),
+            Insistence::After(_) | Insistence::Bound(_) => Arc::clone(&is_over),
         };
         signal_hook::flag::register_conditional_shutdown(signal, code.into(), Arc::clone(&was_asked))?;
         if insistence == Insistence::Repeated {
@@ -103,11 +105,11 @@ mod tests {
 
     #[test]
     fn what_was_ignored_at_the_start_is_heard_only_where_it_is_needed() {
-        let bound = Insistence::After(Duration::ZERO);
+        let (asked, bound) = (Insistence::After(Duration::ZERO), Insistence::Bound(Duration::ZERO));
         for (insistence, span, expected) in [
             (Insistence::Repeated, Span::Resident, vec![SIGHUP, SIGUSR1, SIGCHLD]),
             (Insistence::Repeated, Span::Once, vec![SIGUSR1, SIGCHLD]),
-            (Insistence::Repeated, Span::Script, vec![SIGUSR1, SIGCHLD]),
+            (asked, Span::Script, vec![SIGUSR1, SIGCHLD]),
             (bound, Span::Script, vec![SIGTERM, SIGUSR1, SIGCHLD]),
         ] {
             assert_eq!(heard(insistence, span, &[]), expected, "{insistence:?} {span:?}");

@@ -25,6 +25,17 @@ pub(super) struct Recorded {
     pub(super) written_at: i64,
 }
 
+/// What proves that the process under a recorded pid is another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Belief {
+    /// Three facts that agree.
+    #[default]
+    Proof,
+    /// Another command alone. It is for somebody who was asked to take the lock from whoever has it, and knows what is
+    /// recorded for its own.
+    Command,
+}
+
 /// The length of `Fri Nov 20 23:05:27 2026`.
 const START: usize = 24;
 /// How far two readings of one start may differ, in seconds.
@@ -66,7 +77,7 @@ fn printable(bytes: &[u8]) -> String {
 }
 
 /// Whether the recorded process and the one that has its pid now are one.
-pub(super) fn compare(recorded: &Recorded, now: &Listing) -> Sameness {
+pub(super) fn compare(recorded: &Recorded, now: &Listing, belief: Belief) -> Sameness {
     let Some((start, recorded_command)) = split(&recorded.text) else {
         return Sameness::Unknown("the identity that it recorded cannot be understood".to_owned());
     };
@@ -74,14 +85,18 @@ pub(super) fn compare(recorded: &Recorded, now: &Listing) -> Sameness {
         return Sameness::Unknown("the start of its process cannot be understood".to_owned());
     };
     let is_same_start = (started - start).abs() <= ROUNDING;
-    match (is_same_start, is_same_command(recorded_command, &command(now))) {
-        (true, true) => Sameness::Same(Proof::Start),
-        (true, false) => Sameness::Unknown("it runs another command since".to_owned()),
-        (false, true) => Sameness::Unknown("its command was started again, or the clock was set".to_owned()),
-        (false, false) if now.started_at > recorded.written_at.saturating_add(ROUNDING) => {
+    match (is_same_start, likeness(recorded_command, &command(now))) {
+        (true, Likeness::Whole) => Sameness::Same(Proof::Start),
+        (true, Likeness::Beginning) => Sameness::Unknown("only a beginning of its command was recorded".to_owned()),
+        (false, Likeness::Whole | Likeness::Beginning) => {
+            Sameness::Unknown("its command was started again, or the clock was set".to_owned())
+        }
+        (_, Likeness::None) if belief == Belief::Command => Sameness::Different(Difference::PidReused),
+        (true, Likeness::None) => Sameness::Unknown("it runs another command since".to_owned()),
+        (false, Likeness::None) if now.started_at > recorded.written_at.saturating_add(ROUNDING) => {
             Sameness::Different(Difference::PidReused)
         }
-        (false, false) => Sameness::Unknown("another start and command, but older than the record".to_owned()),
+        (false, Likeness::None) => Sameness::Unknown("another start and command, but older than the record".to_owned()),
     }
 }
 
@@ -96,9 +111,24 @@ fn seconds(text: &str) -> Option<i64> {
     Some(time.duration_since(jiff::civil::DateTime::ZERO).as_secs())
 }
 
-/// Whether two commands may be one: apart from what depends on the reader's locale, and from a cut.
-fn is_same_command(recorded: &str, now: &str) -> bool {
-    skeleton(now).starts_with(&skeleton(recorded))
+/// How far two commands agree, apart from what depends on the reader's locale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Likeness {
+    /// They are the same.
+    Whole,
+    /// The recorded one may have been cut. That they are two is not proven then, and neither is that they are one.
+    Beginning,
+    /// They are two.
+    None,
+}
+
+fn likeness(recorded: &str, now: &str) -> Likeness {
+    let (recorded, now) = (skeleton(recorded), skeleton(now));
+    match now.strip_prefix(&recorded) {
+        Some("") if !recorded.is_empty() => Likeness::Whole,
+        Some(_) => Likeness::Beginning,
+        None => Likeness::None,
+    }
 }
 
 /// A locale turns what it cannot print into one `?` or `.` for a byte or for a character.
@@ -143,13 +173,19 @@ mod tests {
     #[test]
     fn only_three_agreeing_facts_make_another_process() {
         let record = recorded("Fri Nov 20 23:05:27 2026 bash /path/fm-watch.sh\n");
-        let judged =
-            |start: &str, later: i64, arguments: &[u8]| compare(&record, &listing(WRITTEN + later, start, arguments));
+        let judged = |start: &str, later: i64, arguments: &[u8]| {
+            compare(&record, &listing(WRITTEN + later, start, arguments), Belief::Proof)
+        };
         let (same, other) = (b"bash\0/path/fm-watch.sh\0".as_slice(), b"sleep\x005\0".as_slice());
         let is_unknown = |sameness: Sameness| matches!(sameness, Sameness::Unknown(_));
         assert_eq!(judged("Fri Nov 20 23:05:27 2026", -3, same), Sameness::Same(Proof::Start));
         assert_eq!(judged("Fri Nov 20 23:05:28 2026", -2, same), Sameness::Same(Proof::Start));
         assert!(is_unknown(judged("Fri Nov 20 23:05:26 2026", -4, other)), "it executed another program");
+        for cut in ["Fri Nov 20 23:05:27 2026", "Fri Nov 20 23:05:27 2026 b", "Fri Nov 20 23:05:27 2026 bash /path/fm"]
+        {
+            let now = listing(WRITTEN - 3, "Fri Nov 20 23:05:27 2026", same);
+            assert!(is_unknown(compare(&recorded(cut), &now, Belief::Proof)), "{cut} proves nothing");
+        }
         assert!(is_unknown(judged("Fri Nov 20 23:05:28 2026", 500, other)), "a second is no difference");
         assert!(is_unknown(judged("Sat Nov 21 01:05:27 2026", 7200, same)), "the same command again");
         assert!(is_unknown(judged("Sat Nov 21 04:05:27 2026", -3, other)), "another time zone and program");
@@ -159,18 +195,37 @@ mod tests {
     }
 
     #[test]
+    fn who_believes_the_command_needs_no_more_than_another_one() {
+        let record = recorded("Fri Nov 20 23:05:27 2026 bash /path/fm-watch.sh\n");
+        let judged =
+            |start: &str, arguments: &[u8]| compare(&record, &listing(WRITTEN - 3, start, arguments), Belief::Command);
+        let (here, elsewhere) = ("Fri Nov 20 23:05:27 2026", "Sat Nov 21 01:05:27 2026");
+        for start in [here, elsewhere] {
+            assert_eq!(judged(start, b"sleep\x005\0"), Sameness::Different(Difference::PidReused));
+        }
+        assert_eq!(judged(here, b"bash\0/path/fm-watch.sh\0"), Sameness::Same(Proof::Start));
+        assert!(
+            matches!(judged(elsewhere, b"bash\0/path/fm-watch.sh\0"), Sameness::Unknown(_)),
+            "a time zone, perhaps"
+        );
+        assert!(matches!(judged(here, b"bash\0/path/fm-watch.sh\0x\0"), Sameness::Unknown(_)), "a cut, perhaps");
+    }
+
+    #[test]
     fn a_record_that_cannot_be_understood_proves_nothing() {
         let now = listing(WRITTEN + 7200, "Sat Nov 21 01:05:27 2026", b"sleep\x005\0");
         for text in ["", "\n", "Fri Nov 20", "Fri Foo 20 23:05:27 2026 bash", "äöü\0", "é".repeat(30).as_str()] {
-            assert!(matches!(compare(&recorded(text), &now), Sameness::Unknown(_)), "{text:?}");
+            assert!(matches!(compare(&recorded(text), &now, Belief::Proof), Sameness::Unknown(_)), "{text:?}");
         }
     }
 
     #[test]
     fn another_locale_or_a_cut_is_no_other_command() {
-        assert!(is_same_command("sh ?? x", "sh é x"), "the C locale has one mark for each byte");
-        assert!(is_same_command("sh t.x", "sh t?x"));
-        assert!(is_same_command("bash /a/very/lo", "bash /a/very/long/path"));
-        assert!(!is_same_command("bash /a", "bash /b"));
+        assert_eq!(likeness("sh ?? x", "sh é x"), Likeness::Whole, "the C locale has one mark for each byte");
+        assert_eq!(likeness("sh t.x", "sh t?x"), Likeness::Whole);
+        assert_eq!(likeness("bash /a/very/lo", "bash /a/very/long/path"), Likeness::Beginning);
+        assert_eq!(likeness("", "bash /a"), Likeness::Beginning);
+        assert_eq!(likeness("", ""), Likeness::Beginning);
+        assert_eq!(likeness("bash /a", "bash /b"), Likeness::None);
     }
 }

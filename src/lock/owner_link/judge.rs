@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
+use super::identity::Belief;
 use super::place::Place;
 use super::record::{Record, Sight};
 use super::verdict::{self, FLOOR, Life, Seen, Verdict, Written};
@@ -14,6 +15,7 @@ use crate::world::World;
 #[derive(Debug, Clone)]
 pub(super) struct Judge {
     stale_after: Duration,
+    belief: Belief,
     watched: Vec<Watched>,
 }
 
@@ -57,7 +59,11 @@ impl<W: World> Judged<W> {
 
 impl Judge {
     pub(super) fn patient_for(stale_after: Duration) -> Self {
-        Self { stale_after, watched: Vec::new() }
+        Self { stale_after, belief: Belief::default(), watched: Vec::new() }
+    }
+
+    pub(super) fn believing(self, belief: Belief) -> Self {
+        Self { belief, ..self }
     }
 
     /// How long a record without a pid is left alone.
@@ -89,7 +95,8 @@ impl Judge {
             Written::Nothing | Written::Odd | Written::Zero => Life::Unknown("no pid".to_owned()),
         };
         let identity = record.identity.clone().filter(|_| world.is_protected("owner-link.identity"));
-        let seen = Seen { pid: record.pid, life, identity, age: self.age(world, name, &record) };
+        let belief = self.belief;
+        let seen = Seen { pid: record.pid, life, identity, belief, age: self.age(world, name, &record) };
         Ok(match verdict::judge(&seen, self.patience(world)) {
             verdict @ Verdict::Held(_) => Judged::Held(record, verdict),
             verdict @ Verdict::Stale(_) => Judged::Stale(record, verdict),

@@ -36,7 +36,7 @@ pub(super) struct Record<W: World> {
     pub(super) facts: Facts,
     pub(super) pid: Written,
     pub(super) identity: Option<Recorded>,
-    /// The last change of any part of it, in nanoseconds since 1970.
+    /// When any part of it was modified last, in nanoseconds since 1970, by the times that peers look at.
     pub(super) changed_ns: i64,
 }
 
@@ -135,7 +135,7 @@ fn look_once<W: World>(place: &Place<W>, name: &OsStr) -> Result<Option<Sight<W>
     };
     let Some(shape) = shape else { return Ok(None) };
     let Told { pid, identity, pid_changed_ns } = read(place, &path, &shape)?;
-    let changed_ns = pid_changed_ns.map_or(changed(&facts), |changed_ns| changed_ns.max(changed(&facts)));
+    let changed_ns = pid_changed_ns.map_or(facts.mtime_ns, |changed_ns| changed_ns.max(facts.mtime_ns));
     let record = Record { shape, pin, facts, pid, identity, changed_ns };
     let there = place.spot().facts_of(name).doing("examine", &path)?;
     Ok(there.is_some_and(|there| there.is_same_inode(&facts)).then_some(Sight::Record(record)))
@@ -145,6 +145,7 @@ fn refused(path: &Path, what: &str) -> Error {
     Error::refused(path, format!("{what}, which is no lock of this kind"), "give another path; nothing was changed")
 }
 
+/// When a file was written, for a proof: nobody can make this earlier than it was.
 fn changed(facts: &Facts) -> i64 {
     facts.mtime_ns.max(facts.ctime_ns)
 }
@@ -227,5 +228,5 @@ fn read<W: World>(place: &Place<W>, path: &Path, shape: &Shape<W>) -> Result<Tol
         }),
         Content::Missing | Content::TooLong(_) => None,
     });
-    Ok(Told { pid, identity, pid_changed_ns: Some(changed(&facts)) })
+    Ok(Told { pid, identity, pid_changed_ns: Some(facts.mtime_ns) })
 }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::identity::{self, Recorded};
+use super::identity::{self, Belief, Recorded};
 use crate::liveness::identity::{Difference, Sameness};
 use crate::world::Listing;
 
@@ -68,6 +68,7 @@ pub(super) struct Seen {
     /// Asked only for a pid.
     pub(super) life: Life,
     pub(super) identity: Option<Recorded>,
+    pub(super) belief: Belief,
     /// For how long it has been as it is.
     pub(super) age: Duration,
 }
@@ -118,7 +119,7 @@ fn judge_process(pid: u32, seen: &Seen) -> Verdict {
         Life::Lives(listing) => listing,
     };
     let sameness = match (&seen.identity, listing) {
-        (Some(recorded), Some(listing)) => identity::compare(recorded, listing),
+        (Some(recorded), Some(listing)) => identity::compare(recorded, listing, seen.belief),
         (None, _) => Sameness::Unknown("it recorded a pid and no identity".to_owned()),
         (Some(_), None) => Sameness::Unknown("its process cannot be read".to_owned()),
     };

@@ -57,7 +57,7 @@ impl Cycle<'_> {
         self.degrade(Part::Journal, Ok(()));
         let mut files = Vec::new();
         for wake in &wakes {
-            tracing::info!(seq = wake.seq, "{}", wake.text);
+            tracing::info!(seq = wake.seq, "{}", crate::escape::line(&wake.text));
             self.seen.announce(wake);
             match &wake.mark {
                 Some(Mark::Signal { file, .. }) => {

@@ -8,12 +8,13 @@ use super::Span;
 use crate::commands::context::{Session, Surroundings};
 use crate::commands::showing::patience;
 use crate::error::{Context, Result};
+use crate::firstmate::markers;
 use crate::home::names;
 use crate::liveness::holding::Holding;
 use crate::settings::{Patterns, Settings};
 use crate::storage;
 use crate::wakes::present::{self, View};
-use crate::wakes::presented::{self, Presented};
+use crate::wakes::presented::{self, Presented, Shown};
 use crate::wakes::read_all;
 use crate::wakes::record::{Mark, Wake};
 use crate::watcher::checks::CheckRules;
@@ -27,14 +28,23 @@ use crate::watcher::regular_file::Signature;
 use crate::watcher::seen::{Origin, Seen};
 use crate::world::{Real, World};
 
-/// The markers: the checkpoint, brought up to date by the journal. And what a `--once` life has to tell first: wakes
-/// that were recorded and that nobody was told of, because the one who recorded them died before it could.
+/// What a life begins with.
+pub(super) struct Recalled {
+    /// The markers: the checkpoint, brought up to date by the journal.
+    pub(super) seen: Seen,
+    /// What a life that ends with a wake has to tell first: wakes that were recorded and that nobody was told of, because
+    /// the one who recorded them died before it could.
+    pub(super) untold: Vec<Wake>,
+    /// The marks of the wakes that nobody has acknowledged.
+    pub(super) pending: Vec<Mark>,
+}
+
 pub(super) fn recall(
     session: &Session,
     span: Span,
     holding: &Holding<Real>,
     degradations: &mut Degradations,
-) -> Result<(Seen, Vec<Wake>)> {
+) -> Result<Recalled> {
     let world = session.world.as_ref();
     let (mut seen, origin) = Seen::load(world, holding.watch());
     if let Origin::Damaged(why) = origin {
@@ -57,21 +67,26 @@ pub(super) fn recall(
         }
         seen.apply(wake);
     }
+    let presented = Presented::read(world, &directory);
+    let moment = presented::Moment::of(world);
+    let pending = present::pending(&contents.wakes, contents.acknowledged);
+    let due = || {
+        let patience = patience(session.settings());
+        let view = View { presented: &presented, presented_at_start: presented.through(), moment: &moment, patience };
+        present::due(&pending, &view).into_iter().cloned()
+    };
     let untold = match span {
         Span::Resident => Vec::new(),
-        Span::Once | Span::Script => {
-            let presented = Presented::read(world, &directory);
-            let view = View {
-                presented: &presented,
-                presented_at_start: presented.through(),
-                moment: &presented::Moment::of(world),
-                patience: patience(session.settings()),
-            };
-            let pending = present::pending(&contents.wakes, contents.acknowledged);
-            present::due(&pending, &view).into_iter().cloned().collect()
-        }
+        Span::Once => due().collect(),
+        // A script tells a wake once, and nothing of what others have put into the queue: the queue itself is there for that.
+        Span::Script => due().filter(|wake| is_news_to_scripts(wake, &presented, &moment)).collect(),
     };
-    Ok((seen, untold))
+    let pending = pending.iter().filter_map(|wake| wake.mark.clone()).collect();
+    Ok(Recalled { seen, untold, pending })
+}
+
+fn is_news_to_scripts(wake: &Wake, presented: &Presented, moment: &presented::Moment) -> bool {
+    !matches!(wake.mark, Some(Mark::Row { .. })) && presented.shown(wake.seq, moment) == Shown::Never
 }
 
 pub(super) fn reporter<T: 'static>(
@@ -90,12 +105,13 @@ pub(super) fn notifiers(session: &Session, settings: &Settings, sender: &Sender<
         .doing("start a thread for", session.home.state())
 }
 
-/// What children see, and this home by name.
+/// What children see.
 pub(super) fn children(session: &Session, settings: &Settings) -> Vec<(String, OsString)> {
-    let mut environment = match session.surroundings {
-        Surroundings::Home => session.environment.for_child(&settings.pass),
-        Surroundings::Caller(_) => session.environment.for_child_of_caller(),
-    };
+    if let Surroundings::Caller(_) = session.surroundings {
+        // Not even this home by name: a check may call a script of another home, which finds its home by itself.
+        return session.environment.for_child_of_caller();
+    }
+    let mut environment = session.environment.for_child(&settings.pass);
     environment.push(("FM_HOME".to_owned(), session.home.root().into()));
     environment.push(("FM_STATE_OVERRIDE".to_owned(), session.home.state().into()));
     environment
@@ -105,7 +121,11 @@ pub(super) fn check_rules(session: &Session, settings: &Settings) -> CheckRules 
     CheckRules {
         interval: settings.check_interval,
         timeout: settings.check_timeout,
-        at_most: settings.checks_at_once,
+        at_most: match session.surroundings {
+            Surroundings::Home => settings.checks_at_once,
+            // One after the other, as the scripts run them.
+            Surroundings::Caller(_) => 1,
+        },
         output_cap: 64 * 1024,
         state: session.home.state().to_owned(),
         working_directory: match &session.surroundings {
@@ -153,8 +173,12 @@ pub(super) fn clear_drop_in(session: &Session, wake: &Wake) {
     }
 }
 
-pub(super) fn tracker(settings: &Settings, patterns: &Patterns) -> PaneTracker {
-    PaneTracker::new(patterns.busy.clone(), usize::try_from(settings.context_max).unwrap_or(usize::MAX))
+pub(super) fn tracker(settings: &Settings, patterns: &Patterns, span: Span) -> PaneTracker {
+    let polls = match span {
+        Span::Resident | Span::Once => 1,
+        Span::Script => markers::ENOUGH,
+    };
+    PaneTracker::new(patterns.busy.clone(), usize::try_from(settings.context_max).unwrap_or(usize::MAX), polls)
 }
 
 pub(super) fn pane_rules(session: &Session, settings: &Settings) -> PaneRules {

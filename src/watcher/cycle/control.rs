@@ -44,7 +44,7 @@ impl Cycle<'_> {
         // What lingers is still there and will be found again at once.
         self.coalescer = Coalescer::new(settings.signal_grace);
         self.checks = Checks::new(check_rules(self.session, &settings), self.sender.clone());
-        self.tracker = tracker(&settings, &patterns);
+        self.tracker = tracker(&settings, &patterns, self.span);
         self.hand_patterns_to_porter(&patterns);
         self.patterns = patterns;
         self.settings = settings;

@@ -2,34 +2,34 @@
 //! may be something to do at the wake queue, and hears what came of it.
 
 use super::beginning::reporter;
-use super::{Cycle, End};
+use super::{Cycle, End, Span};
 use crate::error::{Context, Result};
 use crate::firstmate::bridge::Bridge;
 use crate::firstmate::fleet::Fleet;
-use crate::firstmate::markers::{self, Changes};
+use crate::firstmate::markers::{self, Authority, Changes};
 use crate::firstmate::memory;
 use crate::firstmate::porter::{Equipment, Order, Porter, Report};
 use crate::firstmate::queue::Queue;
 use crate::home::names;
 use crate::liveness::bells;
 use crate::settings::Patterns;
-use crate::wakes::record::Wake;
+use crate::wakes::record::{Mark, Wake};
 use crate::watcher::degradations::Part;
 use crate::watcher::message::Message;
-use crate::watcher::pane_tracker;
 use crate::watcher::panes::PaneCapture;
 use crate::world::World;
 
 impl Cycle<'_> {
     /// In a firstmate home: takes over what the markers say, and starts the porter.
-    pub(super) fn join_fleet(&mut self) {
+    pub(super) fn join_fleet(&mut self, pending: &[Mark]) {
         let session = self.session;
         let Some(fleet) = &session.fleet else { return };
         let world = session.world.as_ref();
         if let Err(error) = memory::note(world, self.holding.watch(), &session.home, fleet) {
             tracing::warn!("cannot write {}: {error}", session.home.ours(names::FLEET).display());
         }
-        let inherited = markers::inherit(world, &self.state, &mut self.seen);
+        let authority = if self.span == Span::Script { Authority::Markers(pending) } else { Authority::Ours };
+        let inherited = markers::inherit(world, &self.state, &mut self.seen, authority);
         let begun = markers::begin_heartbeat(world, &self.state);
         let outcome = inherited.and_then(|(panes, news)| begun.map(|()| (panes, news)));
         match outcome {
@@ -88,7 +88,7 @@ impl Cycle<'_> {
     /// What the panes show is compared with what a shell watcher announced, before ours decides what is news.
     pub(super) fn mark_panes(&mut self, capture: &PaneCapture) {
         if self.porter.is_some() {
-            self.pane_markers.hand_over(capture, &mut self.seen.panes, pane_tracker::digest);
+            self.pane_markers.hand_over(capture, &mut self.seen.panes, &mut self.tracker);
             let changes = self.pane_markers.observe(capture);
             self.visit_queue(changes);
         }
@@ -106,12 +106,16 @@ impl Cycle<'_> {
             Report::Took(wakes) => {
                 bells::ring_all(self.holding.watch_path());
                 for wake in &wakes {
-                    tracing::info!(seq = wake.seq, "from the wake queue: {}", wake.text);
+                    tracing::info!(seq = wake.seq, "from the wake queue: {}", crate::escape::line(&wake.text));
+                }
+                self.notifiers.tell(&wakes);
+                if self.span == Span::Script {
+                    // A script is woken by what it finds itself.
+                    return None;
                 }
                 // Their marks are the porter's affair, so they move nothing else here.
                 self.seen.streak = 0;
                 self.visit_queue(markers::of_wakes(&wakes, &self.pane_markers));
-                self.notifiers.tell(&wakes);
                 return self.woken_by(wakes);
             }
         }

@@ -3,12 +3,12 @@
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
-use super::{Carried, Cycle, End, EventProof, PORTION};
+use super::{Carried, Cycle, End, EventProof, PORTION, Span};
 use crate::firstmate::fleet;
 use crate::firstmate::markers::{self, Changes};
 use crate::home::names;
 use crate::liveness::{holding, waiters};
-use crate::watcher::check_result::CheckResult;
+use crate::watcher::check_result::{CheckResult, Wording};
 use crate::watcher::degradations::Part;
 use crate::watcher::events::{Event, Tag};
 use crate::watcher::heartbeat::{self, Heartbeat};
@@ -17,12 +17,24 @@ use crate::watcher::seen::Moment;
 use crate::watcher::signals::{self, Look};
 use crate::world::World;
 
+/// What is known of the checks after a look at whether they are due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sweep {
+    /// Results will arrive.
+    Awaited,
+    /// None will.
+    Over,
+}
+
 impl Cycle<'_> {
     pub(super) fn event(&mut self, event: Event) {
         self.proof = EventProof::Seen;
         match event {
+            // A script looks at its signals when the checks are done, and then it looks at all.
             Event::Touched { directory: Tag::State, name } if signals::is_signal(&name) => {
-                self.look_at(&name.to_string_lossy());
+                if self.span != Span::Script || !self.checks.is_sweeping() {
+                    self.look_at(&name.to_string_lossy());
+                }
             }
             // A queue in another place is looked at by the poll alone.
             Event::Touched { directory: Tag::State, name } if name == fleet::names::WAKE_QUEUE => {
@@ -88,17 +100,43 @@ impl Cycle<'_> {
         }
     }
 
-    pub(super) fn sweep_checks(&mut self, listed: &[OsString]) {
+    /// Begins a sweep if one is due, and says whether results are awaited.
+    pub(super) fn sweep_checks(&mut self, listed: &[OsString]) -> Sweep {
         let now = Moment::now(self.session.world.as_ref());
-        if self.checks.due_in(self.seen.last_check.as_ref(), &now).is_zero() {
-            self.seen.checks.retain(|name, _| listed.iter().any(|other| other.to_str() == Some(name)));
-            self.checks.sweep(self.session.world.as_ref(), &self.state, listed);
+        if !self.checks.due_in(self.seen.last_check.as_ref(), &now).is_zero() {
+            return if self.checks.is_sweeping() { Sweep::Awaited } else { Sweep::Over };
+        }
+        self.seen.checks.retain(|name, _| listed.iter().any(|other| other.to_str() == Some(name)));
+        match self.checks.sweep(self.session.world.as_ref(), &self.state, listed) {
+            0 if !self.checks.is_sweeping() => {
+                self.note_sweep();
+                Sweep::Over
+            }
+            _ => Sweep::Awaited,
+        }
+    }
+
+    fn note_sweep(&mut self) {
+        self.seen.last_check = self.checks.sweep_began().cloned();
+        self.unsaved += 1;
+        self.move_when_recorded(markers::of_sweep());
+    }
+
+    fn sweep_is_over(&mut self) {
+        self.note_sweep();
+        if self.span == Span::Script && self.is_undisturbed() {
+            self.look_at_rest();
         }
     }
 
     pub(super) fn check_ended(&mut self, result: &CheckResult) -> Option<End> {
+        let wording = if self.span == Span::Script { Wording::Whole } else { Wording::Line };
+        let judgement = result.judge(self.seen.checks.get(&result.name()), wording);
+        if self.span == Span::Script && judgement.draft.is_some() {
+            // The first one that has something to say ends the sweep of a script.
+            self.checks.cut_short();
+        }
         self.checks.finish(result);
-        let judgement = result.judge(self.seen.checks.get(&result.name()));
         let memory = (result.name(), judgement.memory);
         if let Some(draft) = judgement.draft {
             self.record_carrying(vec![draft], Carried { check: Some(memory), ..Carried::default() });
@@ -106,9 +144,7 @@ impl Cycle<'_> {
             self.seen.checks.insert(memory.0, memory.1);
         }
         if !self.checks.is_sweeping() {
-            self.seen.last_check = self.checks.sweep_began().cloned();
-            self.unsaved += 1;
-            self.move_when_recorded(markers::of_sweep());
+            self.sweep_is_over();
         }
         self.end_of_once()
     }
@@ -179,6 +215,9 @@ impl Cycle<'_> {
         let mut drafts = observed.drafts;
         drafts.retain(|draft| self.windows_in_flight.insert(draft.key.clone()));
         self.record(drafts);
+        if self.span == Span::Script && self.is_undisturbed() {
+            self.beat_heart();
+        }
     }
 
     pub(super) fn retry_kept(&mut self) {

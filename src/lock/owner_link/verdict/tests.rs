@@ -17,7 +17,7 @@ fn recorded(text: &str) -> Recorded {
 }
 
 fn seen(pid: Written, life: Life, age: Duration) -> Seen {
-    Seen { pid, life, identity: None, age }
+    Seen { pid, life, identity: None, belief: Belief::Proof, age }
 }
 
 #[test]
