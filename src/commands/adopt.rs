@@ -1,5 +1,6 @@
 //! `adopt`: put this program under the scripts of a firstmate home, or take it away again.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -99,7 +100,10 @@ fn undo(console: Console, home: &Home, bin: &Bin<Real>, hand: Hand) -> Result<u8
 /// Removes `state/watch` once nobody uses it any more and nothing would be lost.
 fn remove_watch(home: &Home) -> Result<()> {
     let session = Session::open(&global(home.root()))?;
-    stop::stop(&session)?;
+    // A watcher of the shell scripts goes on: they are the home's own again.
+    if session.verdict().0.shell_holder().is_none() {
+        stop::stop(&session)?;
+    }
     let lock = match HomeLock::try_take(&session.world, &session.place)? {
         Attempt::Taken(lock) => lock,
         Attempt::Busy(Somebody) => {
@@ -118,7 +122,8 @@ fn remove_watch(home: &Home) -> Result<()> {
         let state = session.world.open_directory(home.state()).doing("open", home.state())?;
         storage::remove_tree(session.world.as_ref(), &state, names::WATCH.as_ref()).doing("remove", home.watch())
     };
-    if session.world.facts_of_path(&home.ours(names::WAKES)).is_err() {
+    let wakes = session.world.facts_of_path(&home.ours(names::WAKES));
+    if wakes.is_err_and(|error| error.kind() == ErrorKind::NotFound) {
         return remove();
     }
     let Some(fleet) = &session.fleet else { return refuse("the scripts are not there".to_owned()) };

@@ -19,6 +19,8 @@ cases! {
     adopted_and_undone_the_tree_is_what_it_was,
     adopted_run_and_undone_the_tree_is_what_it_was,
     a_wake_that_no_script_was_told_of_keeps_our_directory,
+    #[cfg(feature = "sync-points")]
+    an_undoing_that_is_killed_while_it_crosses_is_done_again,
     rights_that_ours_will_not_accept_are_told_before_anything_changes,
     undoing_gives_each_wake_a_row_that_scripts_can_read,
     our_directory_stays_if_it_was_there_before,
@@ -136,6 +138,25 @@ fn a_wake_that_no_script_was_told_of_keeps_our_directory() {
     fleet.home.ask(&["ack", "1"]).expect_code(0);
     fleet.adopt(&["--undo"]).expect_code(0);
     assert!(!fleet.home.watch("").exists());
+}
+
+/// Whatever it had done: the next one goes on from there, and no wake is lost or has two rows.
+#[cfg(feature = "sync-points")]
+fn an_undoing_that_is_killed_while_it_crosses_is_done_again() {
+    for step in ["entered", "numbered", "pinned", "appended", "saved"] {
+        let (fleet, _) = aged();
+        fleet.adopt(&[]).expect_code(0);
+        fleet.home.ask(&["wake", "check", "/c", "new"]).expect_code(0);
+        let mut command = fleet.adopting(&["--undo"]);
+        kill_at(&mut command, &format!("firstmate.{step}"));
+        assert_eq!(finish(command).signal, Some(9), "{step}");
+        assert!(fleet.home.watch("").exists(), "{step}");
+        fleet.adopt(&["--undo"]).expect_code(0);
+        let rows = fs::read_to_string(fleet.home.state().join(".wake-queue")).unwrap();
+        assert_eq!(rows.lines().count(), 1, "{step}: {rows}");
+        assert!(rows.ends_with("\tcheck\t/c\tcheck: new\n") && !fleet.home.watch("").exists(), "{step}: {rows}");
+        assert!(!names_in(&fleet.home.state()).iter().any(|name| name.contains("fm-watch")), "{step}");
+    }
 }
 
 fn rights_that_ours_will_not_accept_are_told_before_anything_changes() {

@@ -61,6 +61,7 @@ cases! {
     a7_a_holder_that_is_not_well_has_the_time_of_the_arm,
     a7_restart_clears_the_record_of_a_pid_that_is_another_program_by_now,
     a7_restart_of_a_proven_holder_does_not_wait_for_its_beat,
+    undoing_leaves_a_shell_watcher_alone,
     a7_failed_exits_1,
     a7_a_watcher_that_cannot_append_is_failed_and_exits_1,
     a7_one_of_many_arms_starts_and_the_others_are_healthy,
@@ -770,6 +771,19 @@ fn make_older(path: &Path, by: Duration) {
 fn make_old(path: &Path) {
     let old = SystemTime::now() - Duration::from_secs(3600);
     fs::File::options().write(true).open(path).unwrap().set_modified(old).unwrap();
+}
+
+/// The scripts are its own again, so it is nobody's to stop.
+fn undoing_leaves_a_shell_watcher_alone() -> Result<(), Skip> {
+    let fleet = Fleet::adopted();
+    assert_eq!(fleet.ask("fm-watch.sh", &[("FM_HEARTBEAT", "0.3")], &[]).expect_code(0).stdout, "heartbeat\n");
+    assert!(fleet.home.watch("").exists());
+    let mut holder = sleeper(&fleet);
+    let owner = lay(&fleet, &holder, &listed(&fleet, &holder)?);
+    fleet.adopt(&["--undo"]).expect_code(0);
+    assert!(holder.ended().is_none() && owner.join("pid").exists());
+    assert!(!fleet.home.watch("").exists());
+    Ok(())
 }
 
 fn a7_failed_exits_1() {
