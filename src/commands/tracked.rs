@@ -224,16 +224,6 @@ fn fail(session: &Session, failing: Failing, reason: &str) -> Result<u8> {
 
 /// INT has the code of TERM here, as the arm script has it. And as there, what was ignored at the start stays ignored.
 fn listen_to_signals(sender: &Sender<Notice>) -> Result<()> {
-    let heeded = platform::heeded(&[SIGHUP, SIGINT, SIGTERM]);
-    let mut signals = signal_hook::iterator::Signals::new(heeded).doing("listen to", "signals")?;
     let sender = sender.clone();
-    let listen = move || {
-        for signal in signals.forever() {
-            let code = if signal == SIGHUP { exit::HUNG_UP } else { exit::TERMINATED };
-            if sender.send(Notice::Asked(code)).is_err() {
-                break;
-            }
-        }
-    };
-    std::thread::Builder::new().name("signals".to_owned()).spawn(listen).map(drop).doing("listen to", "signals")
+    waiting::hear(platform::heeded(&[SIGHUP, SIGINT, SIGTERM]), move |code| sender.send(Notice::Asked(code)).is_ok())
 }

@@ -375,13 +375,19 @@ fn listen_to_signals(sender: &Sender<Notice>) -> Result<()> {
         })
         .map_err(|error| Error::Failed(format!("cannot listen to signals: {error}")))?;
     }
-    let others = heeded.into_iter().filter(|&signal| signal != SIGINT);
-    let mut signals = signal_hook::iterator::Signals::new(others).doing("listen to", "signals")?;
-    let sender = sender.clone();
+    let (others, sender) = (heeded.into_iter().filter(|&signal| signal != SIGINT), sender.clone());
+    hear(others, move |code| sender.send(Notice::Asked(code)).is_ok())
+}
+
+/// Tells with which exit code each of these signals asks to leave (that of TERM, but for HUP), as long as anybody listens.
+///
+/// # Errors
+/// Those of the system.
+pub(super) fn hear(signals: impl IntoIterator<Item = i32>, tell: impl Fn(u8) -> bool + Send + 'static) -> Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new(signals).doing("listen to", "signals")?;
     let listen = move || {
         for signal in signals.forever() {
-            let code = if signal == SIGHUP { exit::HUNG_UP } else { exit::TERMINATED };
-            if sender.send(Notice::Asked(code)).is_err() {
+            if !tell(if signal == SIGHUP { exit::HUNG_UP } else { exit::TERMINATED }) {
                 break;
             }
         }

@@ -18,6 +18,7 @@ pub mod spawn;
 pub mod word;
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use self::companion::{Companion, FirstLook};
@@ -282,6 +283,24 @@ enum Replaced {
     LostTo(Option<Pid>),
 }
 
+/// Waits until a successor stands by, before the old watcher is asked to leave. What else it says is the outcome.
+fn standing_by(
+    successor: Start,
+    deadline: Instant,
+    old: Pid,
+    proven: Proven<platform::Pinned>,
+) -> Result<ControlFlow<Replaced, (Start, Proven<platform::Pinned>)>, String> {
+    Ok(match successor.next_word(deadline)? {
+        Word::Standby { .. } => ControlFlow::Continue((successor, proven)),
+        Word::Failed { reason } => return Err(format!("pid {old} stays, because its successor failed: {reason}")),
+        Word::Lost { pid } => ControlFlow::Break(Replaced::LostTo(pid.and_then(Pid::new))),
+        Word::Ready { pid, .. } | Word::Taken { pid } => {
+            let replacement = Replacement { pid: old, left: Left::Already, process: proven };
+            ControlFlow::Break(Replaced::By(ready(pid)?, replacement, successor.together()))
+        }
+    })
+}
+
 fn replace(session: &Session, owner: &Owner, deadline: Instant, kin: Kin) -> Result<Replaced, String> {
     let world = session.world.as_ref();
     let old = owner.pid();
@@ -294,15 +313,10 @@ fn replace(session: &Session, owner: &Owner, deadline: Instant, kin: Kin) -> Res
     // The successor gives up by itself if the lock never becomes free.
     let patience = grace + deadline.saturating_duration_since(Instant::now()) + managed::SLACK;
     let successor = Start::spawn(session, &Mode::Standby(patience), kin)?;
-    match successor.next_word(deadline)? {
-        Word::Standby { .. } => {}
-        Word::Failed { reason } => return Err(format!("pid {old} stays, because its successor failed: {reason}")),
-        Word::Lost { pid } => return Ok(Replaced::LostTo(pid.and_then(Pid::new))),
-        Word::Ready { pid, .. } | Word::Taken { pid } => {
-            let replacement = Replacement { pid: old, left: Left::Already, process: proven };
-            return Ok(Replaced::By(ready(pid)?, replacement, successor.together()));
-        }
-    }
+    let (successor, proven) = match standing_by(successor, deadline, old, proven)? {
+        ControlFlow::Continue(both) => both,
+        ControlFlow::Break(over) => return Ok(over),
+    };
     // What stands by now watches if the manager ends the old one and cannot start the next.
     if let Some(keeper) = &keeper {
         match managed::replace(session, keeper, old, deadline) {

@@ -5,15 +5,15 @@
 //! through its pin, and the successor takes the home the moment it is free. As the scripts have it, it is asked with TERM,
 //! has five seconds, and is never killed: it may be in the middle of something that only it knows.
 
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use super::spawn::{Kin, Mode, Start};
 use super::word::Word;
-use super::{Replaced, Replacement, Wish, ready};
+use super::{Replaced, Replacement, Wish, ready, standing_by};
 use crate::commands::context::Session;
 use crate::firstmate::holder::{LEAVES_WITHIN, ShellHolder};
 use crate::liveness::identity::Pid;
-use crate::liveness::leave::Left;
 use crate::liveness::verdict::{Evidence, Verdict};
 
 /// How much longer its successor is listened to than it waits.
@@ -59,15 +59,10 @@ pub(super) fn replace(
         shell.prove(&session.world, fleet).map_err(|refusal| format!("pid {old} is not replaced: {refusal}"))?;
     let Some(proven) = proven else { return Ok(Replaced::LostTo(None)) };
     let successor = Start::spawn(session, &Mode::Standby(LEAVES_WITHIN), kin)?;
-    match successor.next_word(deadline)? {
-        Word::Standby { .. } => {}
-        Word::Failed { reason } => return Err(format!("pid {old} stays, because its successor failed: {reason}")),
-        Word::Lost { pid } => return Ok(Replaced::LostTo(pid.and_then(Pid::new))),
-        Word::Ready { pid, .. } | Word::Taken { pid } => {
-            let replacement = Replacement { pid: old, left: Left::Already, process: proven };
-            return Ok(Replaced::By(ready(pid)?, replacement, successor.together()));
-        }
-    }
+    let (successor, proven) = match standing_by(successor, deadline, old, proven)? {
+        ControlFlow::Continue(both) => both,
+        ControlFlow::Break(over) => return Ok(over),
+    };
     let left = proven.ask(world).map_err(|refusal| format!("pid {old} is not replaced: {refusal}"))?;
     match successor.next(Instant::now() + LEAVES_WITHIN + MORE) {
         Ok(Word::Ready { pid, .. } | Word::Taken { pid }) => {
