@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::support::background::wait_for_end;
 use crate::support::fuse::{Locks, Manners, Mounted};
-use crate::support::home::{PROGRAM, finish};
+use crate::support::home::{PROGRAM, copy_program, finish};
 use crate::support::namespace::Namespace;
 use crate::support::processes::stat_field;
 use crate::support::strace::{requires_strace, traced};
@@ -373,7 +373,7 @@ fn a_home_that_cannot_be_looked_into_is_told() -> Result<(), Skip> {
     let home = TestHome::new();
     home.wake("custom", "key", "text");
     let program = home.scratch().join("fm-watch");
-    fs::copy(*PROGRAM, &program).unwrap();
+    copy_program(&program);
     set_mode(home.scratch(), 0o755);
     set_mode(&program, 0o755);
     let mut command = home.bare("setpriv");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::support::home::finish;
+use crate::support::home::{copy_program, finish};
 use crate::support::strace::{calls_in, killed_at, recorded, requires_strace};
 use crate::support::{SOON, Skip, TestHome, requires_root, wait_until_true};
 
@@ -196,7 +196,7 @@ fn a_state_directory_that_cannot_be_read_fails_clearly() -> Result<(), Skip> {
     let home = used_home();
     // Root may read everything, so somebody else looks.
     let program = home.scratch().join("fm-watch");
-    fs::copy(*crate::support::home::PROGRAM, &program).unwrap();
+    copy_program(&program);
     fs::set_permissions(home.scratch(), fs::Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions(home.root(), fs::Permissions::from_mode(0o755)).unwrap();
     let as_nobody = |arguments: &[&str]| {

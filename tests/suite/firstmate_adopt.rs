@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::support::contest::names_in;
-use crate::support::home::{PROGRAM, finish, pid_in};
+use crate::support::home::{PROGRAM, copy_program, finish, pid_in};
 use crate::support::shims::{Fleet, SCRIPTS};
 #[cfg(feature = "sync-points")]
 use crate::support::sync::{Points, kill_at};
@@ -253,7 +253,7 @@ fn a_program_that_has_moved_is_adopted_anew() {
     fs::create_dir(&moved).unwrap();
     let moved = moved.join("fm-watch");
     if fs::hard_link(*PROGRAM, &moved).is_err() {
-        fs::copy(*PROGRAM, &moved).unwrap();
+        copy_program(&moved);
     }
     let mut command = fleet.home.bare(&moved);
     command.args(["adopt", "firstmate"]).arg(fleet.home.root());

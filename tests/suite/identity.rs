@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::background::{wait_for_end, wait_for_state};
-use crate::support::home::{PROGRAM, finish, make_private, pid_in};
+use crate::support::home::{PROGRAM, copy_program, finish, make_private, pid_in};
 use crate::support::namespace::Namespace;
 use crate::support::strace::{calls_in, recorded, requires_strace, traced};
 #[cfg(feature = "sync-points")]
@@ -353,7 +353,7 @@ fn a_watcher_whose_program_was_replaced_on_disk_is_recognised() {
     make_private(installed.parent().unwrap());
     let install = || {
         let new = home.scratch().join("bin/new");
-        fs::copy(*PROGRAM, &new).unwrap();
+        copy_program(&new);
         fs::rename(new, &installed).unwrap();
     };
     let ask = |arguments: &[&str]| {

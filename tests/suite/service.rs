@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::background::{wait_for_end, wait_for_state};
-use crate::support::home::{PROGRAM, finish, pid_in};
+use crate::support::home::{PROGRAM, copy_program, finish, pid_in};
 use crate::support::manager::{Manager, Unit};
 #[cfg(feature = "sync-points")]
 use crate::support::sync::{Points, without};
@@ -731,7 +731,7 @@ fn paths_that_no_manager_takes_are_refused_in_words() {
         assert!(!odd.exists());
     }
     let program = home.scratch().join("it's \"here\"");
-    fs::copy(*PROGRAM, &program).unwrap();
+    copy_program(&program);
     let answer = print(&home, &program, &home.root(), &["--manager", "systemd"]).expect_code(1);
     assert!(answer.stderr.contains("quotes or backslashes"), "{answer:?}");
     print(&home, &program, &home.root(), &["--manager", "launchd"]).expect_code(0);
@@ -740,7 +740,7 @@ fn paths_that_no_manager_takes_are_refused_in_words() {
 fn every_word_of_the_command_is_read_as_it_was_meant() {
     let home = TestHome::new();
     let program = home.scratch().join("a $HOME ${X} 100% %h; é");
-    fs::copy(*PROGRAM, &program).unwrap();
+    copy_program(&program);
     for name in ["plain", "a b", "100% %h $HOME ${X} \"x\" 'y' \\z; #", "-é ", "back\\"] {
         let root = home.scratch().join(name);
         let unit = Unit::parse(&print(&home, &program, &root, &["--manager", "systemd"]).expect_code(0).stdout);

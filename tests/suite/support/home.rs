@@ -272,6 +272,15 @@ pub fn finish(command: Command) -> Answer {
     Background::spawn(command).finish(ANSWERS_WITHIN)
 }
 
+/// Copies the program. Another process writes the copy: a child that some other test forks just then would keep a file of
+/// ours open for writing, and nobody can execute such a file.
+#[track_caller]
+pub fn copy_program(to: &Path) {
+    let mut cp = Command::new("cp");
+    cp.arg(*PROGRAM).arg(to);
+    finish(cp).expect_code(0);
+}
+
 /// The number after `pid=` or `pid ` in a line.
 pub fn pid_in(line: &str) -> Option<u32> {
     let (_, rest) = line.split_once("pid=").or_else(|| line.split_once("pid "))?;
