@@ -487,15 +487,48 @@ fn record_lock(node: &File, command: libc::c_int, kind: libc::c_int, range: (i64
 
 /// Whom `/proc/locks` names for this inode.
 pub fn lock_taker(node: &File) -> io::Result<LockTaker> {
-    let table = fs::read_to_string("/proc/locks")?;
     let facts = rustix::fs::fstat(node)?;
     let device = (rustix::fs::major(facts.st_dev), rustix::fs::minor(facts.st_dev));
-    match taker_in(&table, device, facts.st_ino) {
-        LockTaker::NotSeen => {}
-        seen @ LockTaker::Taken(_) => return Ok(seen),
-    }
     // On btrfs and overlay the table speaks of another device, and sometimes inode, than `stat` does.
-    Ok(device_in_tables(node)?.map_or(LockTaker::NotSeen, |(device, inode)| taker_in(&table, device, inode)))
+    let mut other = None;
+    taker_in_readings(
+        || fs::read_to_string("/proc/locks"),
+        |table| {
+            if let seen @ LockTaker::Taken(_) = taker_in(table, device, facts.st_ino) {
+                return Ok(seen);
+            }
+            let other = match other {
+                Some(other) => other,
+                None => *other.insert(device_in_tables(node)?),
+            };
+            Ok(other.map_or(LockTaker::NotSeen, |(device, inode)| taker_in(table, device, inode)))
+        },
+    )
+}
+
+/// Looks for a taker in as many readings of the kernel's table as it takes to believe that there is none.
+///
+/// The table stands still only while one piece of it is handed out, at most a page of 4 KiB (`fs/seq_file.c`). If locks
+/// come and go between two pieces, an entry that was there all the time can slip through. So one sight is proof, and a
+/// miss is one in a table of one piece or in one that did not change between two readings.
+fn taker_in_readings(
+    mut read: impl FnMut() -> io::Result<String>,
+    mut find: impl FnMut(&str) -> io::Result<LockTaker>,
+) -> io::Result<LockTaker> {
+    /// Well below a page: the next line would have found room in the piece.
+    const ONE_PIECE: usize = 3 * 1024;
+    /// A table that changes all the time is not read for ever.
+    const READINGS: usize = 8;
+    let mut before = None;
+    for _ in 0..READINGS {
+        let table = read()?;
+        let taker = find(&table)?;
+        if taker != LockTaker::NotSeen || table.len() < ONE_PIECE || before.as_ref() == Some(&table) {
+            return Ok(taker);
+        }
+        before = Some(table);
+    }
+    Ok(LockTaker::NotSeen)
 }
 
 fn taker_in(table: &str, (major, minor): (u32, u32), inode: u64) -> LockTaker {
@@ -528,6 +561,26 @@ fn device_in_tables(node: &File) -> io::Result<Option<((u32, u32), u64)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_taker_that_slipped_through_a_table_in_pieces_is_found() {
+        let line = |inode: usize| format!("1: FLOCK  ADVISORY  WRITE {inode} fe:00:{inode} 0 EOF\n");
+        let table = |inodes: std::ops::Range<usize>| inodes.map(line).collect::<String>();
+        let looked = |tables: &[String]| {
+            let mut readings = tables.iter().cloned();
+            let read = || readings.next().ok_or_else(|| io::Error::other("one reading too many"));
+            let taker = taker_in_readings(read, |table| Ok(taker_in(table, (0xfe, 0), 7))).unwrap();
+            (taker, readings.count())
+        };
+        let (seen, missed) = (table(1..200), table(8..200));
+        assert!(missed.len() > 4096);
+        assert_eq!(looked(std::slice::from_ref(&seen)), (LockTaker::Taken(7), 0));
+        assert_eq!(looked(&[missed.clone(), seen]), (LockTaker::Taken(7), 0));
+        assert_eq!(looked(&[missed.clone(), missed.clone()]), (LockTaker::NotSeen, 0), "nothing changed meanwhile");
+        assert_eq!(looked(&[table(8..20)]), (LockTaker::NotSeen, 0), "it came in one piece");
+        let changing: Vec<String> = (0..20).map(|number| table(8..200 + number)).collect();
+        assert_eq!(looked(&changing).0, LockTaker::NotSeen, "it is not read for ever");
+    }
 
     #[test]
     fn the_start_time_is_counted_from_the_last_parenthesis() {
