@@ -84,8 +84,11 @@ fn undo(console: Console, home: &Home, bin: &Bin<Real>, hand: Hand) -> Result<u8
     if hand == Hand::Shows {
         return Ok(if undone.left.is_empty() { exit::OK } else { exit::FAILED });
     }
-    if undone.removes_watch && Real.facts_of_path(&home.watch()).is_ok() {
-        remove_watch(home)?;
+    if undone.removes_watch {
+        if Real.facts_of_path(&home.watch()).is_ok() {
+            set_watch_aside(home)?;
+        }
+        remove_set_aside(home)?;
     }
     if undone.left.is_empty() {
         bin.forget(&Real)?;
@@ -97,8 +100,12 @@ fn undo(console: Console, home: &Home, bin: &Bin<Real>, hand: Hand) -> Result<u8
     Ok(exit::FAILED)
 }
 
-/// Removes `state/watch` once nobody uses it any more and nothing would be lost.
-fn remove_watch(home: &Home) -> Result<()> {
+/// The name under which `state/watch` is removed. It gets it in one step: if that is cut short, what is left of the
+/// records is not taken for a home, which would tell its wakes again.
+const REMOVED: &str = ".fm-watch.removed";
+
+/// Renames `state/watch` once nobody uses it any more and nothing would be lost.
+fn set_watch_aside(home: &Home) -> Result<()> {
     let session = Session::open(&global(home.root()))?;
     // A watcher of the shell scripts goes on: they are the home's own again.
     if session.verdict().0.shell_holder().is_none() {
@@ -118,13 +125,18 @@ fn remove_watch(home: &Home) -> Result<()> {
     if let Some(found) = other_things(&session)? {
         return refuse(found);
     }
-    let remove = || -> Result<()> {
-        let state = session.world.open_directory(home.state()).doing("open", home.state())?;
-        storage::remove_tree(session.world.as_ref(), &state, names::WATCH.as_ref()).doing("remove", home.watch())
+    // A name that is taken would be in the way.
+    remove_set_aside(home)?;
+    let set_aside = || -> Result<()> {
+        let world = session.world.as_ref();
+        let state = world.open_directory(home.state()).doing("open", home.state())?;
+        let renamed =
+            world.rename(&state, names::WATCH.as_ref(), REMOVED.as_ref()).and_then(|()| world.sync_all(&state));
+        renamed.doing("remove", home.watch())
     };
     let wakes = session.world.facts_of_path(&home.ours(names::WAKES));
     if wakes.is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-        return remove();
+        return set_aside();
     }
     let Some(fleet) = &session.fleet else { return refuse("the scripts are not there".to_owned()) };
     let queue = Queue::open(&session.world, fleet)?;
@@ -144,10 +156,21 @@ fn remove_watch(home: &Home) -> Result<()> {
     if let Some(wake) = bridge.untold(&crossing.ledger) {
         return refuse(format!("wakes wait in it that no script was told of, such as: {}", wake.text));
     }
-    remove()?;
     held.tidy()?;
+    set_aside()?;
     drop(lock);
     Ok(())
+}
+
+/// Removes what was `state/watch`, also by an earlier undoing.
+fn remove_set_aside(home: &Home) -> Result<()> {
+    let path = home.state().join(REMOVED);
+    let removed =
+        Real.open_directory(home.state()).and_then(|state| storage::remove_tree(&Real, &state, REMOVED.as_ref()));
+    match removed {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed.doing("remove", path),
+    }
 }
 
 fn global(root: &Path) -> Global {

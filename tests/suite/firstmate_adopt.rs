@@ -9,11 +9,12 @@ use std::time::{Duration, SystemTime};
 use crate::support::contest::names_in;
 use crate::support::home::{PROGRAM, copy_program, finish, pid_in};
 use crate::support::shims::{Fleet, SCRIPTS};
+use crate::support::strace::requires_strace;
 #[cfg(feature = "sync-points")]
 use crate::support::sync::{Points, kill_at};
 #[cfg(feature = "sync-points")]
 use crate::support::Background;
-use crate::support::{SOON, processes};
+use crate::support::{SOON, Skip, processes};
 
 cases! {
     adopted_and_undone_the_tree_is_what_it_was,
@@ -21,6 +22,7 @@ cases! {
     a_wake_that_no_script_was_told_of_keeps_our_directory,
     #[cfg(feature = "sync-points")]
     an_undoing_that_is_killed_while_it_crosses_is_done_again,
+    an_undoing_that_is_killed_while_it_removes_is_done_again,
     rights_that_ours_will_not_accept_are_told_before_anything_changes,
     undoing_gives_each_wake_a_row_that_scripts_can_read,
     our_directory_stays_if_it_was_there_before,
@@ -157,6 +159,36 @@ fn an_undoing_that_is_killed_while_it_crosses_is_done_again() {
         assert!(rows.ends_with("\tcheck\t/c\tcheck: new\n") && !fleet.home.watch("").exists(), "{step}: {rows}");
         assert!(!names_in(&fleet.home.state()).iter().any(|name| name.contains("fm-watch")), "{step}");
     }
+}
+
+/// Whatever it had removed: what is left is not taken for a home, no wake is told again, and nothing stays.
+fn an_undoing_that_is_killed_while_it_removes_is_done_again() -> Result<(), Skip> {
+    requires_strace(&Fleet::new().home)?;
+    let mut number = 0;
+    loop {
+        number += 1;
+        let (fleet, _) = aged();
+        fleet.adopt(&[]).expect_code(0);
+        fleet.home.ask(&["wake", "check", "/c", "new"]).expect_code(0);
+        let mut undoing = fleet.home.bare("strace");
+        undoing.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=unlinkat"]);
+        undoing.args(["-e", &format!("inject=unlinkat:signal=KILL:when={number}"), *PROGRAM]);
+        undoing.args(fleet.adopting(&["--undo"]).get_args());
+        let killed = finish(undoing).signal == Some(9);
+        let is_whole = || fleet.home.watch("wake-queue.json").exists() && names_in(&fleet.home.watch("wakes")).len() > 1;
+        assert!(!fleet.home.watch("").exists() || is_whole(), "{number}: what is half removed is not used again");
+        fleet.adopt(&["--undo"]).expect_code(0);
+        let rows = fs::read_to_string(fleet.home.state().join(".wake-queue")).unwrap();
+        assert_eq!(rows.lines().count(), 1, "{number}: {rows}");
+        let left: Vec<_> = names_in(&fleet.home.state()).into_iter().chain(names_in(&fleet.bin())).collect();
+        let is_ours = |name: &String| name.contains("fm-watch.") && !SCRIPTS.iter().any(|(script, _)| name == script);
+        assert!(!left.iter().any(is_ours), "{number}: {left:?}");
+        if !killed {
+            break;
+        }
+    }
+    assert!(number > 10, "only {number} steps");
+    Ok(())
 }
 
 fn rights_that_ours_will_not_accept_are_told_before_anything_changes() {
