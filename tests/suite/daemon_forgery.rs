@@ -209,7 +209,9 @@ fn assert_forgot_its_lock(daemons: &Daemons, name: &str, pid: u32) {
 fn whoever_forgot_its_lock_and_lost_its_monitor_is_known_by_its_environment() -> Result<(), Skip> {
     let daemons = bench()?;
     for name in ["forgetful", "forker"] {
-        let pid = daemons.ensure(name);
+        daemons.ensure(name);
+        let is_it = |pid: &u32| daemons.noted(name).last() == Some(pid);
+        let pid = wait_until(SOON, "the one that stays is known", || daemons.pid(name).filter(is_it));
         assert_forgot_its_lock(&daemons, name, pid);
         end_monitor(&daemons, name);
         let stopped = daemons.ask(&["stop", name]).expect_code(0);

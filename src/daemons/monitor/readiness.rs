@@ -82,6 +82,15 @@ pub fn judge(ready: &Ready, seen: &Seen) -> Judgement {
     }
 }
 
+/// The process that the sign came from, where the sign itself names one.
+pub fn speaker(seen: &Seen) -> Option<u32> {
+    match seen {
+        Seen::Socket(Ok(Readiness::Ready(server)), _) => server.pid,
+        Seen::Pidfile(PidfileSight::Names(pid, _)) => Some(*pid),
+        Seen::Socket(..) | Seen::Pidfile(_) | Seen::Heard(_) | Seen::Lived(_) => None,
+    }
+}
+
 fn not_yet(what: impl fmt::Display) -> Judgement {
     Judgement::NotYet(what.to_string())
 }

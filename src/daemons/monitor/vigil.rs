@@ -34,6 +34,9 @@ pub(super) const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 /// The longest one.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+/// How long the first process of a daemon that speaks through another may take to end before it is told as the daemon. One
+/// that forks lets it end right after; one that is wrapped in a script never does.
+const FIRST_ENDS_WITHIN: Duration = Duration::from_millis(100);
 /// How long the daemon has to close the connection by which it was found ready.
 const PARTING_TAKES: Duration = Duration::from_secs(5);
 /// The pause before a record that could not be written is tried again.
@@ -76,6 +79,8 @@ pub struct Vigil<'a> {
     known: Vec<u32>,
     /// When to look again which process succeeds one that has ended.
     succession_at: Option<Duration>,
+    /// Until when the end of its first process is waited for, once another one is ready.
+    first_ends_until: Option<Duration>,
     /// When to write again what could not be written.
     write_at: Option<Duration>,
     /// Connections that the daemon has not closed yet, each with the time at which it is not waited for any more.
@@ -154,6 +159,7 @@ impl<'a> Vigil<'a> {
             stage,
             known,
             succession_at: None,
+            first_ends_until: None,
             write_at: None,
             partings: Vec::new(),
         }
@@ -306,6 +312,9 @@ impl<'a> Vigil<'a> {
         let predecessor = std::mem::replace(&mut self.process, successor);
         self.known.push(pid);
         self.succession_at = None;
+        if let Stage::Starting { next, .. } = &mut self.stage {
+            *next = Duration::ZERO;
+        }
         self.write_life();
         if let Err(error) = platform::reap(predecessor.pid().get()) {
             tracing::warn!("cannot reap pid {}: {error}", predecessor.pid());
@@ -335,14 +344,20 @@ impl<'a> Vigil<'a> {
     fn look(&mut self, now: Duration) -> Result<()> {
         let Stage::Starting { next, pause, missing } = &self.stage else { return Ok(()) };
         let (is_due, pause, mut missing) = (*next <= now, *pause, missing.clone());
-        let ready = &self.life.definition.ready;
-        let is_heard = matches!(ready, Ready::Descriptor | Ready::Notify | Ready::LogLine(_));
+        let is_heard = matches!(self.life.definition.ready, Ready::Descriptor | Ready::Notify | Ready::LogLine(_));
         let mut following = self.deadline();
         if is_due || is_heard {
             let (seen, met) = sight::of(self, self.ears.heard());
             let socket = met.as_ref().map(|met| met.socket);
             self.partings.extend(met.map(|met| (met.farewell, self.now() + PARTING_TAKES)));
-            match readiness::judge(ready, &seen) {
+            let judgement = readiness::judge(&self.life.definition.ready, &seen);
+            if judgement == Judgement::Ready
+                && let Some(until) = self.first_may_end_until(readiness::speaker(&seen))
+            {
+                self.stage = Stage::Starting { next: until, pause, missing };
+                return Ok(());
+            }
+            match judgement {
                 // What has ended meanwhile is not ready; who succeeds it is seen next, if anybody does.
                 Judgement::Ready => match self.desk.observe(&self.process) {
                     Ok(identity) => return self.become_ready(identity, socket),
@@ -362,13 +377,24 @@ impl<'a> Vigil<'a> {
             return Ok(());
         }
         let pause = if is_due { (pause * 3 / 2).min(LONGEST_PAUSE) } else { pause };
-        if let Ready::Delay(delay) = ready {
+        if let Ready::Delay(delay) = &self.life.definition.ready {
             following = following.min(self.started() + *delay);
         } else if !is_heard {
             following = following.min(now + pause);
         }
         self.stage = Stage::Starting { next: following, pause, missing };
         Ok(())
+    }
+
+    /// Until when the process that is known as the daemon may leave that to the one that was named as ready.
+    fn first_may_end_until(&mut self, named: Option<u32>) -> Option<Duration> {
+        let speaker = named.or_else(|| self.ears.speaker())?;
+        if self.tie == Tie::Adopted || speaker == self.process.pid().get() {
+            return None;
+        }
+        let now = self.now();
+        let until = *self.first_ends_until.get_or_insert(now + FIRST_ENDS_WITHIN);
+        Some(until.min(self.deadline())).filter(|until| now < *until)
     }
 
     /// Lets go of the connections that the daemon has closed, and of those that it does not close.
