@@ -159,7 +159,8 @@ impl<'a> Place<'a> {
 
     fn supervision(&self, work: &Work) -> Supervision {
         let session = self.session;
-        let mut verdict = session.verdict().1;
+        // A start that is under way can fail, and then nobody watches.
+        let mut verdict = session.settled_verdict(self.left()).1;
         let can_start = matches!(verdict, Verdict::Dead { .. } | Verdict::Stopped { .. });
         let mut why_not = None;
         if can_start && matches!(work, Work::Some(_)) && session.settings().repair == Repair::Start {
