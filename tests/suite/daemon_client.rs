@@ -427,8 +427,8 @@ fn a_kick_does_not_wait_and_its_daemon_comes() {
     let steps = ["await:go", "ready-descriptor", "stay"];
     let kicked = finish(bench.command("kick", &["--ready-fd"], &steps)).expect_code(0);
     assert_eq!(kicked.stdout, "daemon: kicked d\n");
-    let client = Background::spawn(bench.command("ensure", &["--ready-fd"], &steps));
     wait_until_true(SOON, "the daemon runs", || bench.births() == 1);
+    let client = Background::spawn(bench.command("ensure", &["--ready-fd"], &steps));
     let again = finish(bench.command("kick", &["--ready-fd"], &steps)).expect_code(0);
     assert!(again.stdout.starts_with("daemon: starting d pid="), "{again:?}");
     assert_eq!(bench.state(), "STARTING");
