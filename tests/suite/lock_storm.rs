@@ -118,8 +118,9 @@ fn a_break_by_unlink_is_seen_to_overlap() {
         let answer =
             storm(&home, &["--kind", "unlink", "--workers", "32", "--rounds", "100", "--kill", "4ms", "--json"]);
         let storm = &objects(&answer.expect_code(0))[0];
-        assert!(storm["kills_of_holders"].as_u64().unwrap() > 0, "{storm}");
-        storm["verdict"] == "overlapped-as-expected"
+        let is_seen = storm["verdict"] == "overlapped-as-expected";
+        assert!(!is_seen || storm["kills_of_holders"].as_u64().unwrap() > 0, "{storm}");
+        is_seen
     });
     assert!(seen, "ten storms could not break it");
 }

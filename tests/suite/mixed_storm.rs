@@ -76,9 +76,17 @@ fn peers(breaks: Breaks) -> impl Iterator<Item = Filelock> {
 fn beside_peers_that_break_in_one_step_nobody_overlaps_although_holders_die() -> Result<(), Skip> {
     let home = TestHome::new();
     for peer in peers(Breaks::ByExchange) {
-        let outcome = storm(&home, peer, &["--rounds", "40", "--kill", "20ms"], &[])?;
-        expect_exclusion(peer, &outcome);
-        assert!(outcome.1["kills_of_holders"].as_u64() > Some(0), "nobody was killed while holding: {}", outcome.1);
+        // Whether a kill meets a holder is a matter of luck; that none does in so many storms is not.
+        let mut kills_of_holders = 0;
+        for _ in 0..10 {
+            let outcome = storm(&home, peer, &["--rounds", "40", "--kill", "20ms"], &[])?;
+            expect_exclusion(peer, &outcome);
+            kills_of_holders += outcome.1["kills_of_holders"].as_u64().unwrap();
+            if kills_of_holders > 0 {
+                break;
+            }
+        }
+        assert!(kills_of_holders > 0, "nobody was killed while holding beside filelock {}", peer.version);
     }
     Ok(())
 }
