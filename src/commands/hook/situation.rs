@@ -27,7 +27,7 @@ use crate::world::{Claim, Open, Real, World};
 
 /// The least that another hook may keep this one from the records, however late it is: each needs them for a millisecond.
 const TURN_TAKES: Duration = Duration::from_millis(50);
-/// What is left for the records, after nobody has come to listen.
+/// What is left for the records, after nobody has come to listen or a start has not come to an end.
 const TURN_IS_LEFT: Duration = Duration::from_millis(50);
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -160,7 +160,7 @@ impl<'a> Place<'a> {
     fn supervision(&self, work: &Work) -> Supervision {
         let session = self.session;
         // A start that is under way can fail, and then nobody watches.
-        let mut verdict = session.settled_verdict(self.left()).1;
+        let mut verdict = session.settled_verdict(self.left().saturating_sub(TURN_IS_LEFT)).1;
         let can_start = matches!(verdict, Verdict::Dead { .. } | Verdict::Stopped { .. });
         let mut why_not = None;
         if can_start && matches!(work, Work::Some(_)) && session.settings().repair == Repair::Start {
