@@ -10,8 +10,8 @@ use fm_watch::commands::console::Console;
 use fm_watch::commands::context::{self, Session};
 use fm_watch::commands::guard::Mark;
 use fm_watch::commands::{
-    ack, adopt, arm, config, daemon, daemon_monitor, doctor, drain, firstmate, guard, hook, hooks, lock, reference,
-    run, service, status, stop, storm, wait, wake,
+    ack, adopt, arm, config, daemon, daemon_monitor, doctor, drain, entry, firstmate, guard, hook, hooks, lock,
+    reference, run, service, status, stop, storm, wait, wake,
 };
 use fm_watch::environment::Environment;
 use fm_watch::error::Result;
@@ -20,8 +20,8 @@ use fm_watch::platform;
 fn main() -> ExitCode {
     platform::ignore_file_size_signal();
     platform::keep_files_private();
-    if let Some((global, options)) = hook::entry::read(std::env::args_os()) {
-        return ExitCode::from(hook::hook(&global, options));
+    if let Some(cli) = entry::read(std::env::args_os()) {
+        return answer(Console::new(&cli.global), dispatch(&cli));
     }
     if let Some(called) = firstmate::read(std::env::args_os()) {
         return answer(firstmate::console(), firstmate::answer_as_script(&called));

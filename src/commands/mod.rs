@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod daemon_monitor;
 pub mod doctor;
 pub mod drain;
+pub mod entry;
 pub mod firstmate;
 pub mod guard;
 pub mod hook;

@@ -4,7 +4,6 @@
 //! watcher that is being started meanwhile goes on by itself. Whatever fails is one line on stderr and exit code 0,
 //! because every other code means something to some harness.
 
-pub mod entry;
 mod situation;
 mod waiter;
 
