@@ -1,14 +1,13 @@
 //! `adopt`: put this program under the scripts of a firstmate home, or take it away again.
 
 use std::io::ErrorKind;
-use std::path::Path;
 use std::sync::Arc;
 
 use super::ack::generation;
 use super::console::{Console, Format};
 use super::context::Session;
 use super::stop;
-use crate::cli::{self, Color, Global};
+use crate::cli::{self, Global};
 use crate::environment::Environment;
 use crate::error::{Context, Error, Result};
 use crate::exit;
@@ -106,7 +105,7 @@ const REMOVED: &str = ".fm-watch.removed";
 
 /// Renames `state/watch` once nobody uses it any more and nothing would be lost.
 fn set_watch_aside(home: &Home) -> Result<()> {
-    let session = Session::open(&global(home.root()))?;
+    let session = Session::open(&Global { home: Some(home.root().to_owned()), quiet: true, ..Global::default() })?;
     // A watcher of the shell scripts goes on: they are the home's own again.
     if session.verdict().0.shell_holder().is_none() {
         stop::stop(&session)?;
@@ -170,19 +169,6 @@ fn remove_set_aside(home: &Home) -> Result<()> {
     match removed {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         removed => removed.doing("remove", path),
-    }
-}
-
-fn global(root: &Path) -> Global {
-    Global {
-        home: Some(root.to_owned()),
-        state: None,
-        runtime_dir: None,
-        set: Vec::new(),
-        json: false,
-        quiet: true,
-        verbose: false,
-        color: Color::Auto,
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use crate::cli::{Arm, Cli, Color, Command, Global, Guard, Hook};
+use crate::cli::{Arm, Cli, Command, Global, Guard, Hook};
 use crate::hooks::event::Event;
 use crate::hooks::harness::Harness;
 
@@ -34,17 +34,7 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Option<Cli> {
         }
         _ => return None,
     };
-    let global = Global {
-        home,
-        state: None,
-        runtime_dir: None,
-        set: Vec::new(),
-        json: false,
-        quiet: false,
-        verbose: false,
-        color: Color::Auto,
-    };
-    Some(Cli { global, command })
+    Some(Cli { global: Global { home, ..Global::default() }, command })
 }
 
 /// Whether a word is surely a value, and neither a flag nor an error.
@@ -57,6 +47,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+
     fn words(line: &str) -> Vec<OsString> {
         line.split(' ').map(OsString::from).collect()
     }

@@ -139,12 +139,8 @@ fn global(environment: &Environment, root: Option<&Path>) -> Global {
     Global {
         home: environment.path("FM_HOME").or_else(|| root.map(Path::to_owned)),
         state: environment.path("FM_STATE_OVERRIDE"),
-        runtime_dir: None,
-        set: Vec::new(),
-        json: false,
-        quiet: false,
-        verbose: false,
         color: Color::Never,
+        ..Global::default()
     }
 }
 

@@ -12,7 +12,6 @@ use super::identity::{self, Observation, Sameness, Standpoint};
 use super::owner::Owner;
 use crate::lock::home_lock::{self, Place};
 use crate::sync_point::{is_protected, reach};
-use crate::wait_until::wait_until;
 use crate::world::{LockTaker, Signal, World};
 
 /// How a watcher left.
@@ -89,14 +88,7 @@ pub fn prove<W: World>(
 }
 
 fn prove_by_lock<W: World>(world: &W, place: &Place, owner: &Owner) -> Result<(), Refusal> {
-    // The kernel hands out its table in pieces, and an entry can slip through while others come and go. So one sight of
-    // it is proof, and one miss is none.
-    const LOOK_FOR: Duration = Duration::from_millis(100);
-    let seen = wait_until(LOOK_FOR, LOOK_FOR / 20, || match home_lock::taker(world, place) {
-        Ok(LockTaker::NotSeen) => None,
-        answer => Some(answer),
-    });
-    match seen.unwrap_or(Ok(LockTaker::NotSeen)) {
+    match home_lock::taker(world, place) {
         Ok(LockTaker::Taken(taker)) if taker == owner.pid().get() => Ok(()),
         Ok(LockTaker::Taken(taker)) => Err(Refusal::NotProven(format!(
             "the kernel says that pid {taker} took this home's lock, not the recorded pid {}",
