@@ -17,15 +17,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use fm_watch::home::{Home, names};
-use fm_watch::liveness::holding;
-use fm_watch::lock::home_lock::{HomeLock, Place};
+use fm_watch::home::paths::{Home, names};
+use fm_watch::journal::record::{Delivery, Draft, Kind};
+use fm_watch::journal::store::{Journal, Limits};
 use fm_watch::lock::kernel::KernelLock;
 use fm_watch::lock::soft::SoftLock;
 use fm_watch::lock::{Attempt, Guard, Lock};
-use fm_watch::wakes::journal::{Journal, Limits};
-use fm_watch::wakes::record::{Delivery, Draft, Kind};
-use fm_watch::world::{Real, World};
+use fm_watch::ownership::held_home;
+use fm_watch::ownership::home_lock::{HomeLock, Place};
+use fm_watch::system::{Real, World};
 
 fn main() {
     // Cargo adds a flag of its own.
@@ -38,7 +38,7 @@ fn main() {
     let home = Home::at(home);
     let count = count.parse().expect("the last argument is a number");
     let place = Place::inside(&home);
-    holding::prepare(world.as_ref(), &home, &place).expect("the home can be made");
+    held_home::prepare(world.as_ref(), &home, &place).expect("the home can be made");
     match what.as_str() {
         "lock" => println!("{}", median(&measure_lock(&world, &place, count))),
         "file" => println!("{}", median(&measure_file(&world, &home.root().join("file"), count))),

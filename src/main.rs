@@ -4,23 +4,24 @@ use std::mem::ManuallyDrop;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
-use fm_watch::cli::{Cli, Command, Config, Global};
-use fm_watch::commands::config::{Format, Origins};
-use fm_watch::commands::console::Console;
-use fm_watch::commands::context::{self, Session};
-use fm_watch::commands::guard::Mark;
-use fm_watch::commands::{
-    ack, adopt, arm, config, daemon, daemon_monitor, doctor, drain, entry, firstmate, guard, hook, hooks, lock,
-    reference, run, service, status, stop, storm, wait, wake,
+use fm_watch::base::console::Console;
+use fm_watch::base::environment::Environment;
+use fm_watch::base::error::Result;
+use fm_watch::cli::args::{Cli, Command, Config, Global};
+use fm_watch::cli::commands::config::{Format, Origins};
+use fm_watch::cli::commands::guard::Mark;
+use fm_watch::cli::commands::{
+    ack, adopt, arm, config, daemon, daemon_monitor, doctor, drain, firstmate, guard, hook, hooks, lock, reference,
+    run, service, status, stop, storm, wait, wake,
 };
-use fm_watch::environment::Environment;
-use fm_watch::error::Result;
-use fm_watch::platform;
+use fm_watch::cli::fast_path;
+use fm_watch::ownership::context::{self, Session};
+use fm_watch::system::platform;
 
 fn main() -> ExitCode {
     platform::ignore_file_size_signal();
     platform::keep_files_private();
-    if let Some(cli) = entry::read(std::env::args_os()) {
+    if let Some(cli) = fast_path::read(std::env::args_os()) {
         return answer(Console::new(&cli.global), dispatch(&cli));
     }
     if let Some(called) = firstmate::read(std::env::args_os()) {

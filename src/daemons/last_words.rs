@@ -3,8 +3,8 @@
 use std::ffi::OsStr;
 
 use super::log;
-use super::place::{self, DaemonPlace};
-use crate::world::World;
+use super::paths::{self, DaemonPlace};
+use crate::system::World;
 
 /// How much of it is shown.
 const LINES: usize = 20;
@@ -31,7 +31,7 @@ pub enum Begin {
 pub fn begin<W: World>(world: &W, place: &DaemonPlace) -> Begin {
     let facts = world
         .open_directory(place.directory())
-        .and_then(|directory| world.facts_at(&directory, OsStr::new(place::LOG)));
+        .and_then(|directory| world.facts_at(&directory, OsStr::new(paths::LOG)));
     match facts {
         Ok(facts) => Begin::Behind { inode: facts.inode, size: facts.size },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Begin::NoLog,
@@ -42,7 +42,7 @@ pub fn begin<W: World>(world: &W, place: &DaemonPlace) -> Begin {
 /// The last lines since then, safe for a terminal. Empty if there are none, or they cannot be read.
 pub fn since<W: World>(world: &W, place: &DaemonPlace, begin: Begin) -> String {
     let Ok(directory) = world.open_directory(place.directory()) else { return String::new() };
-    let now = world.facts_at(&directory, OsStr::new(place::LOG)).ok();
+    let now = world.facts_at(&directory, OsStr::new(paths::LOG)).ok();
     let bytes = match (begin, now) {
         (Begin::Behind { inode, size }, Some(now)) if now.inode == inode => now.size.saturating_sub(size),
         // A new file has begun since, so there is more than is shown.
@@ -50,7 +50,7 @@ pub fn since<W: World>(world: &W, place: &DaemonPlace, begin: Begin) -> String {
     };
     let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(BYTES);
     let tail = log::tail(world, &directory, LINES, bytes).unwrap_or_default();
-    crate::escape::lines(&String::from_utf8_lossy(&tail)).trim_end().to_owned()
+    crate::base::escape::lines(&String::from_utf8_lossy(&tail)).trim_end().to_owned()
 }
 
 #[cfg(test)]
@@ -58,10 +58,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::daemons::definition::Name;
-    use crate::home::Home;
-    use crate::storage;
-    use crate::world::Real;
+    use crate::home::paths::Home;
+    use crate::settings::daemon_definition::Name;
+    use crate::system::Real;
+    use crate::system::storage;
 
     #[test]
     fn only_what_this_life_printed_is_shown() {

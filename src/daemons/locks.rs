@@ -11,11 +11,11 @@ use std::fs::File;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use super::place::{self, DaemonPlace};
-use crate::error::{Context, Result};
+use super::paths::{self, DaemonPlace};
+use crate::base::error::{Context, Result};
 use crate::lock::kernel::{KernelGuard, KernelLock};
 use crate::lock::{Attempt, Guard, Lock, Loss};
-use crate::world::{Facts, Real, World};
+use crate::system::{Facts, Real, World};
 
 /// The held lock of a monitor. Nobody else starts the daemon, writes its records or clears up after it meanwhile.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl MonitorLock {
     /// # Errors
     /// It cannot be taken for another reason, which proves nothing.
     pub fn try_take(world: &Arc<Real>, place: &DaemonPlace) -> Result<Option<Self>> {
-        Ok(taken(world, place, place::MONITOR)?.map(|(guard, _)| Self { guard }))
+        Ok(taken(world, place, paths::MONITOR)?.map(|(guard, _)| Self { guard }))
     }
 
     /// Whether it is still the lock that others would ask for.
@@ -54,7 +54,7 @@ impl LifeLock {
     /// # Errors
     /// It cannot be taken for another reason, which proves nothing.
     pub fn try_take(world: &Arc<Real>, place: &DaemonPlace) -> Result<Option<Self>> {
-        Ok(taken(world, place, place::LIFE_LOCK)?.map(|(guard, facts)| Self { guard, facts }))
+        Ok(taken(world, place, paths::LIFE_LOCK)?.map(|(guard, facts)| Self { guard, facts }))
     }
 
     /// What a child must inherit to hold it.

@@ -19,9 +19,9 @@ use std::ffi::OsStr;
 use std::io;
 use std::sync::Arc;
 
-use super::place::{LOG, OLDER_LOG};
-use crate::storage;
-use crate::world::{Kind, Open, World};
+use super::paths::{LOG, OLDER_LOG};
+use crate::system::storage;
+use crate::system::{Kind, Open, World};
 
 /// The most room that is kept for the rest of a line whose end is not known yet, in bytes.
 const RESERVE_AT_MOST: u64 = 64 * 1024;
@@ -302,8 +302,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wakes::faulty::Faulty;
-    use crate::world::Real;
+    use crate::journal::faulty_disk::Faulty;
+    use crate::system::Real;
 
     struct Bench {
         directory: tempfile::TempDir,

@@ -5,14 +5,14 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::definition::{Definition, Ready};
-use super::place::{self, DaemonPlace};
+use super::paths::{self, DaemonPlace};
 use super::records::{self, Life, Read, SocketInode};
-use super::standing::{Evidence, LockSight};
-use crate::liveness::identity::{self, Identity, Observation, Sameness, Standpoint};
+use super::state::{Evidence, LockSight};
+use crate::lock::location::Spot;
 use crate::lock::socket::probe::{self, Probed, Question, Readiness};
-use crate::lock::spot::Spot;
-use crate::world::{Binding, Open, Sockets, World};
+use crate::settings::daemon_definition::{Definition, Ready};
+use crate::system::identity::{self, Identity, Observation, Sameness, Standpoint};
+use crate::system::{Binding, Open, Sockets, World};
 
 /// Whether the ready socket is asked, and how long that may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,8 +50,8 @@ pub fn evidence<W: World + Sockets>(
     };
     // The record is read first and the locks after it: a monitor that comes meanwhile is seen by its lock.
     let life = life(world.as_ref(), &directory, here);
-    let lock = lock_sight(world.as_ref(), &directory, place, place::LIFE_LOCK);
-    let monitor = lock_sight(world.as_ref(), &directory, place, place::MONITOR);
+    let lock = lock_sight(world.as_ref(), &directory, place, paths::LIFE_LOCK);
+    let monitor = lock_sight(world.as_ref(), &directory, place, paths::MONITOR);
     let recorded = life.known().filter(|(_, sameness)| matches!(sameness, Sameness::Same(_)));
     let asked = recorded.map(|(life, _)| &life.definition).or(definition);
     let socket = asked.and_then(|definition| answer(world, definition, ask));
@@ -60,7 +60,7 @@ pub fn evidence<W: World + Sockets>(
 
 /// The recorded life, and whether its process is the one that was recorded.
 pub fn life<W: World>(world: &W, directory: &W::Node, here: &Standpoint) -> Read<(Box<Life>, Sameness)> {
-    match records::read::<Life, W>(world, directory, place::LIFE) {
+    match records::read::<Life, W>(world, directory, paths::LIFE) {
         Read::Some(life) => {
             let sameness = sameness_of(world, &life.process, here);
             Read::Some((Box::new(life), sameness))
@@ -123,7 +123,7 @@ pub fn has_its_socket<W: World + Sockets>(world: &Arc<W>, life: &Life) -> bool {
     let (Ready::Socket { path, exchange: None }, Some(recorded)) = (&life.definition.ready, life.socket) else {
         return false;
     };
-    let looked = || -> crate::error::Result<bool> {
+    let looked = || -> crate::base::error::Result<bool> {
         let spot = Spot::open(world, path)?;
         let look = || -> io::Result<bool> {
             let pinned = world.open(&spot.directory, &spot.name, Open::Pin)?;

@@ -5,7 +5,7 @@
 //! A daemon is alive if and only if a process holds its *life lock*, a kernel lock that the daemon inherits by an open
 //! descriptor and knows nothing of. A program that closes every descriptor gives that lock back while it lives, so nobody
 //! takes a free lock for a death: *absent* needs the lock free, the recorded identity gone, and nothing that answers at
-//! its socket ([`standing`], a pure function). Only what is absent is started.
+//! its socket ([`state`], a pure function). Only what is absent is started.
 //!
 //! Each running daemon has a *monitor*, a small process of ours that is nobody's descendant. It alone starts the daemon,
 //! records it before the daemon may execute, judges when it is ready, keeps its log within its bounds, sees its end, and
@@ -15,25 +15,24 @@
 //! Records are stamped with a generation that grows with every life. A monitor writes a record only while it holds the
 //! monitor's lock and its generation is still the last one, so the late end of an old life never stands in for the new one.
 
-pub mod belonging;
-pub mod definition;
-pub mod glance;
+pub mod ensure;
+pub mod find_duplicates;
 pub mod keeper;
 pub mod last_words;
-pub mod leftovers;
 pub mod locks;
 pub mod log;
-pub mod log_follower;
+pub mod log_reader;
 pub mod look;
+pub mod membership;
 pub mod monitor;
-pub mod obtain;
-pub mod order;
-pub mod place;
-pub mod policy;
+pub mod monitor_status;
+pub mod observe;
+pub mod orphans;
+pub mod paths;
 pub mod records;
 pub mod report;
-pub mod standing;
-pub mod start;
+pub mod restart_policy;
+pub mod spawn_monitor;
+pub mod start_request;
+pub mod state;
 pub mod stop;
-pub mod verify;
-pub mod word;

@@ -8,12 +8,12 @@ use std::io;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::definition::Definition;
-use super::policy::{End, Past};
-use super::word::milliseconds;
-use crate::liveness::identity::{Identity, Pid};
-use crate::storage::{self, Durability};
-use crate::world::{Facts, World};
+use super::monitor_status::milliseconds;
+use super::restart_policy::{End, Past};
+use crate::settings::daemon_definition::Definition;
+use crate::system::identity::{Identity, Pid};
+use crate::system::storage::{self, Durability};
+use crate::system::{Facts, World};
 
 /// The longest record that is read, in bytes.
 const LIMIT: usize = 256 * 1024;

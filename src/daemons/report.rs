@@ -6,13 +6,13 @@
 
 use std::time::Duration;
 
-use super::definition::Name;
-use super::obtain::Daemons;
-use super::place::{self, DaemonPlace};
+use super::ensure::Daemons;
+use super::paths::{self, DaemonPlace};
 use super::records::{self, Course, Ended, Keeping, Life, Read, StopRequest};
-use super::standing::Standing;
-use crate::liveness::identity::Pid;
-use crate::world::World;
+use super::state::Standing;
+use crate::settings::daemon_definition::Name;
+use crate::system::World;
+use crate::system::identity::Pid;
 
 /// How late a keeper may be with a restart that it has announced.
 const KEEPER_TAKES: Duration = Duration::from_secs(10);
@@ -143,9 +143,9 @@ impl Daemons {
         let now_ms = milliseconds(self.world.now().monotonic);
         let (keeping, stop, last) = match &directory {
             Some(directory) => (
-                records::read::<Keeping, _>(self.world.as_ref(), directory, place::KEEP),
-                records::read::<StopRequest, _>(self.world.as_ref(), directory, place::STOP),
-                records::read::<Ended, _>(self.world.as_ref(), directory, place::END),
+                records::read::<Keeping, _>(self.world.as_ref(), directory, paths::KEEP),
+                records::read::<StopRequest, _>(self.world.as_ref(), directory, paths::STOP),
+                records::read::<Ended, _>(self.world.as_ref(), directory, paths::END),
             ),
             None => (Read::None, Read::None, Read::None),
         };
@@ -181,7 +181,7 @@ mod tests {
             schema: 1,
             generation: 7,
             boot_id: Some("this".to_owned()),
-            past: super::super::policy::Past::default(),
+            past: crate::daemons::restart_policy::Past::default(),
             restarts: 3,
             course,
         }

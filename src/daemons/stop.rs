@@ -4,7 +4,7 @@
 //!
 //! The order is what makes it safe. The recorded process is pinned first, read second, proven to live third, and compared
 //! with the record; unless that says *same*, nobody is signalled. Nor is anybody because of a record alone, which somebody
-//! may have forged: the kernel has to show that the process belongs to this life ([`super::belonging`]). While it is proven
+//! may have forged: the kernel has to show that the process belongs to this life ([`super::membership`]). While it is proven
 //! to live, the members of its session are pinned as well: a session's number is the daemon's as long as the daemon lives,
 //! and says nothing afterwards. From then on everybody is reached through a pin. The daemon is asked, gets its time of grace
 //! and is killed, then the same is done to the rest of its session.
@@ -22,22 +22,22 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::belonging::{Belonging, belonging};
-use super::definition::{Definition, Name, StopSignal};
-use super::glance::Observer;
-use super::leftovers::{Anchor, Cleared, Leftovers};
+use super::ensure::{Chance, Daemons, TURN_TAKES};
 use super::locks::MonitorLock;
 use super::look;
-use super::obtain::{Chance, Daemons, TURN_TAKES};
-use super::place::{self, DaemonPlace};
+use super::membership::{Belonging, belonging};
+use super::observe::Observer;
+use super::orphans::{Anchor, Cleared, Leftovers};
+use super::paths::{self, DaemonPlace};
 use super::records::{self, Ended, Life, Read, SCHEMA, StopRequest};
-use super::standing::{Evidence, LockSight, Standing, judge};
-use crate::liveness::identity::{self, Difference, Observation, Pid, Proof, Sameness};
-use crate::lock::turn::Turn;
-use crate::platform::Pinned;
-use crate::storage;
-use crate::wait_until::wait_until;
-use crate::world::{Open, Real, Signal, World};
+use super::state::{Evidence, LockSight, Standing, judge};
+use crate::base::wait_until::wait_until;
+use crate::ownership::start_lock::Turn;
+use crate::settings::daemon_definition::{Definition, Name, StopSignal};
+use crate::system::identity::{self, Difference, Observation, Pid, Proof, Sameness};
+use crate::system::platform::Pinned;
+use crate::system::storage;
+use crate::system::{Open, Real, Signal, World};
 
 /// How long the rest of a daemon gets after it, once it has been asked.
 const REST_TAKES: Duration = Duration::from_secs(1);
@@ -133,7 +133,7 @@ impl Daemons {
     pub fn forget_restarts(&self, name: &Name) -> std::io::Result<()> {
         let place = DaemonPlace::new(&self.home, name);
         match self.world.open_directory(place.directory()) {
-            Ok(directory) => storage::remove(self.world.as_ref(), &directory, OsStr::new(place::KEEP)),
+            Ok(directory) => storage::remove(self.world.as_ref(), &directory, OsStr::new(paths::KEEP)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
         }
@@ -221,7 +221,7 @@ impl Daemons {
 
     fn last_generation(&self, place: &DaemonPlace, seen: &Evidence) -> Option<u64> {
         let directory = self.world.open_directory(place.directory()).ok()?;
-        let ended = records::read::<Ended, _>(self.world.as_ref(), &directory, place::END);
+        let ended = records::read::<Ended, _>(self.world.as_ref(), &directory, paths::END);
         let begun = seen.life.known().map(|(life, _)| life.generation);
         begun.max(ended.known().map(|ended| ended.generation))
     }
@@ -231,7 +231,7 @@ impl Daemons {
         if !cleared.still_there.is_empty() {
             return Err(Refusal::StillThere(cleared.still_there.clone()));
         }
-        let has_left = || (self.sight(place, place::MONITOR) != LockSight::Held).then_some(());
+        let has_left = || (self.sight(place, paths::MONITOR) != LockSight::Held).then_some(());
         if wait_until(MONITOR_TAKES, PAUSE, has_left).is_none() {
             self.note(&format!("the monitor of {} has not ended yet", place.name()));
         }
@@ -248,7 +248,7 @@ impl Daemons {
     /// Makes those leave who hold the life lock although the daemon has ended. Under the monitor's lock nobody starts the
     /// next life meanwhile; where somebody has it, that one clears up.
     fn clear_holders(&self, place: &DaemonPlace, signal: StopSignal) -> Result<Vec<Pid>, Refusal> {
-        if self.sight(place, place::LIFE_LOCK) != LockSight::Held {
+        if self.sight(place, paths::LIFE_LOCK) != LockSight::Held {
             return Ok(Vec::new());
         }
         let not_cleared = |error: &dyn fmt::Display| Refusal::NotProven(format!("a rest of it lives: {error}"));
@@ -257,7 +257,7 @@ impl Daemons {
         let world = self.world.as_ref();
         let facts = world
             .open_directory(place.directory())
-            .and_then(|directory| world.open(&directory, OsStr::new(place::LIFE_LOCK), Open::Read))
+            .and_then(|directory| world.open(&directory, OsStr::new(paths::LIFE_LOCK), Open::Read))
             .and_then(|file| world.facts(&file))
             .map_err(|error| not_cleared(&error))?;
         let holders = Leftovers::holders_of(&facts, &lock).map_err(|error| not_cleared(&error))?;
@@ -271,10 +271,10 @@ impl Daemons {
         let request = StopRequest { schema: SCHEMA, generation, at: world.now().wall_ms };
         let written = world
             .open_directory(place.directory())
-            .and_then(|directory| records::write(world, &directory, place::STOP, &request));
+            .and_then(|directory| records::write(world, &directory, paths::STOP, &request));
         if let Err(error) = written {
             // A full disk must not keep a person from stopping a daemon. The keeper may then start the next life.
-            self.note(&format!("cannot write {}: {error}", place.file(place::STOP).display()));
+            self.note(&format!("cannot write {}: {error}", place.file(paths::STOP).display()));
         }
     }
 
@@ -283,9 +283,9 @@ impl Daemons {
         let world = self.world.as_ref();
         let removed = world
             .open_directory(place.directory())
-            .and_then(|directory| storage::remove(world, &directory, OsStr::new(place::STOP)));
+            .and_then(|directory| storage::remove(world, &directory, OsStr::new(paths::STOP)));
         if let Err(error) = removed {
-            self.note(&format!("cannot remove {}: {error}", place.file(place::STOP).display()));
+            self.note(&format!("cannot remove {}: {error}", place.file(paths::STOP).display()));
         }
     }
 }

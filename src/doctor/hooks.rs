@@ -8,11 +8,11 @@
 use std::path::{Path, PathBuf};
 
 use super::finding::{Finding, Mend};
-use crate::commands::context::Session;
 use crate::hooks::harness::Harness;
 use crate::hooks::install::check::{self, Grade, Surroundings};
 use crate::hooks::install::entry;
-use crate::hooks::install::place::{Place, Scope};
+use crate::hooks::install::target::{Place, Scope};
+use crate::ownership::context::Session;
 
 const CHECK: &str = "hooks";
 
@@ -69,7 +69,7 @@ fn real(path: &Path) -> PathBuf {
 
 /// What is wrong with the entries in a file, or one line that says that nothing is.
 pub(super) fn examine(session: &Session, place: &Place) -> Vec<Finding> {
-    let unknown = |error: crate::error::Error| vec![Finding::warn(CHECK, error.to_string(), Mend::Nothing)];
+    let unknown = |error: crate::base::error::Error| vec![Finding::warn(CHECK, error.to_string(), Mend::Nothing)];
     let program = match entry::this_program(&session.environment) {
         Ok(program) => program,
         Err(error) => return unknown(error),

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::finding::{Finding, Mend};
-use crate::commands::context::Session;
-use crate::platform;
+use crate::ownership::context::Session;
 use crate::storm::self_test::{self, FileSystem, Verdict, measure};
-use crate::world::World;
+use crate::system::World;
+use crate::system::platform;
 
 const CHECK: &str = "lock";
 
@@ -46,8 +46,8 @@ fn judge(measured: &self_test::Finding) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::Grade;
     use super::*;
+    use crate::doctor::finding::Grade;
 
     fn grade(verdict: Verdict, file_system: FileSystem) -> Grade {
         judge(&self_test::Finding { directory: "/d".into(), file_system: Some(file_system), verdict, left: None }).grade

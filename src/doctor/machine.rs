@@ -3,13 +3,13 @@
 use std::sync::mpsc::channel;
 
 use super::finding::{Finding, Mend};
-use crate::commands::context::Session;
-use crate::home::names;
-use crate::liveness::identity::{Observation, Pid};
-use crate::liveness::verdict::OwnerEvidence;
+use crate::home::paths::names;
+use crate::ownership::context::Session;
+use crate::ownership::verdict::OwnerEvidence;
+use crate::system::World;
+use crate::system::identity::{Observation, Pid};
 use crate::watcher::events::{Events, Tag};
 use crate::watcher::message::Message;
-use crate::world::World;
 
 const EVENTS: &str = "events";
 const CLOCK: &str = "clock";
@@ -111,8 +111,8 @@ fn judge_identity(seen: &Observation) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::Grade;
     use super::*;
+    use crate::doctor::finding::Grade;
 
     #[test]
     fn a_clock_is_doubted_only_for_a_reason() {

@@ -8,7 +8,7 @@
 //! much is broken: with settings that cannot be understood the defaults stand in, and only that is wrong.
 //!
 //! A machine on which something does not answer is what a doctor is called for. So the examinations run in a thread of their
-//! own and tell what they find as they find it, and [`round`] waits for each of them only so long: what it has heard by then
+//! own and tell what they find as they find it, and [`runner`] waits for each of them only so long: what it has heard by then
 //! is told, and so is what does not answer.
 //!
 //! Nothing is changed, but for the self-test of the lock, which makes and removes a directory of its own. A repair is made
@@ -18,23 +18,23 @@
 //!
 //! Limits: it says what is so now, on this machine.
 
+mod directories;
 pub mod finding;
 mod hooks;
 mod locks;
 mod machine;
-mod places;
 pub mod repair;
-pub mod round;
+pub mod runner;
 mod service;
 mod settings;
 mod wakes;
 mod watchers;
 
 use self::finding::Finding;
-use self::round::Report;
-use crate::commands::context::Session;
-use crate::error::Error;
-use crate::world::World;
+use self::runner::Report;
+use crate::base::error::Error;
+use crate::ownership::context::Session;
+use crate::system::World;
 
 /// Examines a home, and tells what is looked at and what was found. `broken` is what kept its session from being opened as
 /// it should be.
@@ -55,7 +55,7 @@ pub fn examine(session: &Session, broken: &[Error], tell: &dyn Fn(Report)) {
         return;
     }
     tell(Report::Looking("directories"));
-    let home = places::examine(session);
+    let home = directories::examine(session);
     tell(Report::Found(home.findings));
     if home.has_state {
         look("events", &|| machine::events(session));

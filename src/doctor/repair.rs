@@ -6,11 +6,11 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::commands::context::Session;
-use crate::error::{Context, Error, Result};
-use crate::liveness::holding;
-use crate::platform;
-use crate::world::World;
+use crate::base::error::{Context, Error, Result};
+use crate::ownership::context::Session;
+use crate::ownership::held_home;
+use crate::system::World;
+use crate::system::platform;
 
 /// A repair.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Repair {
     pub fn make(&self, session: &Session) -> Result<()> {
         match self {
             Self::SetMode { path, mode } => set_mode(session.world.as_ref(), path, *mode),
-            Self::MakeDirectories { .. } => holding::prepare(session.world.as_ref(), &session.home, &session.place),
+            Self::MakeDirectories { .. } => held_home::prepare(session.world.as_ref(), &session.home, &session.place),
         }
     }
 }

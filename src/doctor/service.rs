@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use super::finding::{Finding, Mend};
-use crate::commands::context::Session;
-use crate::liveness::identity::Pid;
+use crate::ownership::context::Session;
 use crate::service::installed::{Found, Site};
 use crate::service::manager::{LINGERING, Manager, Standing, Systemctl, lingers};
+use crate::system::identity::Pid;
 
 const CHECK: &str = "service";
 
@@ -95,8 +95,8 @@ fn judge(unit: &str, asked: &Result<Standing, String>, watches: Watches, install
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::Grade;
     use super::*;
+    use crate::doctor::finding::Grade;
 
     #[test]
     fn a_service_is_well_when_it_keeps_the_watcher() {

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use super::finding::{Finding, Mend};
-use crate::commands::config;
-use crate::commands::context::Session;
-use crate::error::Error;
-use crate::platform;
-use crate::world::{Facts, Kind, World};
+use crate::base::error::Error;
+use crate::cli::commands::config;
+use crate::ownership::context::Session;
+use crate::system::platform;
+use crate::system::{Facts, Kind, World};
 
 const CHECK: &str = "settings";
 

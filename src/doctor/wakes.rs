@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use super::finding::{Finding, Mend};
-use crate::commands::context::Session;
-use crate::commands::look::{self, Told, Waiting};
-use crate::liveness::verdict::age;
-use crate::world::World;
+use crate::ownership::context::Session;
+use crate::ownership::verdict::age;
+use crate::system::World;
+use crate::watcher::facts::{self, Told, Waiting};
 
 const CHECK: &str = "wakes";
 
 pub(super) fn examine(session: &Session) -> Vec<Finding> {
-    let told = look::told(session.world.as_ref(), &session.home);
+    let told = facts::told(session.world.as_ref(), &session.home);
     let drain = Mend::command(format!(
         "{}, handle them, then: {}",
         session.command_line("drain"),
@@ -44,8 +44,8 @@ fn judge_waiting(waiting: &Waiting, is_nobody_told: bool, now_ms: i64, patience:
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::Grade;
     use super::*;
+    use crate::doctor::finding::Grade;
 
     #[test]
     fn old_wakes_and_wakes_that_reach_nobody_are_told() {

@@ -7,19 +7,19 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::finding::{Finding, Mend};
-use crate::commands::context::Session;
-use crate::commands::look;
-use crate::home::Home;
-use crate::liveness::identity::Pid;
-use crate::liveness::verdict::Verdict;
-use crate::world::World;
+use crate::home::paths::Home;
+use crate::ownership::context::Session;
+use crate::ownership::verdict::Verdict;
+use crate::system::World;
+use crate::system::identity::Pid;
+use crate::watcher::facts;
 
 const WATCHER: &str = "watcher";
 const DUPLICATES: &str = "duplicates";
 
 pub(super) fn examine(session: &Session) -> Vec<Finding> {
     let (evidence, verdict) = session.verdict();
-    let tasks = look::tasks(session.world.as_ref(), &session.home).unwrap_or(0);
+    let tasks = facts::tasks(session.world.as_ref(), &session.home).unwrap_or(0);
     let mut findings = vec![judge(&verdict, tasks, &|command| session.command_line(command))];
     let own_beat = evidence.beat.filter(|beat| Some(beat.pid) == verdict.living_pid().map(Pid::get));
     let degraded = own_beat.map(|beat| beat.degraded).unwrap_or_default();
@@ -90,8 +90,8 @@ fn state_in(arguments: &[u8]) -> Option<PathBuf> {
 mod tests {
     use std::time::Duration;
 
-    use super::super::finding::Grade;
     use super::*;
+    use crate::doctor::finding::Grade;
 
     #[test]
     fn nobody_watching_matters_when_something_needs_it() {

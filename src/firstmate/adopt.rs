@@ -31,12 +31,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::fleet::Script;
+use super::home::Script;
 use super::shim::{self, REPLACED};
-use crate::error::{Context, Error, Result};
-use crate::platform;
-use crate::storage::{self, Change, Durability, Replaced};
-use crate::world::{Claim, Facts, Kind, World};
+use crate::base::error::{Context, Error, Result};
+use crate::system::platform;
+use crate::system::storage::{self, Change, Durability, Replaced};
+use crate::system::{Claim, Facts, Kind, World};
 
 /// No script is longer.
 const LIMIT: usize = 1 << 20;
@@ -148,7 +148,7 @@ pub struct Step {
 
 impl fmt::Display for Step {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = crate::escape::line(&self.path.display().to_string());
+        let path = crate::base::escape::line(&self.path.display().to_string());
         match (self.did, self.hand) {
             (Did::Nothing, _) => write!(formatter, "adopt: unchanged {path}"),
             (Did::Replaced, Hand::Does) => write!(formatter, "adopt: replaced {path}"),

@@ -6,7 +6,7 @@
 //! one, prints, and removes what it moved. If anything fails before the last byte is printed, or a signal comes, the rows
 //! are put back in front. To print is to consume, on both sides: the wakes of what was printed are acknowledged.
 //!
-//! First it crosses ([`super::bridge`]), so each row is a wake before it is printed and each wake a row. So the
+//! First it crosses ([`super::queue_sync`]), so each row is a wake before it is printed and each wake a row. So the
 //! acknowledgement, which is one step, decides: who dies before it leaves everything to be told again, and who dies after
 //! it leaves rows of which everybody can see that they were told.
 //!
@@ -27,18 +27,18 @@ use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::bridge::{Bridge, Crossing};
 use super::queue::{HeldQueue, Queue};
+use super::queue_sync::{Bridge, Crossing};
 use super::row::{self, Content, Row};
-use crate::commands::ack::generation;
-use crate::commands::context::Session;
-use crate::error::{Context, Error, Result};
-use crate::exit;
+use crate::base::error::{Context, Error, Result};
+use crate::base::exit;
+use crate::cli::commands::ack::generation;
+use crate::journal::record::Wake;
 use crate::lock::Attempt;
-use crate::platform;
+use crate::ownership::context::Session;
 use crate::settings::Loaded;
-use crate::wakes::record::Wake;
-use crate::world::{Real, World};
+use crate::system::platform;
+use crate::system::{Real, World};
 
 /// How long the lock of the queue is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -26,14 +26,14 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::time::Duration;
 
-use crate::storage;
-use crate::wakes::record::{Mark, Wake};
-use crate::watcher::pane_tracker::{self, PaneTracker};
-use crate::watcher::panes::PaneCapture;
-use crate::watcher::regular_file::Signature;
-use crate::watcher::seen::{Moment, Seen};
-use crate::watcher::signals::is_signal;
-use crate::world::{Facts, Kind, Open, World};
+use crate::journal::record::{Mark, Wake};
+use crate::system::regular_file::Signature;
+use crate::system::storage;
+use crate::system::{Facts, Kind, Open, World};
+use crate::watcher::checkpoint::{Moment, Seen};
+use crate::watcher::sources::pane_tracker::{self, PaneTracker};
+use crate::watcher::sources::panes::PaneCapture;
+use crate::watcher::sources::signals::is_signal;
 
 const LAST_CHECK: &str = ".last-check";
 const LAST_HEARTBEAT: &str = ".last-heartbeat";
@@ -331,8 +331,8 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::wakes::line::tests::wake;
-    use crate::world::Real;
+    use crate::journal::codec::tests::wake;
+    use crate::system::Real;
 
     fn signature(size: u64, mtime_ns: i64) -> Signature {
         Signature { size, mtime_ns, inode: 1 }

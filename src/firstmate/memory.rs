@@ -22,13 +22,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::fleet::names::WATCH_LOCK;
-use super::fleet::{Fleet, Script, WATCHER_NAME};
-use super::holder::owner_directory;
-use crate::home::{Home, names};
+use super::home::names::WATCH_LOCK;
+use super::home::{Fleet, Script, WATCHER_NAME};
+use super::shell_watcher::owner_directory;
+use crate::home::paths::{Home, names};
 use crate::lock::owner_link::entry::{HOME, WATCHER_PATH};
-use crate::storage::{self, Durability};
-use crate::world::World;
+use crate::system::World;
+use crate::system::storage::{self, Durability};
 
 /// No path is longer.
 const LIMIT: usize = 16 * 1024;
@@ -108,9 +108,9 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::environment::Environment;
+    use crate::base::environment::Environment;
     use crate::settings::{Overrides, Settings};
-    use crate::world::Real;
+    use crate::system::Real;
 
     #[test]
     fn the_root_is_told_from_the_path_of_the_watcher_alone() {

@@ -32,13 +32,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fleet::{Fleet, names};
+use super::home::{Fleet, names};
 use super::row::{self, Row};
-use crate::error::{Context, Error, Result};
+use crate::base::error::{Context, Error, Result};
 use crate::lock::owner_link::{OwnerLinkGuard, OwnerLinkLock};
 use crate::lock::{Attempt, Guard, Lock};
-use crate::storage;
-use crate::world::{Facts, Kind, Open, World};
+use crate::system::storage;
+use crate::system::{Facts, Kind, Open, World};
 
 /// What follows the queue's name in its second name, while rows of ours are being appended.
 const PIN: &str = ".fm-watch";

@@ -10,8 +10,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::wakes::record::{Delivery, Draft, Kind, Mark, Wake};
-use crate::wakes::render;
+use crate::journal::record::{Delivery, Draft, Kind, Mark, Wake};
+use crate::journal::render;
 
 /// A row as it stands in the queue, without its line end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -181,7 +181,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wakes::line::tests::wake;
+    use crate::journal::codec::tests::wake;
 
     fn row(line: &str) -> Row {
         Row::parse(line.as_bytes()).unwrap()

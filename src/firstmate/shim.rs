@@ -4,7 +4,7 @@
 //!
 //! A shim finds out where it is as the scripts do (by the shell's own logical `cd`), and becomes this program by its absolute
 //! path, which is told the script's own. From there the code, the home and the state directory follow as they do in the
-//! scripts ([`super::fleet::Origin`]). It sets no variable, for what the watcher runs is to see what its caller sees, and
+//! scripts ([`super::home::Origin`]). It sets no variable, for what the watcher runs is to see what its caller sees, and
 //! starts no process on the way: the guard runs at the top of many commands.
 //!
 //! It is written for every POSIX shell, and for bash 3.2, which macOS has: no arrays, no `[[`, no `local`.
@@ -18,8 +18,8 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::fleet::Script;
-use crate::commands::firstmate::Verb;
+use super::home::Script;
+use crate::cli::commands::firstmate::Verb;
 
 /// How the second line of a shim begins, by which it is known.
 const MARK: &[u8] = b"# fm-watch stands in for this script";

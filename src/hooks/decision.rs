@@ -13,7 +13,7 @@
 //! A hold becomes "let go, and say so" when its budget is spent or cannot be counted. *Unknown* holds nobody.
 
 use super::harness::Harness;
-use crate::escape;
+use crate::base::escape;
 
 /// Text for an agent or a person: never empty, without control characters, and never to be taken for JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,13 +1,13 @@
 //! A hundred thousand payloads that no harness ever sent.
 
-use super::budget::Episode;
-use super::caller::tests::ENDS;
-use super::caller::{Hearing, hear};
 use super::contract::is_allowed;
 use super::decision::{Allowance, Decision, Listeners, Message, Role, Situation, Supervision, Waking, Work, turn_end};
 use super::event::Event;
 use super::harness::Harness;
-use super::kill::{self, Target};
+use super::hold_limit::Episode;
+use super::kill_guard::{self, Target};
+use super::origin::tests::ENDS;
+use super::origin::{Hearing, hear};
 use super::render::{Answer, render};
 use crate::storm::dice::Dice;
 
@@ -21,7 +21,7 @@ fn answer(bytes: &[u8], harness: Harness, event: Event, situation: &Situation, t
     let session = payload.session(harness);
     let decision = match event {
         Event::SessionStart | Event::UserPrompt => situation.at_start(),
-        Event::PreTool if payload.command().is_some_and(|command| kill::hits(&command, target)) => {
+        Event::PreTool if payload.command().is_some_and(|command| kill_guard::hits(&command, target)) => {
             Decision::Deny(Message::new("no"))
         }
         Event::TurnEnd if !payload.is_broken_off() => turn_end(situation.at_turn_end(Waking::of(harness)), || {

@@ -3,21 +3,19 @@
 //! # Theory of operation
 //!
 //! A hook is one process that lives for milliseconds inside somebody else's turn. It reads what the harness says
-//! ([`payload`]), makes sure that this harness is the one it was installed for ([`caller`]), finds out whether this session
-//! is the one responsible for the home ([`sessions`]), and turns the verdict that every command shares into one
+//! ([`payload`]), makes sure that this harness is the one it was installed for ([`origin`]), finds out whether this session
+//! is the one responsible for the home ([`session_lease`]), and turns the verdict that every command shares into one
 //! [`decision`]. What the decision may become on stdout, on stderr and as exit code is a table of its own, [`render`]: it can
 //! express nothing that the harness's contract does not allow.
 //!
 //! If this is wrong, people are trapped in a loop that they cannot leave, or work without supervision and are told that all
 //! is well. Hence: whoever cannot be proven to be responsible is left alone, a turn is held at most twice per
-//! episode ([`budget`], counted on disk *before* the turn is held), and whatever fails inside is an exit code of 0.
+//! episode ([`hold_limit`], counted on disk *before* the turn is held), and whatever fails inside is an exit code of 0.
 //!
 //! Nothing here is needed for supervision to go on: a watcher belongs to no session, and a hook that never fires costs
 //! only its warning.
 
-pub mod agent;
-pub mod budget;
-pub mod caller;
+pub mod agent_process;
 #[cfg(test)]
 mod contract;
 pub mod decision;
@@ -25,8 +23,10 @@ pub mod event;
 #[cfg(test)]
 mod fuzz;
 pub mod harness;
+pub mod hold_limit;
 pub mod install;
-pub mod kill;
+pub mod kill_guard;
+pub mod origin;
 pub mod payload;
 pub mod render;
-pub mod sessions;
+pub mod session_lease;

@@ -40,7 +40,7 @@ impl Answer {
 
     /// One line for whoever looks at what hooks say; it changes nothing.
     pub fn note(harness: Harness, text: &str) -> Self {
-        let line = crate::escape::line(text);
+        let line = crate::base::escape::line(text);
         // Gemini reads stderr as the answer when stdout is empty.
         let stdout = if harness == Harness::Gemini { "{}\n".to_owned() } else { String::new() };
         Self { stdout, stderr: format!("{line}\n"), code: 0 }
@@ -137,8 +137,8 @@ fn wake(harness: Harness, event: Event, message: &Message) -> Answer {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::contract::is_allowed;
     use super::*;
+    use crate::hooks::contract::is_allowed;
 
     fn decisions(text: &str) -> [Decision; 6] {
         let message = || Message::new(text);

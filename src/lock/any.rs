@@ -11,8 +11,8 @@ use super::pidfile::{PidfileGuard, PidfileLock};
 use super::socket::{SocketGuard, SocketLock};
 use super::soft::{SoftGuard, SoftLock};
 use super::{Attempt, Guard, Lock, Loss, Somebody};
-use crate::error::Result;
-use crate::world::Real;
+use crate::base::error::Result;
+use crate::system::Real;
 
 /// The kinds of lock.
 // These comments are the help as well, and a terminal shows them as they are.

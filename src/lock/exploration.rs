@@ -9,7 +9,6 @@
 //! step by step.
 
 mod filelock;
-mod home;
 mod kernel;
 mod soft;
 
@@ -18,24 +17,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Attempt, Guard, Lock, Somebody};
-use crate::error::Result;
-use crate::world::World;
-use crate::world::simulated::SimWorld;
-use crate::world::simulated::explorer::{Bounds, Violation, explore, replay};
-use crate::world::simulated::scenario::Scenario;
+use crate::base::error::Result;
+use crate::system::World;
+use crate::system::simulated::SimWorld;
+use crate::system::simulated::explorer::{Bounds, Violation, explore, replay};
+use crate::system::simulated::scenario::Scenario;
 
 /// How a program of a test ends. An error is a violation.
-type Outcome = std::result::Result<(), String>;
+pub(crate) type Outcome = std::result::Result<(), String>;
 
 /// What the lock protects, in the ledger.
-const HOLD: &str = "the lock";
+pub(crate) const HOLD: &str = "the lock";
 
 /// Tries so many times to take a lock, and holds it for a step of work each time that it has been taken, until it was
 /// held so often. While it is held it must not seem to be lost.
 ///
 /// An error ends it. Where protections are missing, an error is what should happen instead of a second holder; else it
 /// is a fault of its own.
-fn contend<L: Lock>(world: &Arc<SimWorld>, lock: &mut L, attempts: usize, holds: usize) -> Outcome {
+pub(crate) fn contend<L: Lock>(world: &Arc<SimWorld>, lock: &mut L, attempts: usize, holds: usize) -> Outcome {
     let mut held = 0;
     for _ in 0..attempts {
         match lock.attempt() {
@@ -59,12 +58,12 @@ fn contend<L: Lock>(world: &Arc<SimWorld>, lock: &mut L, attempts: usize, holds:
     Ok(())
 }
 
-fn has_all_protections(world: &SimWorld) -> bool {
+pub(crate) fn has_all_protections(world: &SimWorld) -> bool {
     world.with_machine(|machine| machine.nature.removed.is_empty())
 }
 
 /// Takes a lock that must be free by now, within so many attempts, a second apart.
-fn take_alone<L>(
+pub(crate) fn take_alone<L>(
     world: &Arc<SimWorld>,
     attempts: usize,
     mut attempt: impl FnMut() -> Result<Attempt<L, Somebody>>,
@@ -81,7 +80,7 @@ fn take_alone<L>(
 
 /// That nothing is found, everywhere within the bounds.
 #[track_caller]
-fn assert_holds(scenario: &Scenario, bounds: Bounds) {
+pub(crate) fn assert_holds(scenario: &Scenario, bounds: Bounds) {
     let explored = explore(scenario, bounds);
     println!("{explored}");
     explored.assert_holds();
@@ -89,14 +88,14 @@ fn assert_holds(scenario: &Scenario, bounds: Bounds) {
 
 /// That two holders are found at one time, and not only that something fails.
 #[track_caller]
-fn assert_two_hold(scenario: &Scenario, bounds: Bounds) {
+pub(crate) fn assert_two_hold(scenario: &Scenario, bounds: Bounds) {
     let violation = assert_found(scenario, bounds);
     assert!(violation.what.starts_with("the lock is held by pid"), "{violation}");
 }
 
 /// That something is found, and found again from what is printed of it.
 #[track_caller]
-fn assert_found(scenario: &Scenario, bounds: Bounds) -> Violation {
+pub(crate) fn assert_found(scenario: &Scenario, bounds: Bounds) -> Violation {
     let violation = explore(scenario, bounds).assert_found();
     println!("{violation}");
     let again = replay(scenario, &violation.schedule).assert_found();

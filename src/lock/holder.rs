@@ -5,7 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::liveness::identity::Sameness;
+use crate::system::identity::Sameness;
 
 /// The holder of a busy lock, as far as anybody can tell.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,7 +13,7 @@
 //!
 //! Limits: a file that is removed while it is held can be locked by another process under the same path; where that
 //! must not be, lock a directory, which can be done here as well, or use the two locks of
-//! [`HomeLock`](super::home_lock::HomeLock). A file system whose locks nobody measured is refused.
+//! [`HomeLock`](crate::ownership::home_lock::HomeLock). A file system whose locks nobody measured is refused.
 //!
 //! ```
 //! # let directory = tempfile::tempdir()?;
@@ -37,12 +37,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::holder::Holder;
+use super::location::{Spot, description, found};
 use super::once::{Once, until_answered};
-use super::spot::{Spot, description, found};
 use super::{Attempt, Guard, Lock, Loss, Somebody};
-use crate::error::{Context, Error, Result};
-use crate::liveness::identity::{Proof, Sameness};
-use crate::world::{Claim, Facts, Kind, LockTaker, Open, Real, World};
+use crate::base::error::{Context, Error, Result};
+use crate::system::identity::{Proof, Sameness};
+use crate::system::{Claim, Facts, Kind, LockTaker, Open, Real, World};
 
 /// A contender for the kernel's lock on a file or directory.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 //!
 //! # Theory
 //!
-//! The home's own authority is [`home_lock`]. Beside it stands a family of five kinds of lock, because people share
+//! The home's own authority is [`home_lock`](crate::ownership::home_lock). Beside it stands a family of five kinds of lock, because people share
 //! files with programs that speak other protocols: [`kernel`] (what flock(1) takes), [`soft`] (the marker file of the
 //! Python package filelock), [`owner_link`] (the symbolic link of firstmate's shell scripts), [`pidfile`] and
 //! [`socket`] (a daemon that claims an address). They have one shape, [`Lock`]: try, try until a deadline, and a
@@ -16,26 +16,25 @@
 
 pub mod any;
 #[cfg(test)]
-mod exploration;
+pub(crate) mod exploration;
 pub mod holder;
-pub mod home_lock;
 pub mod kernel;
-mod once;
+pub mod location;
+pub mod once;
 pub mod owner_link;
 pub mod pidfile;
-mod private_name;
 pub mod socket;
 pub mod soft;
-pub mod spot;
-pub mod turn;
+pub mod subject;
+mod temp_name;
 
 use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::error::Result;
-use crate::platform;
-use crate::wait_until;
+use crate::base::error::Result;
+use crate::base::wait_until;
+use crate::system::platform;
 pub use holder::Holder;
 
 /// The answer to an attempt that does not wait.

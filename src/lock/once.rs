@@ -9,14 +9,16 @@
 use std::path::Path;
 
 use super::Attempt;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// How often something that is replaced under us is looked at again before that is reported.
 const RETRIES: usize = 100;
 
-/// What one look came to.
-pub(super) enum Once<L, B = ()> {
+/// What one look came to; see [`until_answered`].
+pub enum Once<L, B = ()> {
+    /// It was taken.
     Taken(L),
+    /// Somebody has it.
     Busy(B),
     /// Something changed meanwhile; nothing is held any more.
     Again,
@@ -26,7 +28,7 @@ pub(super) enum Once<L, B = ()> {
 ///
 /// # Errors
 /// Those of a look, at once, and one when all looks were in vain.
-pub(super) fn until_answered<L, B>(
+pub fn until_answered<L, B>(
     path: impl AsRef<Path>,
     done: &str,
     mut look: impl FnMut() -> Result<Once<L, B>>,

@@ -22,7 +22,7 @@
 //! | `judge` | the facts for the verdict |
 //! | `owner`, `claim` | our owner directory, our link, and their end |
 //! | `swap`, `adoption` | taking over in one step: the name of a dead link, or the directory of a dead owner |
-//! | [`testimony`] | what a held lock tells of its owner |
+//! | [`claims`] | what a held lock tells of its owner |
 //! | `steal` | the mutex, and how a dead one is taken over without a mutex of its own |
 //!
 //! # Beside shell peers
@@ -84,16 +84,16 @@
 //! ```
 
 mod adoption;
-mod claim;
+pub mod claims;
 pub(crate) mod entry;
+mod exchange;
 mod identity;
 mod judge;
 mod owner;
-mod place;
+mod path;
+mod published;
 mod record;
 mod steal;
-mod swap;
-pub mod testimony;
 mod verdict;
 
 use std::ffi::OsStr;
@@ -103,16 +103,16 @@ use std::time::Duration;
 
 use super::holder::Holder;
 use super::{Attempt, Guard, Lock, Loss, Somebody};
-use crate::error::{Context, Result};
-use crate::liveness::identity::Sameness;
-use crate::world::World;
-use claim::Claim;
+use crate::base::error::{Context, Result};
+use crate::system::World;
+use crate::system::identity::Sameness;
+use exchange::Swap;
 use identity::Belief;
 use judge::{Judge, Judged};
 use owner::{Owner, Signature};
-use place::Place;
+use path::Place;
+use published::Claim;
 use record::Record;
-use swap::Swap;
 use verdict::{Held, Next, Stale, Verdict};
 
 /// A contender for the lock at a path.

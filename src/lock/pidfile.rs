@@ -7,7 +7,7 @@
 //! replaces anything. *Created, then filled*: a death in between leaves an empty file that nobody can judge; here the
 //! record is complete under a private name before it gets its own. *The pid alone*: it is given away again, and then a
 //! stranger holds for ever; here the record proves its process ([`record`]), and a file is only taken over on proof of
-//! death ([`judge`](mod@judge)). *Removed, then created*: two find a stale file, the slower one removes the faster one's new
+//! death ([`staleness`](mod@staleness)). *Removed, then created*: two find a stale file, the slower one removes the faster one's new
 //! file; here the stale file is exchanged for a complete new one in one step, and what came out must be the very inode
 //! with the very bytes that were judged, or it is put back.
 //!
@@ -50,10 +50,9 @@
 //! ```
 
 mod guard;
-pub mod judge;
 pub mod record;
 mod sight;
-mod subject;
+pub mod staleness;
 mod takeover;
 
 use std::io;
@@ -63,19 +62,19 @@ use std::time::Duration;
 
 use self::guard::Claimed;
 pub use self::guard::PidfileGuard;
-use self::judge::{SETTLES, Verdict};
 use self::record::Claim;
 use self::sight::Sight;
-use self::subject::Subject;
+use self::staleness::{SETTLES, Verdict};
 use self::takeover::Takeover;
 use super::holder::Holder;
+use super::location::Spot;
 use super::once::{self, until_answered};
-use super::private_name::{PrivateName, Publication};
-use super::spot::Spot;
+use super::subject::Subject;
+use super::temp_name::{PrivateName, Publication};
 use super::{Attempt, Lock, Somebody};
-use crate::error::{Context, Error, Result};
-use crate::liveness::identity::Sameness;
-use crate::world::{Facts, LockTaker, Open, World};
+use crate::base::error::{Context, Error, Result};
+use crate::system::identity::Sameness;
+use crate::system::{Facts, LockTaker, Open, World};
 
 /// How the private names of this kind end.
 const KIND: &str = "pidfile";

@@ -49,10 +49,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod exchange;
 mod farewell;
 mod guard;
 pub mod probe;
-mod question;
 
 use std::ffi::OsStr;
 use std::io;
@@ -65,14 +65,14 @@ use self::guard::{Claimed, Sidecar};
 use self::probe::{Readiness, Stall, Stranger};
 use super::holder::Holder;
 use super::kernel::KernelLock;
+use super::location::{Spot, description, found};
 use super::once::{self, until_answered};
-use super::private_name::{self, Judged, PrivateName, Publication, Swap};
-use super::spot::{Spot, description, found};
+use super::temp_name::{self, Judged, PrivateName, Publication, Swap};
 use super::{Attempt, Lock, Somebody};
-use crate::error::{Context, Error, Result};
-use crate::platform;
-use crate::storage;
-use crate::world::{Binding, Facts, Kind, Open, Sockets};
+use crate::base::error::{Context, Error, Result};
+use crate::system::platform;
+use crate::system::storage;
+use crate::system::{Binding, Facts, Kind, Open, Sockets};
 
 /// How long a holder is given to accept a connection, when it is asked who it is.
 const INTRODUCTION: Duration = Duration::from_millis(100);
@@ -240,7 +240,7 @@ impl<W: Sockets> SocketLock<W> {
     fn sweep(&self, own: &OsStr) -> io::Result<()> {
         let Spot { world, directory, .. } = &self.spot;
         let names = world.names(directory)?;
-        for name in private_name::of_kind(&names, KIND).filter(|&name| name != own).take(LEFTOVERS) {
+        for name in temp_name::of_kind(&names, KIND).filter(|&name| name != own).take(LEFTOVERS) {
             let Some(pinned) = found(world.open(directory, name, Open::Pin))? else { continue };
             let is_socket = world.facts(&pinned)?.kind == Kind::Socket;
             if is_socket && probe::binding(&**world, directory, name, &pinned)? == Binding::Unbound {

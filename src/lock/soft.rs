@@ -7,9 +7,9 @@
 //! holder's marker makes two holders, and so does to take a dead one's in two steps. Three rules carry all:
 //!
 //! 1. **Complete before it has its name.** The record is written under a private name and then linked to the lock's
-//!    ([`prepared`]). A process that is killed anywhere leaves no marker that nobody can judge.
-//! 2. **Break only on proof of death** ([`judge`], [`witness`]), and read a record exactly as the peer does
-//!    ([`record`]). Another machine, another pid namespace, a start that cannot be read, an empty marker: held. What is
+//!    ([`temp_record`]). A process that is killed anywhere leaves no marker that nobody can judge.
+//! 2. **Break only on proof of death** ([`staleness`], [`observation`]), and read a record exactly as the peer does
+//!    ([`marker`]). Another machine, another pid namespace, a start that cannot be read, an empty marker: held. What is
 //!    no record at all is taken when this contender has seen it unchanged for two seconds ([`stillness`]).
 //! 3. **Break by exchange** ([`takeover`]). A record of ours takes the place of the dead one in one step, and what came
 //!    out is compared with what was judged. Breakers that die on the way leave names that either side reads and
@@ -19,7 +19,7 @@
 //! overwritten through the descriptor that it was created with, so that it ages out wherever it comes back to.
 //!
 //! A contender that takes the same lock again keeps its file under the private name meanwhile, because to make one is
-//! what takes the time ([`stock`]).
+//! what takes the time ([`reuse`]).
 //!
 //! A lock can be taken for a child ([`SoftLock::for_process`]); then it counts as held for as long as that process
 //! exists. Until it is reaped its number does, so let go first and reap second. After that others may have taken the
@@ -59,39 +59,39 @@
 //! ```
 
 pub mod decimal;
+pub mod holder_info;
 pub mod host;
-pub mod judge;
 pub mod marker;
 pub mod names;
-pub mod portrait;
-pub mod prepared;
-pub mod record;
+pub mod observation;
+pub mod process_id;
 pub mod recovery;
-pub mod start;
+pub mod reuse;
+pub mod reuse_marker;
+pub mod staleness;
 pub mod stillness;
-pub mod stock;
 pub mod takeover;
-pub mod witness;
+pub mod temp_record;
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::judge::Verdict;
-use self::marker::Marker;
+use self::marker::{RELEASED, Record};
 use self::names::Trace;
-use self::prepared::Own;
-use self::record::{RELEASED, Record};
 use self::recovery::Recovery;
+use self::reuse::Stock;
+use self::reuse_marker::Marker;
+use self::staleness::Verdict;
 use self::stillness::Stillness;
-use self::stock::Stock;
 use self::takeover::Takeover;
+use self::temp_record::Own;
 use super::holder::Holder;
-use super::spot::{Spot, description, found};
+use super::location::{Spot, description, found};
 use super::{Attempt, Guard, Lock, Loss, Somebody};
-use crate::error::{Context, Error, Result};
-use crate::world::{Facts, Kind, Open, World};
+use crate::base::error::{Context, Error, Result};
+use crate::system::{Facts, Kind, Open, World};
 
 /// How often an attempt looks again when what it saw is gone before it could be judged.
 const LOOKS: usize = 3;
@@ -159,10 +159,10 @@ impl<W: World> SoftLock<W> {
                 let known = self.started.filter(|&(of, _)| of == pid).map(|(_, ticks)| ticks);
                 let ticks = known.or_else(|| world.start_ticks(pid));
                 self.started = ticks.map(|ticks| (pid, ticks));
-                Ok(witness::record_with(&**world, pid, || ticks))
+                Ok(observation::record_with(&**world, pid, || ticks))
             }
             Signer::Process(pid) if world.exists(pid).doing("take for another process", path)? => {
-                Ok(witness::record_of(&**world, pid))
+                Ok(observation::record_of(&**world, pid))
             }
             Signer::Process(pid) => Err(Error::refused(
                 path,
@@ -178,7 +178,7 @@ impl<W: World> SoftLock<W> {
         let published = if world.is_protected("soft.complete-before-name") {
             self.stock.publish(&record)
         } else {
-            prepared::create_then_fill(&self.spot, &record)
+            temp_record::create_then_fill(&self.spot, &record)
         };
         let Some(own) = published.doing("make the lock", path)? else { return Ok(Attempt::Busy(Somebody)) };
         let guard = self.guard(own);
@@ -199,13 +199,13 @@ impl<W: World> SoftLock<W> {
             return Ok(Contest::Vanished);
         };
         let pinned = world.facts(&pin).doing("examine", path)?;
-        let judged = match marker::read(&self.spot, name) {
+        let judged = match reuse_marker::read(&self.spot, name) {
             Ok(Some(marker)) if marker.facts.is_same_inode(&pinned) => marker,
             Ok(_) => return Ok(Contest::Vanished),
             // What cannot be read cannot be judged.
             Err(_) => return Ok(Contest::Held),
         };
-        let breaker = match witness::verdict(&**world, &judged.content) {
+        let breaker = match observation::verdict(&**world, &judged.content) {
             Verdict::Held(_) => return Ok(Contest::Held),
             Verdict::Gone { breaker, .. } => Some(breaker),
             Verdict::Malformed { breaker, .. } => {
@@ -295,7 +295,7 @@ impl<W: World> Lock for SoftLock<W> {
     }
 
     fn holder(&self) -> Holder {
-        portrait::holder(&self.spot, self.hindrance.as_deref())
+        holder_info::holder(&self.spot, self.hindrance.as_deref())
     }
 }
 
@@ -339,7 +339,7 @@ impl<W: World> SoftGuard<W> {
     /// Whether our record names a process that is gone. Then anybody may be about to take its place, and between a look
     /// and an unlink the name can come to be somebody else's.
     fn is_nobodys(&self) -> bool {
-        matches!(self.signer, Signer::Process(pid) if witness::is_gone(&*self.spot.world, pid))
+        matches!(self.signer, Signer::Process(pid) if observation::is_gone(&*self.spot.world, pid))
     }
 
     /// The name of a breaker, or of somebody who puts things back, under which our marker stands.
@@ -359,8 +359,8 @@ impl<W: World> SoftGuard<W> {
 
     /// Whether whoever takes what is at the lock's name now must put our marker back instead. Until then nobody holds.
     fn goes_back(&self, from: &Trace) -> io::Result<bool> {
-        let Some(there) = marker::read(&self.spot, &self.spot.name)? else { return Ok(false) };
-        let breaker = match witness::verdict(&*self.spot.world, &there.content) {
+        let Some(there) = reuse_marker::read(&self.spot, &self.spot.name)? else { return Ok(false) };
+        let breaker = match observation::verdict(&*self.spot.world, &there.content) {
             Verdict::Gone { breaker, .. } | Verdict::Malformed { breaker: Some(breaker), .. } => breaker,
             Verdict::Held(_) | Verdict::Malformed { .. } => return Ok(false),
         };

@@ -8,14 +8,14 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use super::manager::{Manager, Standing, Systemctl};
-use super::plan::Plan;
+use super::spec::Plan;
 use super::{launchd, seal, systemd};
-use crate::commands::context::Session;
-use crate::error::{Context, Error, Result};
-use crate::liveness::identity::Pid;
-use crate::storage::{self, Durability};
-use crate::sync_point::is_protected;
-use crate::world::World;
+use crate::base::error::{Context, Error, Result};
+use crate::base::failpoint::is_protected;
+use crate::ownership::context::Session;
+use crate::system::World;
+use crate::system::identity::Pid;
+use crate::system::storage::{self, Durability};
 
 /// The longest file that is read; ours are far shorter.
 const LONGEST: usize = 64 * 1024;

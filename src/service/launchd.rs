@@ -5,8 +5,8 @@
 //!
 //! Source: `launchd.plist(5)`.
 
-use super::plan::Plan;
 use super::seal;
+use super::spec::Plan;
 
 /// The file's name.
 pub fn file_name(plan: &Plan) -> String {

@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::binary;
-use super::plan::Plan;
+use super::spec::Plan;
 use super::{launchd, systemd};
-use crate::environment::Environment;
-use crate::error::{Error, Result};
-use crate::liveness::identity::Pid;
-use crate::platform;
-use crate::watcher::bounded_run::{self, Ending};
+use crate::base::environment::Environment;
+use crate::base::error::{Error, Result};
+use crate::system::binary;
+use crate::system::bounded_command::{self, Ending};
+use crate::system::identity::Pid;
+use crate::system::platform;
 
 /// Which manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -113,7 +113,7 @@ impl Systemctl {
         let mut command = Command::new(&self.program);
         command.args(["--user", "--no-pager"]).args(words).env_clear().envs(self.environment.iter().cloned());
         command.current_dir("/");
-        let plan = bounded_run::Plan {
+        let plan = bounded_command::Plan {
             command,
             input: Vec::new(),
             deadline: at_most,
@@ -121,7 +121,7 @@ impl Systemctl {
             stderr_limit: 1024,
         };
         let called = || format!("`systemctl --user {}`", words.join(" "));
-        let outcome = bounded_run::run(plan, &AtomicBool::new(false))
+        let outcome = bounded_command::run(plan, &AtomicBool::new(false))
             .map_err(|error| format!("{} cannot be run: {error}", called()))?;
         match outcome.ending {
             Ending::Exited(0) => Ok(String::from_utf8_lossy(&outcome.stdout).into_owned()),

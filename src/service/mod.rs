@@ -6,16 +6,16 @@
 //! fails. It is one more starter and nothing else: the home's kernel lock decides who watches, and a watcher is healthy
 //! because of its lock and its beat, whoever started it. So `arm` and the manager never fight: one goes before the other in
 //! one direction only. `arm` leaves every healthy watcher alone. A manager's start takes the place of a watcher that its
-//! manager does not keep ([`takeover`]), because whoever installed a service wants the watcher to be kept, and it would be
+//! manager does not keep ([`takeover`](crate::cli::commands::run::takeover)), because whoever installed a service wants the watcher to be kept, and it would be
 //! kept by nobody otherwise. Where that is refused, the manager's start says that it is content and leaves with success, which
-//! no manager answers with another start. Behind a watcher of the shell scripts it stands by ([`standby`]). A forced restart of a watcher that the manager keeps goes through the manager,
+//! no manager answers with another start. Behind a watcher of the shell scripts it stands by ([`handover`](crate::cli::commands::run::handover)). A forced restart of a watcher that the manager keeps goes through the manager,
 //! which would otherwise take the end of its child for a person's wish and keep nothing any more.
 //!
-//! The manager hears from the loop itself ([`voice`]): a loop that stands still is silent, and is killed and started
+//! The manager hears from the loop itself ([`sd_notify`](crate::system::sd_notify)): a loop that stands still is silent, and is killed and started
 //! again. No other thread ever speaks for it.
 //!
-//! What is written ([`systemd`], [`launchd`]) is made by pure functions from a [`plan`], and shown before it is written.
-//! A text that a person has changed since is theirs (`seal`). Its name ([`label`]) is made from the state directory's path in a way that can be read backwards, so that no two
+//! What is written ([`systemd`], [`launchd`]) is made by pure functions from a [`spec`], and shown before it is written.
+//! A text that a person has changed since is theirs (`seal`). Its name ([`unit_name`]) is made from the state directory's path in a way that can be read backwards, so that no two
 //! homes can ever have one name.
 //!
 //! If this is wrong, a watcher is killed while it is well, two homes share one service, or the daemons that a
@@ -23,14 +23,10 @@
 //!
 //! Limits: a home that is moved keeps the service of its old path until that is removed there.
 
-pub mod binary;
 pub mod installed;
-pub mod label;
 pub mod launchd;
 pub mod manager;
-pub mod plan;
 mod seal;
-pub mod standby;
+pub mod spec;
 pub mod systemd;
-pub mod takeover;
-pub mod voice;
+pub mod unit_name;

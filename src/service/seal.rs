@@ -5,7 +5,7 @@
 //!
 //! Limits: it guards against mistakes. Whoever means to forge it can.
 
-use super::label::digest;
+use super::unit_name::digest;
 
 /// What stands before the digest.
 pub(super) const BEFORE: &str = "Seal: ";

@@ -20,9 +20,9 @@
 
 use std::time::Duration;
 
-use super::plan::Plan;
 use super::seal;
-use crate::exit;
+use super::spec::Plan;
+use crate::base::exit;
 
 /// The rest between two starts in seconds. Nothing is lost meanwhile, and `arm` need not wait for it.
 const RESTS: u64 = 5;
@@ -72,7 +72,7 @@ pub fn unit(plan: &Plan) -> String {
          # Changes of your own belong into: systemctl --user edit {name}\n\
          # {seal}\n",
         mark = plan.mark(),
-        removal = crate::escape::line(removal),
+        removal = crate::base::escape::line(removal),
         state = value(&plan.state).unwrap_or_else(|| plan.label.to_string()),
         condition = value(&plan.state).map_or_else(String::new, |state| format!("ConditionPathIsDirectory={state}\n")),
         search = plan.search.as_deref().map_or_else(String::new, search),
@@ -127,7 +127,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::service::label::Label;
+    use crate::service::unit_name::Label;
 
     fn plan() -> Plan {
         Plan {

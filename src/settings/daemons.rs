@@ -10,13 +10,13 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::daemon_definition::{Brake, Definition, Exchange, Name, Ready, Restart, StopSignal};
 use super::file::{self, Document};
 use super::key;
 use super::nearest::nearest;
 use super::value::{self, Raw};
 use super::{Origin, Settings};
-use crate::daemons::definition::{Brake, Definition, Exchange, Name, Ready, Restart, StopSignal};
-use crate::error::Result;
+use crate::base::error::Result;
 
 /// What a table says. Fields that it leaves out are `None`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -253,7 +253,7 @@ impl Place<'_> {
         })
     }
 
-    fn unknown(&self, key: &str) -> crate::error::Error {
+    fn unknown(&self, key: &str) -> crate::base::error::Error {
         let instead = nearest(key, KNOWN).map_or_else(|| KNOWN.join(", "), |near| format!("`{near}`"));
         file::unknown_key(&self.origin, &format!("daemon.{}.{key}", self.daemon), instead)
     }

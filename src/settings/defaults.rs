@@ -8,7 +8,7 @@
 use super::key;
 use super::value::Raw;
 use super::{Loaded, Origin};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// The settings file with the complete defaults.
 pub const TEXT: &str = include_str!("../../config/fm-watch.toml");

@@ -13,8 +13,8 @@ use toml::de::{DeString, DeTable, DeValue};
 use super::key::{self, SECTIONS};
 use super::value::Raw;
 use super::{Loaded, Origin, daemons, tables};
-use crate::error::{Context, Error, Result};
-use crate::escape;
+use crate::base::error::{Context, Error, Result};
+use crate::base::escape;
 
 /// Nobody writes a longer one, and reading without a bound is a way to be killed.
 const LONGEST: u64 = 1 << 20;

@@ -8,7 +8,7 @@ use tracing::Level;
 use super::nearest::nearest;
 use super::value::{self, Fault, Raw, Value};
 use super::{Repair, Settings};
-use crate::environment::NOT_FOR_CHILDREN;
+use crate::base::environment::NOT_FOR_CHILDREN;
 
 /// One key of the settings.
 #[derive(Debug)]

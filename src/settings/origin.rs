@@ -4,7 +4,7 @@ use std::fmt::{self, Display};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::error::Error;
+use crate::base::error::Error;
 
 /// Where a value came from. Its text is what messages and `config show --origin` say.
 #[derive(Debug, Clone, PartialEq, Eq)]

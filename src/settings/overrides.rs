@@ -2,8 +2,8 @@
 
 use super::Origin;
 use super::key::{self, Key};
-use crate::error::{Error, Result};
-use crate::escape;
+use crate::base::error::{Error, Result};
+use crate::base::escape;
 
 /// What the command line sets. A later flag for a key replaces an earlier one.
 #[derive(Debug, Clone, Default)]

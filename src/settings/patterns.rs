@@ -4,8 +4,8 @@ use regex_lite::Regex;
 
 use super::value::quoted;
 use super::{Origin, Rule, Settings};
-use crate::error::Result;
-use crate::wakes::record::{Delivery, Kind};
+use crate::base::error::Result;
+use crate::journal::record::{Delivery, Kind};
 
 /// Every pattern, ready to match.
 #[derive(Debug, Clone)]

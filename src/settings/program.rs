@@ -10,8 +10,8 @@ use std::path::Path;
 
 use rustix::fs::Access;
 
-use crate::error::{Context, Error, Result};
-use crate::platform;
+use crate::base::error::{Context, Error, Result};
+use crate::system::platform;
 
 /// Permission bits with which others than the owner may write.
 const WRITABLE_BY_OTHERS: u32 = 0o022;

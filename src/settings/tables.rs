@@ -12,8 +12,8 @@ use super::file::{self, Document};
 use super::key;
 use super::nearest::nearest;
 use super::value::{self, Raw};
-use crate::error::Result;
-use crate::wakes::record::{Delivery, Kind};
+use crate::base::error::Result;
+use crate::journal::record::{Delivery, Kind};
 
 /// How wakes that match reach the waiters. A pattern that is absent matches everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,7 +92,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// Refuses a key that this table does not have.
-    fn unknown(&self, key: &str, origin: &Origin, known: &[&'static str]) -> crate::error::Error {
+    fn unknown(&self, key: &str, origin: &Origin, known: &[&'static str]) -> crate::base::error::Error {
         let instead = match nearest(key, known.iter().copied()) {
             Some(near) => format!("`{near}`"),
             None if key::find(key).is_some() => format!("`{key}` above the first [table] of the file"),
@@ -101,7 +101,7 @@ impl Reader<'_> {
         file::unknown_key(origin, &format!("{}.{key}", self.name), instead)
     }
 
-    fn missing(&self, key: &str, allowed: &str) -> crate::error::Error {
+    fn missing(&self, key: &str, allowed: &str) -> crate::base::error::Error {
         self.origin.error(format!("this [[{}]] has no `{key}`", self.name), allowed)
     }
 

@@ -251,7 +251,7 @@ fn tables_are_read_whole_and_strictly() {
 
 #[test]
 fn the_first_rule_that_matches_decides() {
-    use crate::wakes::record::{Delivery, Kind};
+    use crate::journal::record::{Delivery, Kind};
     let rules =
         "[[rule]]\nkind = '^check$'\ntext = 'ok'\ndeliver = 'never'\n[[rule]]\nkind = 'check'\ndeliver = 'batch'\n";
     let patterns = load(rules, &[], &[]).unwrap().compile().unwrap();

@@ -6,12 +6,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Context, Result};
+use crate::base::error::{Context, Result};
 use crate::lock::holder::Holder;
-use crate::lock::spot::Spot;
+use crate::lock::location::Spot;
 use crate::lock::{Guard, Loss};
-use crate::storage;
-use crate::world::World;
+use crate::system::World;
+use crate::system::storage;
 
 /// The file, until it is let go of.
 #[derive(Debug)]

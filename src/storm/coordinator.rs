@@ -7,15 +7,15 @@ use std::path::Path;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use super::course::{Doing, Event, Window};
-use super::crew::{Output, Worker, end_awaited, wait_for_word};
 use super::dice::Dice;
 use super::intervals::Hold;
+use super::kind::Protocol;
 use super::line::Line;
 use super::plan::{Kills, Plan, orders_of_peer};
-use super::protocol::Protocol;
+use super::processes::{Output, Worker, end_awaited, wait_for_word};
 use super::record::{End, Progress, Record, Wish};
 use super::worker::now;
+use super::worker_history::{Doing, Event, Window};
 
 /// How often the loop goes round at least, to be asked whether it shall stop.
 const TICK: Duration = Duration::from_millis(50);

@@ -46,7 +46,7 @@ impl fmt::Display for Line {
             Self::Try(at) => writeln!(formatter, "try {at}"),
             Self::Begin(at) => writeln!(formatter, "begin {at}"),
             Self::End(at) => writeln!(formatter, "end {at}"),
-            Self::Wait(why) => writeln!(formatter, "wait {}", crate::escape::line(why)),
+            Self::Wait(why) => writeln!(formatter, "wait {}", crate::base::escape::line(why)),
         }
     }
 }

@@ -13,7 +13,7 @@
 //! every protocol that asks for a pid. It never blocks: whatever does not get on within a bound of time ends the storm
 //! with a reason. Its own death, however it comes, ends every worker, because the kernel is told so when they start.
 //!
-//! The [`protocol`]s are those of the family of locks and two that promise nothing: [`naive`] and [`unlink`]. These must
+//! The [`kind`]s are those of the family of locks and two that promise nothing: [`naive`] and [`unlink`]. These must
 //! be *seen* to overlap; a storm that cannot break them would prove nothing about the others.
 //!
 //! Before the kernel's locks are put to the test, the [`self_test`] asks the file system with two processes whether it
@@ -24,19 +24,19 @@
 
 pub mod believed;
 pub mod coordinator;
-pub mod course;
-pub mod crew;
 pub mod dice;
 pub mod intervals;
+pub mod kind;
 pub mod line;
+pub mod lock_process;
 pub mod naive;
 pub mod plan;
-pub mod probe;
-pub mod protocol;
+pub mod processes;
 pub mod record;
 pub mod report;
-pub mod scratch;
 pub mod self_test;
-pub mod tally;
+pub mod summary;
+pub mod temp_dir;
 pub mod unlink;
 pub mod worker;
+pub mod worker_history;

@@ -14,11 +14,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::believed::{Believed, holder_in, recorded_pid};
-use crate::error::{Context, Result};
+use crate::base::error::{Context, Result};
 use crate::lock::holder::Holder;
-use crate::lock::spot::Spot;
+use crate::lock::location::Spot;
 use crate::lock::{Attempt, Lock, Somebody};
-use crate::world::{Open, World};
+use crate::system::{Open, World};
 
 /// From one look to the next.
 const STEP: Duration = Duration::from_millis(1);
@@ -108,7 +108,7 @@ impl<W: World> Lock for NaiveLock<W> {
 mod tests {
     use super::*;
     use crate::lock::Guard;
-    use crate::world::Real;
+    use crate::system::Real;
 
     #[test]
     fn one_after_the_other_it_seems_to_work() {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::protocol::Protocol;
+use super::kind::Protocol;
 
 /// What a storm does, for whatever protocol.
 #[derive(Debug, Clone)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::intervals::Hold;
-use super::protocol::Protocol;
+use super::kind::Protocol;
 
 /// What a storm has seen.
 #[derive(Debug, Clone)]

@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::intervals::{Ending, Hold, Overlap};
+use super::kind::Protocol;
 use super::plan::Plan;
-use super::protocol::Protocol;
-use super::tally::{Tally, Verdict};
+use super::summary::{Tally, Verdict};
 
 /// How many overlaps are shown one by one.
 const SHOWN: usize = 3;
@@ -161,10 +161,10 @@ pub fn object(plan: &Plan, tally: &Tally, directory: Option<&Path>) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::plan::Kills;
-    use super::super::record::{End, Record};
     use super::*;
     use crate::lock::any::Kind;
+    use crate::storm::plan::Kills;
+    use crate::storm::record::{End, Record};
 
     fn plan() -> Plan {
         Plan {

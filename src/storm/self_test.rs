@@ -18,9 +18,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::probe::{Answer, Heard, Probe, Step, UNTRUSTED};
-use crate::platform;
-use crate::wait_until::pause;
+use super::lock_process::{Answer, Heard, Probe, Step, UNTRUSTED};
+use crate::base::wait_until::pause;
+use crate::system::platform;
 
 /// How long the self-test of the command line may take before what has not answered counts as hanging: with starting and
 /// sweeping it answers within 2 s.

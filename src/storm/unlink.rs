@@ -17,12 +17,12 @@ use std::time::Duration;
 
 use super::believed::{Believed, holder_in, recorded_pid};
 use super::naive::acquire_in_step;
-use crate::error::{Context, Result};
+use crate::base::error::{Context, Result};
 use crate::lock::holder::Holder;
-use crate::lock::spot::Spot;
+use crate::lock::location::Spot;
 use crate::lock::{Attempt, Lock, Somebody};
-use crate::storage;
-use crate::world::{Open, World};
+use crate::system::storage;
+use crate::system::{Open, World};
 
 /// A contender.
 #[derive(Debug)]
@@ -111,7 +111,7 @@ impl<W: World> Drop for UnlinkLock<W> {
 mod tests {
     use super::*;
     use crate::lock::Guard;
-    use crate::world::Real;
+    use crate::system::Real;
 
     #[test]
     fn one_after_the_other_it_seems_to_work() {

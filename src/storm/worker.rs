@@ -11,16 +11,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::dice::Dice;
+use super::kind::Protocol;
 use super::line::Line;
 use super::naive::NaiveLock;
-use super::protocol::Protocol;
 use super::unlink::UnlinkLock;
-use crate::error::{Context, Result};
+use crate::base::error::{Context, Result};
+use crate::base::wait_until;
 use crate::lock::any::{AnyLock, Subject};
 use crate::lock::{Attempt, Guard, Lock};
-use crate::platform;
-use crate::wait_until;
-use crate::world::Real;
+use crate::system::Real;
+use crate::system::platform;
 
 /// The longest hold.
 const LONGEST_HOLD: Duration = Duration::from_micros(300);

@@ -9,10 +9,10 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::liveness::beat::Beat;
-use crate::liveness::holding::Holding;
-use crate::wait_until::wait_until;
-use crate::world::World;
+use crate::base::wait_until::wait_until;
+use crate::ownership::beat::Beat;
+use crate::ownership::held_home::Holding;
+use crate::system::World;
 
 /// The loop's end of the beacon.
 #[derive(Debug)]

@@ -15,8 +15,8 @@ use notify::event::{ModifyKind, RenameMode};
 use notify::{ErrorKind, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use thiserror::Error;
 
-use crate::firstmate::fleet::names as firstmate;
-use crate::home::names;
+use crate::firstmate::home::names as firstmate;
+use crate::home::paths::names;
 
 /// The files that the watcher writes all the time, and that nobody waits for.
 const OWN: [&str; 3] = [names::BEAT, names::SEEN, names::HISTORY];

@@ -1,11 +1,11 @@
 //! Everything that can happen to the loop, as one type: it has one ear.
 
-use super::check_result::CheckResult;
 use super::events::Event;
-use super::panes::PaneCapture;
-use super::recorder::Report;
+use super::journal_thread::Report;
+use super::sources::check_result::CheckResult;
+use super::sources::panes::PaneCapture;
 use crate::daemons::keeper;
-use crate::firstmate::porter;
+use crate::firstmate::queue_thread;
 
 /// One thing that happened.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub enum Message {
     /// A kept daemon needs to be spoken of.
     Daemon(keeper::Report),
     /// The porter has been to the wake queue of firstmate's scripts.
-    Porter(porter::Report),
+    Porter(queue_thread::Report),
     /// A signal came, by its number.
     Signal(i32),
 }

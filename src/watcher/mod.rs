@@ -1,25 +1,17 @@
 //! The watcher: the loop and its sources.
 //!
-//! [`cycle`] is the loop. It owns the sources ([`signals`], [`checks`], [`panes`], [`heartbeat`], [`inbox`]), gives
-//! what they find to the [`recorder`], and moves the markers in [`seen`] when the wakes are durable. What could take
+//! [`event_loop`] is the loop. It owns the sources ([`signals`](crate::watcher::sources::signals), [`checks`](crate::watcher::sources::checks), [`panes`](crate::watcher::sources::panes), [`heartbeat`](crate::watcher::sources::heartbeat), [`inbox`](crate::watcher::sources::inbox)), gives
+//! what they find to the [`journal_thread`], and moves the markers in [`checkpoint`] when the wakes are durable. What could take
 //! long runs beside it and reports as a [`message`].
 
 pub mod beacon;
-pub mod bounded_run;
-pub mod check_result;
-pub mod checks;
-pub mod coalesce;
-pub mod cycle;
+pub mod checkpoint;
 pub mod degradations;
+pub mod event_loop;
 pub mod events;
-pub mod heartbeat;
-pub mod inbox;
+pub mod facts;
+pub mod journal_thread;
 pub mod message;
 pub mod notifiers;
-pub mod pane_tracker;
-pub mod panes;
-pub mod recorder;
-pub mod regular_file;
-pub mod seen;
-pub mod signals;
+pub mod sources;
 pub mod tasks;

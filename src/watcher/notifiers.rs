@@ -12,12 +12,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::bounded_run::{self, Ending, Plan};
-use crate::home::Home;
+use crate::base::wait_until::wait_until;
+use crate::home::paths::Home;
+use crate::journal::record::{Delivery, Wake};
+use crate::journal::render;
 use crate::settings::{Notify, Settings, check_program};
-use crate::wait_until::wait_until;
-use crate::wakes::record::{Delivery, Wake};
-use crate::wakes::render;
+use crate::system::bounded_command::{self, Ending, Plan};
 
 /// The most wakes that wait for one program; of more, the oldest are in the journal only.
 const AT_MOST: usize = 1000;
@@ -124,7 +124,7 @@ impl Program {
             stdout_limit: 0,
             stderr_limit: COMPLAINT_LIMIT,
         };
-        let outcome = bounded_run::run(plan, &self.cancelled).map_err(|error| error.to_string())?;
+        let outcome = bounded_command::run(plan, &self.cancelled).map_err(|error| error.to_string())?;
         let complaint = String::from_utf8_lossy(&outcome.stderr).trim().to_owned();
         match outcome.ending {
             Ending::Exited(0) | Ending::Cancelled => Ok(()),

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
 
-use super::regular_file::{self, Signature, has_suffix};
-use crate::world::{Kind, World};
+use crate::system::regular_file::{self, Signature, has_suffix};
+use crate::system::{Kind, World};
 
 /// The end of a meta file's name.
 const SUFFIX: &str = ".meta";
@@ -119,7 +119,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::world::Real;
+    use crate::system::Real;
 
     struct Fixture {
         directory: tempfile::TempDir,

@@ -124,7 +124,7 @@ fn a_beat_that_somebody_else_writes_keeps_no_stopped_watcher_well() {
     let home = TestHome::with(&[BOUND]);
     let watcher = stuck_watcher(&home);
     let beat = home.beat().unwrap();
-    let monotonic = u64::try_from(fm_watch::platform::monotonic().as_millis()).unwrap() + 500;
+    let monotonic = u64::try_from(fm_watch::system::platform::monotonic().as_millis()).unwrap() + 500;
     let mut forgeries = vec![json!({"schema": 1})];
     for (field, value) in [("nonce", json!("00000000000000000000000000000000")), ("generation", json!(1_000_000))] {
         let mut forged = beat.clone();
@@ -211,7 +211,7 @@ impl Drop for Freezer {
             self.thaw();
         }
         let removed = || fs::remove_dir(&self.directory).ok();
-        let gone = fm_watch::wait_until::wait_until(SOON, Duration::from_millis(10), removed);
+        let gone = fm_watch::base::wait_until::wait_until(SOON, Duration::from_millis(10), removed);
         assert!(gone.is_some() || std::thread::panicking(), "{} is still in use", self.directory.display());
     }
 }
@@ -586,7 +586,7 @@ fn a_loaded_machine_raises_no_false_alarm() {
             })
         })
         .collect();
-    let alarm = fm_watch::wait_until::wait_until(Duration::from_secs(4), Duration::from_millis(100), || {
+    let alarm = fm_watch::base::wait_until::wait_until(Duration::from_secs(4), Duration::from_millis(100), || {
         Some(home.status()).filter(|status| !is_watching(status["verdict"].as_str().unwrap()))
     });
     is_over.store(true, Ordering::Relaxed);

@@ -5,12 +5,12 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use fm_watch::daemons::definition::{Definition, Name};
-use fm_watch::daemons::start::Starter;
-use fm_watch::daemons::word::MonitorWord;
-use fm_watch::home::Home;
-use fm_watch::liveness::identity::{Observation, Pid};
-use fm_watch::world::{Real, World};
+use fm_watch::settings::daemon_definition::{Definition, Name};
+use fm_watch::daemons::spawn_monitor::Starter;
+use fm_watch::daemons::monitor_status::MonitorWord;
+use fm_watch::home::paths::Home;
+use fm_watch::system::identity::{Observation, Pid};
+use fm_watch::system::{Real, World};
 use serde_json::{Value, json};
 
 use crate::support::background::wait_for_end;

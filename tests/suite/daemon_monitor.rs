@@ -7,11 +7,11 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use fm_watch::daemons::order::Order;
-use fm_watch::daemons::definition::{Brake, Definition, Exchange, Name, Ready, Restart, StopSignal};
-use fm_watch::daemons::start::{Start, Starter};
-use fm_watch::daemons::word::MonitorWord;
-use fm_watch::home::Home;
+use fm_watch::daemons::start_request::Order;
+use fm_watch::settings::daemon_definition::{Brake, Definition, Exchange, Name, Ready, Restart, StopSignal};
+use fm_watch::daemons::spawn_monitor::{Start, Starter};
+use fm_watch::daemons::monitor_status::MonitorWord;
+use fm_watch::home::paths::Home;
 use rustix::process::Signal;
 use serde_json::Value;
 

@@ -31,7 +31,7 @@ fn duration() -> Duration {
 
 /// Lets time pass between two steps of something that goes on.
 fn pace(time: Duration) {
-    let nothing: Option<()> = fm_watch::wait_until::wait_until(time, time, || None);
+    let nothing: Option<()> = fm_watch::base::wait_until::wait_until(time, time, || None);
     assert!(nothing.is_none());
 }
 

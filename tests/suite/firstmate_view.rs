@@ -793,7 +793,7 @@ fn fight(fleet: &Fleet, prepare: fn(&mut Command), order: Order, stay_at_most: u
     let mut stay = Vec::new();
     let alive = |all: &[Background]| all.iter().filter(|contender| processes::is_alive(contender.pid())).count();
     // One look in twenty milliseconds: forty contenders need the processors themselves.
-    let _settled = fm_watch::wait_until::wait_until(SETTLES_WITHIN, Duration::from_millis(20), || {
+    let _settled = fm_watch::base::wait_until::wait_until(SETTLES_WITHIN, Duration::from_millis(20), || {
         (alive(&contenders) <= stay_at_most).then_some(())
     });
     for mut contender in contenders {

@@ -5,11 +5,11 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use fm_watch::environment::Environment;
+use fm_watch::base::environment::Environment;
 use fm_watch::hooks::harness::Harness;
 use fm_watch::hooks::install;
-use fm_watch::program::Program;
-use fm_watch::hooks::install::place::{Place, Scope};
+use fm_watch::system::program::Program;
+use fm_watch::hooks::install::target::{Place, Scope};
 
 use crate::support::home::{PROGRAM, finish};
 use crate::support::rigged::Rigged;

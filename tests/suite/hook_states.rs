@@ -9,11 +9,11 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fm_watch::home::{Home, names};
+use fm_watch::home::paths::{Home, names};
 use fm_watch::storm::dice::Dice;
-use fm_watch::wakes::journal::{Journal, Limits};
-use fm_watch::wakes::record::{Delivery, Draft, Kind};
-use fm_watch::world::{Real, World};
+use fm_watch::journal::store::{Journal, Limits};
+use fm_watch::journal::record::{Delivery, Draft, Kind};
+use fm_watch::system::{Real, World};
 use rustix::fs::{CWD, FlockOperation, Mode, flock, mkfifoat};
 use rustix::process::Signal;
 

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use fm_watch::lock::any::Kind;
-use fm_watch::platform::lock_taker;
-use fm_watch::world::LockTaker;
+use fm_watch::system::platform::lock_taker;
+use fm_watch::system::LockTaker;
 use rustix::fs::{CWD, FileType, mknodat};
 use rustix::process::Signal;
 
@@ -706,7 +706,7 @@ fn interrupts_by_one_key(home: &TestHome, environment: &str) -> Result<usize, Sk
     home.signal(wrapper, Signal::CONT);
     wait_until_true(SOON, "the wrapper has seen it", || signal_set(wrapper, "ShdPnd:") == 0);
     let more = || (interrupts() > 1).then_some(());
-    let _more = fm_watch::wait_until::wait_until(Duration::from_millis(300), Duration::from_millis(5), more);
+    let _more = fm_watch::base::wait_until::wait_until(Duration::from_millis(300), Duration::from_millis(5), more);
     let interrupts = interrupts();
     word.give();
     terminal.script.finish(SOON).expect_code(7);

@@ -6,11 +6,11 @@
 use std::process::{Command, Stdio};
 
 use fm_watch::lock::soft::host;
-use fm_watch::lock::soft::judge::{self, Here, Life, Owner, Verdict};
-use fm_watch::lock::soft::record::{Content, Record};
-use fm_watch::lock::soft::start::{Boot, Start};
-use fm_watch::lock::soft::witness;
-use fm_watch::world::{Real, World};
+use fm_watch::lock::soft::staleness::{self, Here, Life, Owner, Verdict};
+use fm_watch::lock::soft::marker::{Content, Record};
+use fm_watch::lock::soft::process_id::{Boot, Start};
+use fm_watch::lock::soft::observation;
+use fm_watch::system::{Real, World};
 use serde_json::json;
 
 use crate::support::background::wait_for_state;
@@ -85,7 +85,7 @@ impl Cast {
         let zombie = Command::new("true").stdin(Stdio::null()).spawn().unwrap();
         wait_for_state(zombie.id(), "Z");
         let living = [std::process::id(), peer.pid(), alive.pid(), zombie.id()];
-        let here = witness::here(&Real);
+        let here = observation::here(&Real);
         let ticks = |pid: &u32| Real.start_ticks(*pid).unwrap();
         let mut starts: Vec<String> =
             living.iter().map(|pid| Start::new(here.boot, ticks(pid)).to_string()).collect();
@@ -169,7 +169,7 @@ impl Cast {
         let Content::Record(record) = Content::read(bytes) else { return false };
         let start = Real.start_ticks(record.pid).map(|ticks| Start::new(self.here.boot, ticks));
         let life = if Real.exists(record.pid).unwrap() { Life::Alive(start) } else { Life::Gone };
-        matches!(judge::owner(&record, &self.here, &life), Owner::GoneUnlessElsewhere(_))
+        matches!(staleness::owner(&record, &self.here, &life), Owner::GoneUnlessElsewhere(_))
     }
 }
 
@@ -210,7 +210,7 @@ fn dead_pid() -> u32 {
 type Judge = fn(&[u8]) -> String;
 
 fn ours(bytes: &[u8]) -> String {
-    in_words(&witness::verdict(&Real, &Content::read(bytes)))
+    in_words(&observation::verdict(&Real, &Content::read(bytes)))
 }
 
 fn in_words(verdict: &Verdict) -> String {
@@ -300,12 +300,12 @@ fn a_judge_that_reads_cut_records_is_caught() -> Result<(), Skip> {
 fn a_judge_that_ignores_the_host_is_caught() -> Result<(), Skip> {
     is_caught(|bytes| match Content::read(bytes) {
         Content::Record(record) => {
-            let host = witness::here(&Real).host;
+            let host = observation::here(&Real).host;
             // Only for those who have no start: nobody is searched for then.
             let record = if record.start.is_none() { Record { host, ..record } } else { record };
-            in_words(&witness::verdict(&Real, &Content::Record(record)))
+            in_words(&observation::verdict(&Real, &Content::Record(record)))
         }
-        other => in_words(&witness::verdict(&Real, &other)),
+        other => in_words(&observation::verdict(&Real, &other)),
     })
 }
 

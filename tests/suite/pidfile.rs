@@ -8,12 +8,12 @@ use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fm_watch::error::{Error, Result};
-use fm_watch::liveness::identity::{Difference, Sameness};
+use fm_watch::base::error::{Error, Result};
+use fm_watch::system::identity::{Difference, Sameness};
 use fm_watch::lock::pidfile::record::{self, Record};
 use fm_watch::lock::pidfile::{PidfileGuard, PidfileLock};
 use fm_watch::lock::{Attempt, Guard, Holder, Lock, Loss};
-use fm_watch::world::{Kind, Real, World};
+use fm_watch::system::{Kind, Real, World};
 use rustix::process::Signal;
 
 use crate::support::background::wait_for_state;

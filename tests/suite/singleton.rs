@@ -5,10 +5,10 @@ use std::process::Command;
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
-use fm_watch::home::Home;
+use fm_watch::home::paths::Home;
 use fm_watch::lock::Attempt;
-use fm_watch::lock::home_lock::{HomeLock, Place};
-use fm_watch::world::Real;
+use fm_watch::ownership::home_lock::{HomeLock, Place};
+use fm_watch::system::Real;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 

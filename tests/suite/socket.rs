@@ -12,13 +12,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use fm_watch::error::Result;
-use fm_watch::liveness::identity::Sameness;
+use fm_watch::base::error::Result;
+use fm_watch::system::identity::Sameness;
 use fm_watch::lock::socket::probe::{Absence, Question, Readiness, Reply, Stall, Stranger, probe};
 use fm_watch::lock::socket::{SocketGuard, SocketLock};
 use fm_watch::lock::{Attempt, Guard, Holder, Lock, Loss};
-use fm_watch::platform;
-use fm_watch::world::{Binding, Real, Sockets};
+use fm_watch::system::platform;
+use fm_watch::system::{Binding, Real, Sockets};
 use rustix::process::Signal;
 
 use crate::support::background::wait_for_state;
@@ -477,8 +477,8 @@ fn nobody_is_absent_at_an_instant_when_somebody_binds() {
                 return seen;
             }
             let name = number.to_string();
-            let open = fm_watch::world::Open::Pin;
-            let Ok(pinned) = fm_watch::world::World::open(&Real, &node, OsStr::new(&name), open) else { continue };
+            let open = fm_watch::system::Open::Pin;
+            let Ok(pinned) = fm_watch::system::World::open(&Real, &node, OsStr::new(&name), open) else { continue };
             let name = OsStr::new(&name);
             let binding = fm_watch::lock::socket::probe::binding(&Real, &node, name, &pinned).unwrap();
             // The socket may have been closed since, but then the round is over.

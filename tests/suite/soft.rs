@@ -10,14 +10,14 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fm_watch::liveness::identity::{Difference, Proof, Sameness};
+use fm_watch::system::identity::{Difference, Proof, Sameness};
 use fm_watch::lock::any::{AnyLock, Kind, Subject};
 use fm_watch::lock::soft::host::NAMESPACE_MARK;
-use fm_watch::lock::soft::record::{Content, Record};
-use fm_watch::lock::soft::start::{Boot, Start};
-use fm_watch::lock::soft::{SoftLock, witness};
+use fm_watch::lock::soft::marker::{Content, Record};
+use fm_watch::lock::soft::process_id::{Boot, Start};
+use fm_watch::lock::soft::{SoftLock, observation};
 use fm_watch::lock::{Attempt, Guard, Lock, Loss};
-use fm_watch::world::{Real, World};
+use fm_watch::system::{Real, World};
 use serde_json::json;
 
 use crate::support::background::wait_for_state;
@@ -70,7 +70,7 @@ fn a_marker_of_ours_is_a_record_that_all_can_read() {
     let file = fs::symlink_metadata(&path).unwrap();
     assert_eq!((file.permissions().mode() & 0o7777, file.nlink()), (0o644, 1));
     let bytes = fs::read(&path).unwrap();
-    let here = witness::here(&Real);
+    let here = observation::here(&Real);
     let ticks = Real.start_ticks(std::process::id()).unwrap();
     let start = Start::new(here.boot, ticks);
     assert_eq!(String::from_utf8(bytes).unwrap(), format!("{}\n{}\n{start}\n", std::process::id(), here.host));
@@ -123,7 +123,7 @@ enum Made {
 }
 
 fn rows(alive: u32, zombie: u32) -> Vec<Row> {
-    let here = witness::here(&Real);
+    let here = observation::here(&Real);
     let host = here.host.clone();
     let text = |text: &str| Made::File(text.as_bytes().to_vec());
     let of = |pid: u32, start: Option<Start>| Made::File(Record { pid, host: host.clone(), start }.to_bytes());

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use fm_watch::lock::soft::{SoftGuard, SoftLock};
 use fm_watch::lock::{Attempt, Guard, Lock};
-use fm_watch::lock::soft::record::Content;
-use fm_watch::world::Real;
+use fm_watch::lock::soft::marker::Content;
+use fm_watch::system::Real;
 
 use crate::support::peers::{Filelock, Peer};
 use crate::support::scripted::Scripted;

@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fm_watch::lock::soft::host::NAMESPACE_MARK;
-use fm_watch::lock::soft::record::{Content, Record};
-use fm_watch::lock::soft::start::Start;
-use fm_watch::lock::soft::{SoftLock, witness};
+use fm_watch::lock::soft::marker::{Content, Record};
+use fm_watch::lock::soft::process_id::Start;
+use fm_watch::lock::soft::{SoftLock, observation};
 use fm_watch::lock::{Attempt, Guard, Lock};
-use fm_watch::world::{Real, World};
+use fm_watch::system::{Real, World};
 
 use crate::support::namespace::Namespace;
 use crate::support::scripted::Scripted;
@@ -279,7 +279,7 @@ fn the_marker_of_a_reused_pid_is_taken(process: Scripted) -> bool {
     let path = lock_path(&home);
     let now = record_of(std::process::id());
     let ticks = Real.start_ticks(now.pid).unwrap();
-    let here = witness::here(&Real);
+    let here = observation::here(&Real);
     let then = Record { start: Some(Start::new(here.boot, ticks - 1)), ..now };
     fs::write(&path, then.to_bytes()).unwrap();
     attempt(&process.shared(), &path).is_some()
@@ -327,7 +327,7 @@ fn an_unmarked_holder_elsewhere_is_taken(process: Scripted) -> Result<bool, Skip
                 && Real.innermost_pid(pid) == Some(1)
         })
     });
-    let here = witness::here(&Real);
+    let here = observation::here(&Real);
     if here.host.contains(NAMESPACE_MARK) {
         return Err(Skip("needs the first pid namespace: from any other, an unmarked record is another machine's".into()));
     }

@@ -155,7 +155,7 @@ fn with_few_descriptors_it_works_or_says_clearly_why_not() -> Result<(), Skip> {
         let mut child = Background::spawn(command);
         // One that started and keeps trying for a while with what it has is no error yet; it must not stay mute.
         let ended =
-            fm_watch::wait_until::wait_until(Duration::from_secs(8), Duration::from_millis(5), || child.ended());
+            fm_watch::base::wait_until::wait_until(Duration::from_secs(8), Duration::from_millis(5), || child.ended());
         if ended.is_none() {
             let degraded = home.status()["degraded"].to_string();
             assert_ne!(degraded, "[]", "with {limit} descriptors it neither works nor says why not");

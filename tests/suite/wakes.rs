@@ -258,7 +258,7 @@ fn produce(home: &TestHome, producer: usize, each: usize, kill_every: usize, bar
             // Killed wherever it happens to be: a little later each time.
             let patience = Duration::from_micros(500 * ((number * 7 + producer * 3) % 20) as u64);
             let mut child = child;
-            if fm_watch::wait_until::wait_until(patience, patience / 4, || child.ended()).is_none() {
+            if fm_watch::base::wait_until::wait_until(patience, patience / 4, || child.ended()).is_none() {
                 child.signal(Signal::KILL);
             }
             let answer = child.finish(SOON);
@@ -891,7 +891,7 @@ fn a_compaction_killed_at_any_step_loses_nothing_and_brings_nothing_back() {
         // It compacts soon after its start, or else when it leaves.
         let mut watcher = watcher;
         let soon = Duration::from_secs(2);
-        if fm_watch::wait_until::wait_until(soon, soon / 100, || watcher.ended()).is_none() {
+        if fm_watch::base::wait_until::wait_until(soon, soon / 100, || watcher.ended()).is_none() {
             watcher.signal(Signal::TERM);
         }
         assert_eq!(watcher.finish(SOON).signal, Some(9), "{point} was not reached");
@@ -949,7 +949,7 @@ fn a_journal_that_was_full_has_room_again_while_the_watcher_runs() {
     home.ask(&["drain", "--consume"]).expect_code(0);
     // It tidies up once a minute.
     let has_room = || (home.ask(&["wake", "custom", "new", &text]).code == Some(0)).then_some(());
-    let found = fm_watch::wait_until::wait_until(Duration::from_secs(90), Duration::from_secs(1), has_room);
+    let found = fm_watch::base::wait_until::wait_until(Duration::from_secs(90), Duration::from_secs(1), has_room);
     assert!(found.is_some(), "waited in vain until there is room again");
     assert_eq!(home.pending_keys(), ["new"]);
 }

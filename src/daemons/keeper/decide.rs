@@ -3,7 +3,7 @@
 //! # Theory
 //!
 //! Each life has a generation, and the keeper remembers the last one whose end it has *dealt with*. An end beyond that is
-//! news: it is announced, and [`policy::after`] says whether and when the next life begins. Remembering it and announcing
+//! news: it is announced, and [`restart_policy::after`] says whether and when the next life begins. Remembering it and announcing
 //! it go together, so an end is dealt with exactly once in a run of the keeper, and at least once over its deaths.
 //!
 //! A start is decided only from [`Course::BackingOff`], only when nothing lives and nobody is at work on it, and only
@@ -15,9 +15,9 @@
 
 use std::time::Duration;
 
-use crate::daemons::definition::{Definition, Name, Restart};
-use crate::daemons::policy::{self, Decision, End, Past, Rules};
 use crate::daemons::records::{Course, Ended, Keeping, SCHEMA};
+use crate::daemons::restart_policy::{self, Decision, End, Past, Rules};
+use crate::settings::daemon_definition::{Definition, Name, Restart};
 
 /// Whether a daemon lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -240,7 +240,7 @@ fn after_end(subject: Subject<'_>, sight: &Sight, keeping: &Keeping, clock: &Clo
 /// What follows an end or a failed start.
 fn follow(subject: Subject<'_>, end: &End, lasted: Duration, keeping: Keeping, clock: &Clock) -> Action {
     let past = if keeping.boot_id == clock.boot_id { keeping.past.clone() } else { Past::default() };
-    let (decision, past) = policy::after(end, lasted, clock.now, subject.rules, &past);
+    let (decision, past) = restart_policy::after(end, lasted, clock.now, subject.rules, &past);
     let keeping = Keeping { past, boot_id: clock.boot_id.clone(), ..keeping };
     let window = subject.rules.brake.window;
     let (course, restarts, what) = match decision {

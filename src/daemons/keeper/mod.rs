@@ -27,29 +27,29 @@
 //! A daemon that is taken out of the settings is no longer kept, and not stopped. What does not answer any more but
 //! lives is left alone: that it stands still is for a person to judge.
 
-mod bell;
 pub mod decide;
-mod desk;
-mod kept;
+mod managed;
 mod memory;
-mod sight;
+mod observe;
 #[cfg(test)]
 mod tests;
+mod wakeup;
+mod worker;
 
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use self::bell::Nudge;
-use self::desk::{Desk, Order};
-use crate::daemons::definition::{Definition, Name, Restart};
-use crate::daemons::start::Starter;
-use crate::home::Home;
-use crate::liveness::holding::Holding;
+use self::wakeup::Nudge;
+use self::worker::{Desk, Order};
+use super::spawn_monitor::Starter;
+use crate::base::wait_until::wait_until;
+use crate::home::paths::Home;
+use crate::ownership::held_home::Holding;
 use crate::settings::Settings;
-use crate::wait_until::wait_until;
-use crate::world::Real;
+use crate::settings::daemon_definition::{Definition, Name, Restart};
+use crate::system::Real;
 
 /// What is kept, and how.
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl Keeper {
         report: impl Fn(Report) + Send + 'static,
     ) -> std::io::Result<Self> {
         let (orders, inbound) = channel();
-        let (nudge, nudged) = bell::nudge()?;
+        let (nudge, nudged) = wakeup::nudge()?;
         let work = move || Desk::new(world, home, holding, plan, Box::new(report)).work(&inbound, &nudged);
         let thread = std::thread::Builder::new().name("keeper".to_owned()).spawn(work)?;
         Ok(Self { orders, nudge, thread })

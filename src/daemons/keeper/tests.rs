@@ -4,10 +4,10 @@ use proptest::prelude::*;
 
 use super::decide::{Action, Attempt, Begun, Care, Clock, Presence, Sight, Subject, decide};
 use super::memory::Memory;
-use crate::daemons::definition::{Brake, Name, Restart};
-use crate::daemons::policy::{End, Past, Rules};
 use crate::daemons::records::{Course, Ended, Keeping, SCHEMA};
-use crate::liveness::identity::Pid;
+use crate::daemons::restart_policy::{End, Past, Rules};
+use crate::settings::daemon_definition::{Brake, Name, Restart};
+use crate::system::identity::Pid;
 
 const RULES: Rules = Rules {
     restart: Restart::OnFailure,

@@ -6,8 +6,8 @@
 //! cannot be told is *refused*.
 
 use crate::daemons::records::Read;
-use crate::liveness::identity::Sameness;
-use crate::world::Claim;
+use crate::system::Claim;
+use crate::system::identity::Sameness;
 
 /// The first thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub fn course(lock: Claim, recorded: &Read<Sameness>) -> Course {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::liveness::identity::{Difference, Proof};
+    use crate::system::identity::{Difference, Proof};
 
     #[test]
     fn only_a_free_lock_and_nobody_recorded_to_live_begin_a_life() {

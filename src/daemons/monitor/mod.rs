@@ -9,13 +9,13 @@
 //! It works under its lock, and before it has that it does nothing: of many that are started at once all but one leave
 //! without a trace. Under the lock it looks again ([`course`]): a daemon that lives is adopted, what is left of a dead one
 //! is cleared, and only what is absent is started. A life begins with a process that waits, is written down, and executes
-//! then ([`birth`]); the life lock goes with it and is closed here. Then the monitor waits ([`vigil`]) and judges readiness
-//! ([`readiness`]) and succession ([`succession`]) by what it saw, until the life is over ([`ending`]).
+//! then ([`start`]); the life lock goes with it and is closed here. Then the monitor waits ([`event_loop`]) and judges readiness
+//! ([`readiness`]) and succession ([`transitions`]) by what it saw, until the life is over ([`shutdown`]).
 //!
 //! A monitor that is killed takes nothing with it. The daemon goes on, its output waits in the FIFO, and the next monitor
 //! adopts it by its identity; how such a daemon ends nobody sees, only that it did. A life that was not ready when its
 //! monitor was killed is judged on if its kind of readiness can still be seen, and ended if what it said is lost. Because
-//! such a life may have to be ended, its process is not taken on a record's word alone ([`super::belonging`]). A life that was
+//! such a life may have to be ended, its process is not taken on a record's word alone ([`super::membership`]). A life that was
 //! ready is only watched and never signalled, so its record is enough: its output is to be read in any case.
 //!
 //! It is deaf to requests to leave. It ends with its daemon, or by a KILL.
@@ -26,40 +26,40 @@
 //! is killed before it is ready. A monitor is as much a process as its daemon, of a few MiB. It records and signals only what it can examine under
 //! `/proc` of its own pid namespace.
 
-pub mod birth;
+pub mod ancestry;
 pub mod course;
-pub mod desk;
-pub mod ears;
-pub mod ending;
-pub mod kin;
+pub mod event_loop;
+mod observe;
 pub mod output;
 pub mod readiness;
-mod sight;
+pub mod readiness_channel;
+pub mod records;
+pub mod shutdown;
 pub mod stale_socket;
-pub mod succession;
-pub mod vigil;
+pub mod start;
+pub mod transitions;
 
 use std::time::Duration;
 
 use self::course::Course;
-use self::desk::{Assignment, Desk};
-use self::ending::GRACE_AT_MOST;
+use self::event_loop::{Over, Vigil, Was};
 use self::output::Output;
-use self::vigil::{Over, Vigil, Was};
-use super::belonging::{Belonging, belonging};
-use super::definition::{Ready, StopSignal};
-use super::leftovers::Leftovers;
+use self::records::{Assignment, Desk};
+use self::shutdown::GRACE_AT_MOST;
 use super::locks::LifeLock;
-use super::place;
+use super::membership::{Belonging, belonging};
+use super::monitor_status::MonitorWord;
+use super::orphans::Leftovers;
+use super::paths;
 use super::records::{Life, Phase, Read};
-use super::word::MonitorWord;
-use crate::error::{Context, Error, Result};
-use crate::liveness::identity::{self, Identity, Observation, Sameness};
+use crate::base::error::{Context, Error, Result};
 use crate::lock::Lock;
 use crate::lock::kernel::KernelLock;
-use crate::obtain::word::Speaker;
-use crate::platform::{self, ChildNews, Pinned};
-use crate::world::{Claim, Signal, World};
+use crate::settings::daemon_definition::{Ready, StopSignal};
+use crate::system::identity::{self, Identity, Observation, Sameness};
+use crate::system::platform::{self, ChildNews, Pinned};
+use crate::system::status_pipe::Speaker;
+use crate::system::{Claim, Signal, World};
 
 /// How long what is left of a life may take to be gone, before that is reported.
 const CLEARED_WITHIN: Duration = Duration::from_secs(10);
@@ -175,7 +175,7 @@ fn is_same_program(one: &Identity, other: &Identity) -> bool {
 /// Makes those leave who hold the life lock of a life whose process is gone.
 fn clear(desk: &Desk<'_>, life: Option<&Life>, began: Duration) -> Result<()> {
     let Assignment { world, place, .. } = desk.assignment;
-    let path = place.file(place::LIFE_LOCK);
+    let path = place.file(paths::LIFE_LOCK);
     let left = Leftovers::holders_of(&desk.life_lock()?, desk.lock()).doing("find the holders of", &path)?;
     let (signal, grace) = life.map_or((StopSignal::Term, GRACE_AT_MOST), |life| {
         (life.definition.stop_signal, life.definition.stop_grace.min(GRACE_AT_MOST))
@@ -199,10 +199,10 @@ fn start(desk: &Desk<'_>, news: &ChildNews, speaker: &mut Speaker<MonitorWord>, 
         speaker.say(&MonitorWord::Lost);
         return Ok(Next::Leave);
     };
-    let born = birth::give_birth(desk, definition, lock, speaker)?;
+    let born = start::give_birth(desk, definition, lock, speaker)?;
     let mut vigil = Vigil::over_born(desk, news, speaker, born);
     let over = vigil.keep()?;
-    ending::close(vigil, over)?;
+    shutdown::close(vigil, over)?;
     Ok(Next::Leave)
 }
 
@@ -229,7 +229,7 @@ fn adopt(
     }
     let over: Over = vigil.keep()?;
     let was = over.was;
-    ending::close(vigil, over)?;
+    shutdown::close(vigil, over)?;
     // Whoever asked for a daemon that never came gets the next one.
     let is_wanted = was == Was::Starting && desk.wanted().is_some();
     Ok(if is_wanted { Next::Again } else { Next::Leave })

@@ -10,12 +10,12 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use super::desk::Desk;
+use super::records::Desk;
+use crate::base::error::{Context, Result};
 use crate::daemons::log::CappedLog;
-use crate::daemons::place;
-use crate::error::{Context, Result};
-use crate::platform;
-use crate::world::{Real, World};
+use crate::daemons::paths;
+use crate::system::platform;
+use crate::system::{Real, World};
 
 /// How much is read before something else gets its turn, in pieces of [`PIECE`].
 const PIECES_PER_TURN: usize = 16;
@@ -45,8 +45,8 @@ impl Output {
     /// # Errors
     /// Those of the file system, and something else in the FIFO's place.
     pub fn open(desk: &Desk<'_>, log_max: u64) -> Result<Self> {
-        let path = desk.assignment.place.file(place::OUTPUT);
-        let fifo = platform::open_reading_fifo(&desk.directory, OsStr::new(place::OUTPUT)).doing("open", path)?;
+        let path = desk.assignment.place.file(paths::OUTPUT);
+        let fifo = platform::open_reading_fifo(&desk.directory, OsStr::new(paths::OUTPUT)).doing("open", path)?;
         let directory = desk.assignment.place.directory();
         let of_log = desk.world().open_directory(directory).doing("open the directory", directory)?;
         let log = CappedLog::open(Arc::clone(desk.world()), of_log, log_max);
@@ -63,8 +63,8 @@ impl Output {
     /// # Errors
     /// Those of the file system.
     pub fn for_daemon(desk: &Desk<'_>) -> Result<File> {
-        let path = desk.assignment.place.file(place::OUTPUT);
-        platform::open_writing_fifo(&desk.directory, OsStr::new(place::OUTPUT)).doing("open", path)
+        let path = desk.assignment.place.file(paths::OUTPUT);
+        platform::open_writing_fifo(&desk.directory, OsStr::new(paths::OUTPUT)).doing("open", path)
     }
 
     /// Writes what has come into the log and shows it to `listen`, up to a bound.

@@ -1,15 +1,15 @@
 //! Whether a daemon is ready: a pure function over what was seen of it.
 //!
 //! Each kind of readiness has one sight that decides. A sign counts only if it comes from the daemon: a server at its
-//! socket, a pid in its file and the sender of a message are compared with its kin ([`super::kin`]). The end of a pipe is
+//! socket, a pid in its file and the sender of a message are compared with its kin ([`super::ancestry`]). The end of a pipe is
 //! no byte, and a time that has passed is no sign unless the daemon is defined by nothing else.
 
 use std::fmt;
 use std::time::Duration;
 
-use super::kin::Relation;
-use crate::daemons::definition::Ready;
+use super::ancestry::Relation;
 use crate::lock::socket::probe::Readiness;
+use crate::settings::daemon_definition::Ready;
 
 /// What was seen, of the kind that the definition asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,9 +129,9 @@ impl fmt::Display for PidfileSight {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::liveness::identity::{Proof, Sameness};
     use crate::lock::socket::probe::{Absence, Server, Stall, Stranger};
-    use crate::world::Kind;
+    use crate::system::Kind;
+    use crate::system::identity::{Proof, Sameness};
 
     fn server() -> Server {
         Server { pid: Some(7), uid: 1, identity: Sameness::Same(Proof::LockTaker) }

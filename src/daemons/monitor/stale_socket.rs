@@ -12,11 +12,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::{Context, Error, Result};
+use crate::base::error::{Context, Error, Result};
+use crate::lock::location::{Spot, found};
 use crate::lock::socket::probe::{self, Absence, Readiness};
-use crate::lock::spot::{Spot, found};
-use crate::storage;
-use crate::world::{Binding, Kind, Open, Real, World};
+use crate::system::storage;
+use crate::system::{Binding, Kind, Open, Real, World};
 
 /// How long a server that may be there has to accept a connection.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);

@@ -16,13 +16,13 @@ use std::path::Path;
 
 use super::entry::{entries, event_of};
 use super::file::{File, Way};
-use super::place::{Form, Place};
+use super::target::{Form, Place};
 use super::{after_install, installed, json, plugin, text_of};
-use crate::environment::Environment;
-use crate::error::Result;
+use crate::base::environment::Environment;
+use crate::base::error::Result;
 use crate::hooks::event::Event;
-use crate::program::{NAME, Program};
-use crate::world::World;
+use crate::system::World;
+use crate::system::program::{NAME, Program};
 
 /// How good or bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

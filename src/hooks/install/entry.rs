@@ -10,12 +10,12 @@
 
 use std::path::Path;
 
-use crate::environment::Environment;
-use crate::error::{Context, Error, Result};
+use crate::base::environment::Environment;
+use crate::base::error::{Context, Error, Result};
 use crate::hooks::event::Event;
 use crate::hooks::harness::Harness;
-use crate::platform;
-use crate::program::{NAME, Program, shell_word};
+use crate::system::platform;
+use crate::system::program::{NAME, Program, shell_word};
 
 /// How entries are to name a program at this path: as it is called, if that can be said in a file of text. One that is
 /// named by its path must be installed again when that path moves.

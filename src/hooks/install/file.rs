@@ -22,11 +22,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::place::Place;
-use crate::error::{Context, Error, Result};
-use crate::platform;
-use crate::storage::{self, Change, Replaced};
-use crate::world::{Facts, Kind, World};
+use super::target::Place;
+use crate::base::error::{Context, Error, Result};
+use crate::system::platform;
+use crate::system::storage::{self, Change, Replaced};
+use crate::system::{Facts, Kind, World};
 
 /// Longer files of settings are not read.
 const LIMIT: usize = 4 * 1024 * 1024;

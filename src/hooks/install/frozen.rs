@@ -3,11 +3,11 @@
 //! Some harnesses keep a hash of it and skip, without a word, an entry whose text has changed. So a change that makes this
 //! fail is a change that turns off the hooks of everybody who has them.
 
-use super::place::{Place, Scope};
+use super::target::{Place, Scope};
 use super::{after_install, after_uninstall};
-use crate::environment::Environment;
+use crate::base::environment::Environment;
 use crate::hooks::harness::Harness;
-use crate::program::Program;
+use crate::system::program::Program;
 
 const FROZEN: [(Harness, &str); 6] = [
     (Harness::Claude, include_str!("frozen/claude.json")),

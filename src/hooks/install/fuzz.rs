@@ -5,11 +5,11 @@ mod meaning;
 
 use self::hand::{Dice, Hand};
 use self::meaning::{meaning, meaning_if_any, strict};
-use super::place::{Form, Place, Scope};
+use super::target::{Form, Place, Scope};
 use super::{after_install, after_uninstall};
-use crate::environment::Environment;
+use crate::base::environment::Environment;
 use crate::hooks::harness::Harness;
-use crate::program::Program;
+use crate::system::program::Program;
 
 fn place(harness: Harness) -> Place {
     let environment = Environment::from_pairs([("HOME", "/h")]);

@@ -2,7 +2,7 @@
 //!
 //! # Theory of operation
 //!
-//! [`place`] knows which file, [`entry`] knows what belongs into it. Three pure editors turn the text of before into the
+//! [`target`] knows which file, [`entry`] knows what belongs into it. Three pure editors turn the text of before into the
 //! text of after: one for JSON with comments, one for TOML, one for files of code that are ours as a whole. None of them
 //! prints a file anew, and each takes its own work out again before it hands it out: what comes back must be the text of
 //! before, byte by byte, or nothing is written. [`file`] replaces the file as a whole, with a backup beside it.
@@ -22,8 +22,8 @@ mod frozen;
 mod fuzz;
 mod json;
 mod json_layout;
-pub mod place;
 mod plugin;
+pub mod target;
 mod toml;
 mod toml_list;
 
@@ -33,10 +33,10 @@ use thiserror::Error;
 
 use self::entry::entries;
 use self::file::{File, Way};
-use self::place::{Form, Place};
-use crate::error::{Error, Result};
-use crate::program::Program;
-use crate::world::World;
+use self::target::{Form, Place};
+use crate::base::error::{Error, Result};
+use crate::system::World;
+use crate::system::program::Program;
 
 /// Why a file is not edited. It is as it was then.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

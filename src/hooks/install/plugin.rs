@@ -6,7 +6,7 @@
 use super::Refusal;
 use crate::hooks::event::Event;
 use crate::hooks::harness::Harness;
-use crate::program::{NAME, Program, shell_word};
+use crate::system::program::{NAME, Program, shell_word};
 
 const OPENCODE: &str = include_str!("plugin/opencode.js");
 const PI: &str = include_str!("plugin/pi.ts");

@@ -64,11 +64,11 @@ fn item(entry: &Entry) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::entry::entries;
-    use super::super::toml::{install, uninstall};
     use super::*;
     use crate::hooks::harness::Harness;
-    use crate::program::Program;
+    use crate::hooks::install::entry::entries;
+    use crate::hooks::install::toml::{install, uninstall};
+    use crate::system::program::Program;
 
     #[test]
     fn a_list_in_one_value_gets_the_entries_and_gives_them_back() {

@@ -15,9 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::lock::soft::host::label;
-use crate::lock::soft::start::{Boot, Start};
-use crate::world::simulated::{SimNode, SimWorld};
-use crate::world::{Exchange, Facts, Kind, Open, World};
+use crate::lock::soft::process_id::{Boot, Start};
+use crate::system::simulated::{SimNode, SimWorld};
+use crate::system::{Exchange, Facts, Kind, Open, World};
 
 /// A marker that is no record may be taken when it has not changed for so long.
 const STILL: Duration = Duration::from_secs(2);

@@ -4,8 +4,8 @@ use std::ffi::OsStr;
 
 use super::*;
 use crate::lock::kernel::KernelLock;
-use crate::world::simulated::Machine;
-use crate::world::{Claim, Open};
+use crate::system::simulated::Machine;
+use crate::system::{Claim, Open};
 
 const PATH: &str = "/locks/build.lock";
 

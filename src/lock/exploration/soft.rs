@@ -3,7 +3,7 @@
 use super::filelock::Filelock;
 use super::*;
 use crate::lock::soft::SoftLock;
-use crate::world::simulated::Machine;
+use crate::system::simulated::Machine;
 
 const PATH: &str = "/locks/cache.lock";
 /// Nobody has this pid.
@@ -112,7 +112,7 @@ fn one_that_writes_slowly(world: &Arc<SimWorld>) -> Outcome {
     let held = || -> std::io::Result<()> {
         let directory = world.open_directory(Path::new("/locks"))?;
         let name = std::ffi::OsStr::new("cache.lock");
-        let node = match world.open(&directory, name, crate::world::Open::CreateNew) {
+        let node = match world.open(&directory, name, crate::system::Open::CreateNew) {
             // Somebody else has it.
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
             opened => opened?,

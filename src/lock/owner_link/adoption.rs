@@ -12,14 +12,14 @@
 use std::ffi::OsStr;
 use std::io;
 
-use super::claim::Claim;
 use super::entry;
 use super::owner::Owner;
-use super::place::{Place, Step};
+use super::path::{Place, Step};
+use super::published::Claim;
 use super::record::Record;
-use crate::error::{Context, Result};
-use crate::lock::spot::found;
-use crate::world::World;
+use crate::base::error::{Context, Result};
+use crate::lock::location::found;
+use crate::system::World;
 
 /// Under which name the file `pid` is made.
 const NEXT: &str = entry::HOME;

@@ -7,9 +7,9 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 
-use crate::error::{Context, Error, Result};
-use crate::lock::spot::{description, found};
-use crate::world::{Facts, Kind, Open, World};
+use crate::base::error::{Context, Error, Result};
+use crate::lock::location::{description, found};
+use crate::system::{Facts, Kind, Open, World};
 
 /// The files that the protocol knows. Peers remove these and then the directory, so there must be no others.
 pub(super) const KNOWN: [&str; 4] = [PID, HOME, WATCHER_PATH, IDENTITY];

@@ -13,8 +13,8 @@
 //! Limits: a holder that has executed another program, after which the clock was set forward by more than the age of
 //! the record, would be taken for another process. Nothing that the protocol records could tell.
 
-use crate::liveness::identity::{Difference, Proof, Sameness};
-use crate::world::Listing;
+use crate::system::Listing;
+use crate::system::identity::{Difference, Proof, Sameness};
 
 /// What an owner directory says of its owner's identity.
 #[derive(Debug, Clone, PartialEq, Eq)]

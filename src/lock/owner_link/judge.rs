@@ -4,12 +4,12 @@ use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
 use super::identity::Belief;
-use super::place::Place;
+use super::path::Place;
 use super::record::{Record, Sight};
 use super::verdict::{self, FLOOR, Life, Seen, Verdict, Written};
-use crate::error::Result;
-use crate::liveness::identity::Pid;
-use crate::world::World;
+use crate::base::error::Result;
+use crate::system::World;
+use crate::system::identity::Pid;
 
 /// Judges records, and remembers for how long it has seen an unfinished one as it is.
 #[derive(Debug, Clone)]

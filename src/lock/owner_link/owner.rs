@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use super::entry::{self, Content};
 use super::identity;
-use super::place::{Place, Step};
+use super::path::{Place, Step};
 use super::verdict::{PID_LIMIT, Written};
-use crate::error::{Context, Error, Result};
-use crate::world::World;
+use crate::base::error::{Context, Error, Result};
+use crate::system::World;
 
 /// What an owner directory tells of its owner.
 #[derive(Debug, Clone)]

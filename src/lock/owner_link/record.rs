@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 
 use super::entry::{self, Content};
 use super::identity::{self, Recorded};
-use super::place::Place;
+use super::path::Place;
 use super::verdict::{PID_LIMIT, Written};
-use crate::error::{Context, Error, Result};
-use crate::escape;
-use crate::lock::spot::{description, found};
-use crate::world::{Facts, Kind, Open, World};
+use crate::base::error::{Context, Error, Result};
+use crate::base::escape;
+use crate::lock::location::{description, found};
+use crate::system::{Facts, Kind, Open, World};
 
 /// What is at a place.
 #[derive(Debug)]

@@ -11,7 +11,7 @@
 //! is removed for them.
 //!
 //! The step is an [`adoption`](super::adoption) where the dead owner is known. A mutex without a pid, or without an owner
-//! directory, is [swapped](super::swap) out, as a dead lock is.
+//! directory, is [swapped](super::exchange) out, as a dead lock is.
 //!
 //! Contenders of ours that judge the same dead mutex take turns by the kernel's lock on its owner directory. Its holder
 //! keeps it to the end, so what the directory says of its former owner misleads none of ours meanwhile. (A child that
@@ -19,15 +19,15 @@
 //! attempt in that instant says "busy".)
 
 use super::adoption::Adoption;
-use super::claim::Claim;
+use super::exchange::{Swap, put_back_stranded};
 use super::judge::{Judge, Judged};
 use super::owner::{self, Owner, Signature};
-use super::place::Place;
+use super::path::Place;
+use super::published::Claim;
 use super::record::{Record, Shape};
-use super::swap::{Swap, put_back_stranded};
 use super::verdict::{Stale, Verdict};
-use crate::error::{Context, Result};
-use crate::world::{Claim as Turn, World};
+use crate::base::error::{Context, Result};
+use crate::system::{Claim as Turn, World};
 
 /// Takes the mutex of a lock. `None`: somebody has it.
 ///

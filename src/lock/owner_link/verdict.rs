@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use super::identity::{self, Belief, Recorded};
-use crate::liveness::identity::{Difference, Sameness};
-use crate::world::Listing;
+use crate::system::Listing;
+use crate::system::identity::{Difference, Sameness};
 
 /// For how long a lock without a pid counts as just being taken, however impatient a contender is.
 pub(super) const FLOOR: Duration = Duration::from_secs(2);

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use super::record;
 use super::sight::Sight;
-use crate::error::{Context, Error, Result};
-use crate::lock::spot::Spot;
+use crate::base::error::{Context, Error, Result};
+use crate::lock::location::Spot;
 use crate::lock::{Guard, Loss};
-use crate::storage;
-use crate::world::{Claim, Facts, World};
+use crate::system::storage;
+use crate::system::{Claim, Facts, World};
 
 /// The held lock.
 #[derive(Debug)]

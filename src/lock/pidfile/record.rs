@@ -35,7 +35,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::liveness::identity::{Executable, Identity, Pid};
+use crate::system::identity::{Executable, Identity, Pid};
 
 /// No record is longer, in bytes.
 pub const LIMIT: usize = 4096;

@@ -3,13 +3,13 @@
 use std::ffi::OsStr;
 use std::io;
 
-use super::judge::{Inside, Sighting, StartTimes, Verdict, judge};
 use super::record::{self, Record};
-use crate::error::{Context, Error, Result};
-use crate::liveness::identity::{Observation, Pid, Sameness};
-use crate::lock::spot::{Spot, description, found};
-use crate::storage;
-use crate::world::{Facts, Kind, Open, World};
+use super::staleness::{Inside, Sighting, StartTimes, Verdict, judge};
+use crate::base::error::{Context, Error, Result};
+use crate::lock::location::{Spot, description, found};
+use crate::system::identity::{Observation, Pid, Sameness};
+use crate::system::storage;
+use crate::system::{Facts, Kind, Open, World};
 
 /// A file, open, and what it said when it was looked at.
 #[derive(Debug)]

@@ -6,15 +6,15 @@
 use std::ffi::OsStr;
 use std::io;
 
-use super::judge::Verdict;
 use super::record::Record;
 use super::sight::Sight;
+use super::staleness::Verdict;
 use super::{KIND, Obstacle, Once, PidfileLock};
-use crate::error::{Context, Result};
-use crate::lock::private_name::{self, Judged, PrivateName, Swap};
-use crate::lock::spot::Spot;
-use crate::storage;
-use crate::world::{Claim as KernelClaim, Exchange, World};
+use crate::base::error::{Context, Result};
+use crate::lock::location::Spot;
+use crate::lock::temp_name::{self, Judged, PrivateName, Swap};
+use crate::system::storage;
+use crate::system::{Claim as KernelClaim, Exchange, World};
 
 /// How many leftovers one takeover looks at, at most.
 const LEFTOVERS: usize = 1000;
@@ -86,7 +86,7 @@ impl<W: World> Takeover<'_, W> {
     fn mend(&self) -> io::Result<Leftover> {
         let Record::Ours(claim) = &self.stale.record else { return Ok(Leftover::Nothing) };
         let Spot { world, directory, name, .. } = &self.lock.spot;
-        let private = private_name::name_of(claim.nonce, KIND);
+        let private = temp_name::name_of(claim.nonce, KIND);
         let Some(left) = Sight::open(&self.lock.spot, &private)? else { return Ok(Leftover::Nothing) };
         if left.facts.is_same_inode(&self.stale.facts) || is_over(&self.lock.spot, &left)? {
             storage::remove(&**world, directory, &private)?;
@@ -118,7 +118,7 @@ fn is_over<W: World>(spot: &Spot<W>, sight: &Sight<W>) -> io::Result<bool> {
 /// Removes private files of processes that died before they had published them, or after.
 fn sweep<W: World>(spot: &Spot<W>) -> io::Result<()> {
     let names = spot.world.names(&spot.directory)?;
-    for name in private_name::of_kind(&names, KIND).take(LEFTOVERS) {
+    for name in temp_name::of_kind(&names, KIND).take(LEFTOVERS) {
         if let Some(left) = Sight::open(spot, name)?
             && is_over(spot, &left)?
         {

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::world::{Real, Sockets};
+use crate::system::{Real, Sockets};
 
 /// How long dropping one waits for the server at most.
 const PATIENCE: Duration = Duration::from_millis(50);

@@ -5,12 +5,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::error::{Context, Result};
+use crate::base::error::{Context, Result};
 use crate::lock::kernel::KernelGuard;
-use crate::lock::spot::Spot;
+use crate::lock::location::Spot;
 use crate::lock::{Guard, Loss};
-use crate::storage;
-use crate::world::{Binding, Facts, Real, Sockets};
+use crate::system::storage;
+use crate::system::{Binding, Facts, Real, Sockets};
 
 /// The held lock: a listening socket, and the name that leads to it.
 #[derive(Debug)]

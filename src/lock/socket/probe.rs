@@ -48,15 +48,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::question::ask;
-use crate::error::{Context, Error, Result};
-use crate::liveness::identity::{Observation, Proof, Sameness};
-use crate::lock::spot::{Spot, description, found};
-use crate::platform;
-use crate::world::{Binding, Facts, Kind, Open, Peer, Reached, Sockets};
+use super::exchange::ask;
+use crate::base::error::{Context, Error, Result};
+use crate::lock::location::{Spot, description, found};
+use crate::system::identity::{Observation, Proof, Sameness};
+use crate::system::platform;
+use crate::system::{Binding, Facts, Kind, Open, Peer, Reached, Sockets};
 
+pub use super::exchange::{Asked, Question, Reply};
 pub use super::farewell::{Farewell, Parting};
-pub use super::question::{Asked, Question, Reply};
 
 /// What a server is good for.
 #[derive(Debug, Clone, PartialEq, Eq)]

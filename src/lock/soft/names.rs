@@ -12,7 +12,7 @@ use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
 
 use super::decimal::Decimal;
-use super::record::pid_of;
+use super::marker::pid_of;
 
 /// What a name beside a lock's says that it is.
 #[derive(Debug, Clone, PartialEq, Eq)]

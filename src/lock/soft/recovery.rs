@@ -15,13 +15,13 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::decimal::Decimal;
-use super::judge::{Held, Verdict};
-use super::marker::{self, Marker};
+use super::marker::Content;
 use super::names::{self, Trace};
-use super::record::Content;
-use super::witness;
-use crate::lock::spot::Spot;
-use crate::world::{Exchange, Kind, World};
+use super::observation;
+use super::reuse_marker::{self, Marker};
+use super::staleness::{Held, Verdict};
+use crate::lock::location::Spot;
+use crate::system::{Exchange, Kind, World};
 
 /// What the search came to.
 #[derive(Debug, PartialEq, Eq)]
@@ -90,7 +90,7 @@ fn search<W: World>(spot: &Spot<W>, breaker: &Decimal) -> io::Result<Search> {
         }
         found.push(match trace {
             Trace::Claim(pid) if pid == world.own_pid() => Stranded::Ours(name),
-            Trace::Claim(pid) if !witness::is_gone(&**world, pid) => return Ok(Search::SomebodyElseIs),
+            Trace::Claim(pid) if !observation::is_gone(&**world, pid) => return Ok(Search::SomebodyElseIs),
             _ => Stranded::Unclaimed(name),
         });
     }
@@ -113,7 +113,7 @@ fn restore<W: World>(spot: &Spot<W>, stranded: Stranded, breaker: &Decimal, judg
         }
     }
     world.reach("soft.claimed")?;
-    let Ok(Some(found)) = marker::read(spot, &claim) else {
+    let Ok(Some(found)) = reuse_marker::read(spot, &claim) else {
         return_claim(spot, &claim, breaker);
         return Ok(Recovery::Held);
     };
@@ -165,11 +165,11 @@ fn return_claim<W: World>(spot: &Spot<W>, claim: &OsStr, breaker: &Decimal) {
 fn is_live<W: World>(world: &W, found: &Marker, breaker: &Decimal) -> bool {
     if let Content::Record(record) = &found.content
         && Decimal::from(record.pid) == *breaker
-        && record.host == witness::here(world).host
+        && record.host == observation::here(world).host
     {
         return false;
     }
-    match witness::verdict(world, &found.content) {
+    match observation::verdict(world, &found.content) {
         Verdict::Held(Held::Empty | Held::Strict) => true,
         Verdict::Held(_) => matches!(found.content, Content::Record(_)),
         Verdict::Gone { .. } | Verdict::Malformed { .. } => false,
@@ -207,15 +207,15 @@ const SWEPT_AT_ONCE: usize = 4;
 pub fn sweep<W: World>(spot: &Spot<W>) {
     let Spot { world, directory, name: lock, .. } = spot;
     let is_left = |name: &OsString| match names::trace(lock, name) {
-        Some(Trace::Private(pid) | Trace::Claim(pid)) => witness::is_gone(&**world, pid),
-        Some(Trace::Aside(digits)) => digits.parse().is_ok_and(|pid| witness::is_gone(&**world, pid)),
+        Some(Trace::Private(pid) | Trace::Claim(pid)) => observation::is_gone(&**world, pid),
+        Some(Trace::Aside(digits)) => digits.parse().is_ok_and(|pid| observation::is_gone(&**world, pid)),
         None => false,
     };
     let names = world.names(directory).unwrap_or_default();
     for name in names.into_iter().filter(is_left).take(SWEPT_AT_ONCE) {
-        let Ok(Some(found)) = marker::read(spot, &name) else { continue };
+        let Ok(Some(found)) = reuse_marker::read(spot, &name) else { continue };
         let is_record = matches!(found.content, Content::Record(_));
-        if is_record && matches!(witness::verdict(&**world, &found.content), Verdict::Gone { .. }) {
+        if is_record && matches!(observation::verdict(&**world, &found.content), Verdict::Gone { .. }) {
             let _left_behind = world.unlink(directory, &name);
         }
     }

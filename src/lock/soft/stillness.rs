@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::world::Facts;
+use crate::system::Facts;
 
 /// For how long something that is no record must be still before it may be taken.
 pub const ENOUGH: Duration = Duration::from_secs(2);
@@ -36,7 +36,7 @@ impl Stillness {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::Kind;
+    use crate::system::Kind;
 
     const FACTS: Facts = Facts {
         kind: Kind::File,

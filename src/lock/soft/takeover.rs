@@ -15,11 +15,11 @@ use std::ffi::OsStr;
 use std::io;
 use std::time::Duration;
 
-use super::marker::{self, Marker};
-use super::prepared::{Own, Prepared};
-use super::record::{self, Content, Record};
-use crate::lock::spot::Spot;
-use crate::world::{Exchange, Facts, World};
+use super::marker::{self, Content, Record};
+use super::reuse_marker::{self, Marker};
+use super::temp_record::{Own, Prepared};
+use crate::lock::location::Spot;
+use crate::system::{Exchange, Facts, World};
 
 /// How a takeover ended.
 #[derive(Debug)]
@@ -146,11 +146,11 @@ impl<W: World> Breaker<'_, W> {
     /// placeholder it ages out, and whoever takes it searches for what we took. A marker of another thread of that very
     /// process would be mistaken for the breaker's own; with it, our record stays as it is.
     fn leave_a_placeholder(&self) {
-        let taken = marker::read(self.spot, self.aside);
+        let taken = reuse_marker::read(self.spot, self.aside);
         let is_of_another =
             |marker: &Marker| !matches!(&marker.content, Content::Record(of) if of.pid == self.recorded);
         if matches!(&taken, Ok(Some(marker)) if is_of_another(marker)) {
-            let _cannot = self.spot.world.overwrite(&self.own.node, &record::placeholder(self.recorded));
+            let _cannot = self.spot.world.overwrite(&self.own.node, &marker::placeholder(self.recorded));
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use fm_watch::lock::owner_link::{OwnerLinkGuard, OwnerLinkLock};
 use fm_watch::lock::{Attempt, Lock};
-use fm_watch::world::World;
+use fm_watch::system::World;
 
 use super::staged::Staged;
 use crate::support::contest::names_in;

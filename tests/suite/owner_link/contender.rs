@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fm_watch::lock::owner_link::OwnerLinkLock;
 use fm_watch::lock::{Attempt, Guard, Lock};
-use fm_watch::world::{Real, World};
+use fm_watch::system::{Real, World};
 
 use super::staged::Staged;
 use crate::support::TestHome;

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use fm_watch::liveness::identity::{Difference, Sameness};
+use fm_watch::system::identity::{Difference, Sameness};
 use fm_watch::lock::{Attempt, Lock};
 
 use super::arena::{Arena, attempt, lay, sleeper};

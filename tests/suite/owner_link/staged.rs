@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fm_watch::world::altered::{Altered, Call, Nature};
-use fm_watch::world::{Exchange, Now, Real, World};
+use fm_watch::system::altered::{Altered, Call, Nature};
+use fm_watch::system::{Exchange, Now, Real, World};
 
 type Scene = Box<dyn FnOnce() + Send>;
 

@@ -224,7 +224,7 @@ fn run(arena: &Arena, weather: Weather<'_>, length: Duration) -> Result<Vec<Hold
     let (began, mut kills) = (Instant::now(), 0_usize);
     // On a busy machine some take long before they have it for the first time.
     while began.elapsed() < length || (!storm.has_each_side_held() && began.elapsed() < length + SOON * 3) {
-        fm_watch::wait_until::pause(weather.kill_every);
+        fm_watch::base::wait_until::pause(weather.kill_every);
         // A stride that shares no divisor with the number of contenders reaches each of them.
         storm.kill(kills * 7 + began.elapsed().subsec_micros() as usize)?;
         kills += 1;

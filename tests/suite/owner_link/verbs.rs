@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use fm_watch::liveness::identity::{Difference, Sameness};
+use fm_watch::system::identity::{Difference, Sameness};
 use fm_watch::lock::owner_link::OwnerLinkLock;
 use fm_watch::lock::{Attempt, Guard, Lock, Loss};
 

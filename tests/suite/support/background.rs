@@ -122,7 +122,7 @@ impl Background {
     #[track_caller]
     pub fn wait_for_line(&self, text: &str) -> String {
         let look = || whole_lines(&self.stdout()).into_iter().find(|line| line.contains(text));
-        match fm_watch::wait_until::wait_until(SOON, Duration::from_millis(1), look) {
+        match fm_watch::base::wait_until::wait_until(SOON, Duration::from_millis(1), look) {
             Some(line) => line,
             None => panic!("waited in vain for {text:?} from {}: {:?} {:?}", self.what, self.stdout(), self.stderr()),
         }
@@ -142,14 +142,14 @@ impl Background {
     /// Waits until it has ended and tells all it said. It fails the test if that takes too long.
     #[track_caller]
     pub fn finish(mut self, within: Duration) -> Answer {
-        let ended = fm_watch::wait_until::wait_until(within, Duration::from_millis(1), || self.ended());
+        let ended = fm_watch::base::wait_until::wait_until(within, Duration::from_millis(1), || self.ended());
         let took = self.started.elapsed();
         let Some(status) = ended else {
             panic!("{} was still there after {within:?}: {:?} {:?}", self.what, self.stdout(), self.stderr())
         };
         // A grandchild that holds the pipe open is none of our business; what is there by then counts.
         let is_drained = || self.stdout.reader.is_finished() && self.stderr.reader.is_finished();
-        let _drained = fm_watch::wait_until::wait_until(Duration::from_secs(2), Duration::from_millis(1), || {
+        let _drained = fm_watch::base::wait_until::wait_until(Duration::from_secs(2), Duration::from_millis(1), || {
             is_drained().then_some(())
         });
         Answer { code: status.code(), signal: status.signal(), stdout: self.stdout(), stderr: self.stderr(), took }
@@ -165,7 +165,7 @@ impl Drop for Background {
             // So that it ends what it has started itself.
             self.signal(Signal::TERM);
             self.signal(Signal::CONT);
-            let _ended = fm_watch::wait_until::wait_until(LEAVES_WITHIN, Duration::from_millis(1), || {
+            let _ended = fm_watch::base::wait_until::wait_until(LEAVES_WITHIN, Duration::from_millis(1), || {
                 self.child.try_wait().ok().flatten()
             });
         }
@@ -178,7 +178,7 @@ impl Drop for Background {
 /// A program that the test has just written is "busy" while a child that another thread is starting still has the
 /// descriptor; that passes when the child executes its own program.
 fn spawn_when_written(command: &mut Command) -> std::io::Result<Child> {
-    let spawned = fm_watch::wait_until::wait_until(SOON, Duration::from_millis(1), || match command.spawn() {
+    let spawned = fm_watch::base::wait_until::wait_until(SOON, Duration::from_millis(1), || match command.spawn() {
         Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => None,
         done => Some(done),
     });

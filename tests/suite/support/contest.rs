@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 
-use fm_watch::error::Result;
+use fm_watch::base::error::Result;
 use fm_watch::lock::{Attempt, Guard, Holder, Lock, Loss};
 
 use super::rigged::Rigged;

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-use fm_watch::daemons::definition::Definition;
-use fm_watch::daemons::order::{Order, last_generation};
-use fm_watch::world::{Real, World};
+use fm_watch::daemons::start_request::{Order, last_generation};
+use fm_watch::settings::daemon_definition::Definition;
+use fm_watch::system::{Real, World};
 use rustix::process::Signal;
 use serde_json::Value;
 

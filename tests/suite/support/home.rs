@@ -239,14 +239,14 @@ impl TestHome {
             // Asked first, so that it ends what it has started itself. One that is stopped must go on to hear it.
             processes::signal_if_naming(pid, self.scratch(), Signal::CONT);
             let ended = || processes::has_ended(pid).then_some(());
-            if fm_watch::wait_until::wait_until(LEAVES_WITHIN, Duration::from_millis(1), ended).is_none() {
+            if fm_watch::base::wait_until::wait_until(LEAVES_WITHIN, Duration::from_millis(1), ended).is_none() {
                 processes::signal_if_naming(pid, self.scratch(), Signal::KILL);
                 wait_for_end(pid, "this home's watcher");
             }
         }
         // What the watcher had started ends by itself, or is a leak.
         let gone = || processes::naming(self.scratch()).is_empty().then_some(());
-        if fm_watch::wait_until::wait_until(Duration::from_secs(3), Duration::from_millis(5), gone).is_some() {
+        if fm_watch::base::wait_until::wait_until(Duration::from_secs(3), Duration::from_millis(5), gone).is_some() {
             return Vec::new();
         }
         let left = processes::naming(self.scratch());

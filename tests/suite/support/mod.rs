@@ -76,7 +76,7 @@ pub const SOON: Duration = Duration::from_secs(20);
 /// Looks until something is there. It fails the test, saying what was awaited, when the deadline passes first.
 #[track_caller]
 pub fn wait_until<T>(deadline: Duration, what: &str, look: impl FnMut() -> Option<T>) -> T {
-    match fm_watch::wait_until::wait_until(deadline, Duration::from_millis(2), look) {
+    match fm_watch::base::wait_until::wait_until(deadline, Duration::from_millis(2), look) {
         Some(found) => found,
         None => panic!("waited {deadline:?} in vain until {what}"),
     }
@@ -91,6 +91,7 @@ pub fn wait_until_true(deadline: Duration, what: &str, mut condition: impl FnMut
 /// Makes sure that a condition stays true for a while: the only way to see that something does *not* happen.
 #[track_caller]
 pub fn stays_true(during: Duration, what: &str, mut condition: impl FnMut() -> bool) {
-    let broken = fm_watch::wait_until::wait_until(during, Duration::from_millis(5), || (!condition()).then_some(()));
+    let broken =
+        fm_watch::base::wait_until::wait_until(during, Duration::from_millis(5), || (!condition()).then_some(()));
     assert!(broken.is_none(), "within {during:?} it was no longer so that {what}");
 }

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fm_watch::world::altered::{Altered, Call};
-use fm_watch::world::{Exchange, Now, Real, World};
+use fm_watch::system::altered::{Altered, Call};
+use fm_watch::system::{Exchange, Now, Real, World};
 
 type Action = Box<dyn FnOnce() + Send>;
 

@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fm_watch::world::altered::{Altered, Call, Nature};
-use fm_watch::world::{Exchange, Now, Open, Real, World};
+use fm_watch::system::altered::{Altered, Call, Nature};
+use fm_watch::system::{Exchange, Now, Open, Real, World};
 
 type Step = Box<dyn FnOnce() + Send>;
 

@@ -6,11 +6,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fm_watch::lock::soft::record::Record;
-use fm_watch::lock::soft::witness;
+use fm_watch::lock::soft::marker::Record;
+use fm_watch::lock::soft::observation;
 use fm_watch::lock::soft::{SoftGuard, SoftLock};
 use fm_watch::lock::{Attempt, Guard, Holder, Lock};
-use fm_watch::world::{Real, World};
+use fm_watch::system::{Real, World};
 
 use super::home::TestHome;
 use super::scripted::Scripted;
@@ -65,7 +65,7 @@ impl Drop for Mortal {
 
 /// The record that a process here would write.
 pub fn record_of(pid: u32) -> Record {
-    witness::record_of(&Real, pid)
+    observation::record_of(&Real, pid)
 }
 
 /// Leaves the marker of a holder that has died.

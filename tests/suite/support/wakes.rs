@@ -86,7 +86,7 @@ impl TestHome {
     #[track_caller]
     pub fn wait_for_context(&self, key: &str, text: &str) -> u64 {
         let mut last = Vec::new();
-        let found = fm_watch::wait_until::wait_until(SOON, std::time::Duration::from_millis(2), || {
+        let found = fm_watch::base::wait_until::wait_until(SOON, std::time::Duration::from_millis(2), || {
             last = self.drain_json();
             let wake = last.iter().find(|wake| wake["key"] == key && wake["context"] == text)?;
             wake["seq"].as_u64()

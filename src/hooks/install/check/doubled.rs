@@ -1,12 +1,12 @@
 //! Whether something runs the entries more than once: the file itself, another file that the harness reads, or a command
 //! that somebody made of one of ours.
 
-use super::super::file::{File, Way};
-use super::super::place::{Place, Scope};
-use super::super::{commands, entry};
 use super::{Finding, Grade, Surroundings, has_entries};
 use crate::hooks::harness::Harness;
-use crate::world::World;
+use crate::hooks::install::file::{File, Way};
+use crate::hooks::install::target::{Place, Scope};
+use crate::hooks::install::{commands, entry};
+use crate::system::World;
 
 /// The other files from which a harness takes hooks too.
 fn also_read(harness: Harness) -> &'static [Harness] {

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use toml::Table;
 
-use super::super::entry::event_of;
-use super::super::file::{File, Way};
-use super::super::place::{Form, Place, Scope};
-use super::super::{json, text_of};
 use super::{Finding, Grade, Surroundings};
 use crate::hooks::harness::Harness;
-use crate::world::World;
+use crate::hooks::install::entry::event_of;
+use crate::hooks::install::file::{File, Way};
+use crate::hooks::install::target::{Form, Place, Scope};
+use crate::hooks::install::{json, text_of};
+use crate::system::World;
 
 /// What turns the entries in a file off, if anything does.
 pub(super) fn enabled<W: World>(world: &W, place: &Place, around: &Surroundings<'_>) -> Finding {

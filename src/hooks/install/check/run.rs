@@ -7,13 +7,13 @@ use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use super::super::place::Place;
 use super::{Finding, Grade, Surroundings};
 use crate::hooks::event::Event;
 use crate::hooks::harness::Harness;
-use crate::platform;
-use crate::program::NAME;
-use crate::watcher::bounded_run::{self, Ending, Outcome, Plan};
+use crate::hooks::install::target::Place;
+use crate::system::bounded_command::{self, Ending, Outcome, Plan};
+use crate::system::platform;
+use crate::system::program::NAME;
 
 /// How long an entry may take before a person would notice it.
 const SOON: Duration = Duration::from_millis(300);
@@ -47,7 +47,7 @@ fn run(place: &Place, event: Event, command: &str, around: &Surroundings<'_>) ->
     shell.arg(command).env_clear().envs(around.environment.for_child(&[])).current_dir(around.project);
     let plan = Plan { command: shell, input: Vec::new(), deadline: DEADLINE, stdout_limit: 4096, stderr_limit: 4096 };
     let begun = platform::monotonic();
-    let outcome = bounded_run::run(plan, &AtomicBool::new(false));
+    let outcome = bounded_command::run(plan, &AtomicBool::new(false));
     let took = platform::monotonic().saturating_sub(begun);
     let failed = |text: String| Finding::new(Grade::Fail, "runs", text).with(place.command_line("install"));
     match outcome {

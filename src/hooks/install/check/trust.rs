@@ -5,12 +5,12 @@
 
 use std::path::Path;
 
-use super::super::file::{File, Way};
-use super::super::place::{Place, Scope};
-use super::super::{json, text_of};
 use super::{Finding, Grade, Surroundings};
 use crate::hooks::harness::Harness;
-use crate::world::World;
+use crate::hooks::install::file::{File, Way};
+use crate::hooks::install::target::{Place, Scope};
+use crate::hooks::install::{json, text_of};
+use crate::system::World;
 
 /// Whether the harness trusts the entries, where that can be read.
 pub(super) fn trusted<W: World>(world: &W, place: &Place, file: &File<W>, around: &Surroundings<'_>) -> Finding {

@@ -3,9 +3,9 @@
 
 use serde_json::Value;
 
-use super::super::entry::event_of;
-use super::super::place::{Form, Place};
 use crate::hooks::harness::Harness;
+use crate::hooks::install::entry::event_of;
+use crate::hooks::install::target::{Form, Place};
 
 /// JSON as the strictest parser wants it, made by hand. `None`: it does not want it.
 pub(super) fn strict(text: &str) -> Option<Value> {

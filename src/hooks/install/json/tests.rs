@@ -2,9 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::super::entry::entries;
 use super::*;
-use crate::program::Program;
+use crate::hooks::install::entry::entries;
+use crate::system::program::Program;
 
 const HARNESSES: [Harness; 5] = [Harness::Claude, Harness::Codex, Harness::Cursor, Harness::Gemini, Harness::Grok];
 

@@ -1,0 +1,134 @@
+//! `daemon stop` and `daemon restart`.
+
+use std::ffi::OsStr;
+
+use serde_json::json;
+
+use super::{ensure, known, unknown};
+use crate::base::console::Format;
+use crate::base::error::{Context, Error, Result};
+use crate::base::exit;
+use crate::daemons::ensure::Daemons;
+use crate::daemons::keeper;
+use crate::daemons::paths::{self, DaemonPlace};
+use crate::daemons::records::{self, StopRequest};
+use crate::daemons::stop::{Departure, Stopped};
+use crate::ownership::context::Session;
+use crate::settings::daemon_definition::{Definition, Name};
+use crate::system::World;
+use crate::system::storage;
+
+/// Stops a daemon, if it runs.
+///
+/// # Errors
+/// It cannot be proven to be the daemon, or it is still there after everything; no such daemon, or nobody reads.
+pub(crate) fn stop(session: &Session, daemons: &Daemons, name: &Name) -> Result<u8> {
+    let definition = known(session, name)?;
+    let stopped = make_stop(session, daemons, name, definition.as_ref())?;
+    report(session, name, &stopped)?;
+    Ok(exit::OK)
+}
+
+/// Stops a daemon if it runs, forgets that it was given up, and makes sure that it is ready.
+///
+/// # Errors
+/// As [`stop`].
+pub(crate) fn restart(session: &Session, daemons: &Daemons, name: &Name) -> Result<u8> {
+    let Some(definition) = known(session, name)? else { return Err(unknown(session, name)) };
+    let stopped = make_stop(session, daemons, name, Some(&definition))?;
+    if stopped != Stopped::NotRunning {
+        report(session, name, &stopped)?;
+    }
+    let keep = DaemonPlace::new(&session.home, name).file(paths::KEEP);
+    daemons.forget_restarts(name).doing("remove", keep)?;
+    ensure::ensured(session, daemons, name, &definition)
+}
+
+/// Stops the kept daemons, last one first, when their watcher has left. The next watcher starts them again: what a person
+/// wanted to end is the watch over this home, and not one daemon of it.
+///
+/// # Errors
+/// The first of those about a daemon; the others are stopped all the same.
+pub(crate) fn stop_kept(session: &Session) -> Result<()> {
+    let kept = keeper::kept(&session.home, session.settings());
+    if kept.is_empty() {
+        return Ok(());
+    }
+    let daemons = Daemons::of_session(session).map_err(Error::Failed)?;
+    let mut outcome = Ok(());
+    for (name, definition) in kept.iter().rev() {
+        match (stop_with_watcher(session, &daemons, name, definition), &outcome) {
+            (Err(error), Err(_)) => session.console.error(error),
+            (Err(error), Ok(())) => outcome = Err(error),
+            (Ok(()), _) => {}
+        }
+    }
+    outcome
+}
+
+fn stop_with_watcher(session: &Session, daemons: &Daemons, name: &Name, definition: &Definition) -> Result<()> {
+    let place = DaemonPlace::new(&session.home, name);
+    let before = stop_request(session, &place);
+    let stopped = make_stop(session, daemons, name, Some(definition))?;
+    if stopped != Stopped::NotRunning {
+        report(session, name, &stopped)?;
+    }
+    if matches!(stopped, Stopped::Left { .. }) {
+        // A keeper without a memory of it starts it afresh.
+        daemons.forget_restarts(name).doing("remove", place.file(paths::KEEP))?;
+    }
+    // One that a person stopped before stays stopped.
+    if stop_request(session, &place) != before {
+        withdraw(session, &place).doing("remove", place.file(paths::STOP))?;
+    }
+    Ok(())
+}
+
+/// Which life a person asked to end.
+fn stop_request(session: &Session, place: &DaemonPlace) -> Option<u64> {
+    let world = session.world.as_ref();
+    let directory = world.open_directory(place.directory()).ok()?;
+    records::read::<StopRequest, _>(world, &directory, paths::STOP).known().map(|request| request.generation)
+}
+
+fn withdraw(session: &Session, place: &DaemonPlace) -> std::io::Result<()> {
+    let world = session.world.as_ref();
+    storage::remove(world, &world.open_directory(place.directory())?, OsStr::new(paths::STOP))
+}
+
+fn make_stop(session: &Session, daemons: &Daemons, name: &Name, definition: Option<&Definition>) -> Result<Stopped> {
+    let place = DaemonPlace::new(&session.home, name);
+    daemons.stop(name, definition).map_err(|refusal| {
+        let next = format!("look with `{}`", session.command_line(&format!("daemon status {name}")));
+        Error::refused(place.directory(), format!("{name} was not stopped: {refusal}"), next)
+    })
+}
+
+fn report(session: &Session, name: &Name, stopped: &Stopped) -> Result<()> {
+    let console = session.console;
+    let (pid, rest) = match stopped {
+        Stopped::Left { pid, how } => {
+            if *how == Departure::Killed {
+                console.note(format!("{name}, pid {pid}, did not leave on being asked and was killed"));
+            }
+            (Some(*pid), Vec::new())
+        }
+        Stopped::Rest { pids } => (None, pids.clone()),
+        Stopped::NotRunning => (None, Vec::new()),
+    };
+    if console.format == Format::Json {
+        return console.json(&json!({"schema": 1, "event": "stopped", "name": name, "pid": pid, "rest": rest}));
+    }
+    match (pid, rest.as_slice()) {
+        (Some(pid), _) => console.data(&format!("daemon: stopped {name} pid={pid}")),
+        (None, []) => {
+            console.note(format!("{name} does not run"));
+            Ok(())
+        }
+        (None, rest) => {
+            let pids: Vec<String> = rest.iter().map(ToString::to_string).collect();
+            console.note(format!("{name} did not run; what it had left behind was stopped: pid {}", pids.join(", ")));
+            Ok(())
+        }
+    }
+}

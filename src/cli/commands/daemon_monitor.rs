@@ -1,0 +1,64 @@
+//! `daemon-monitor`: be the monitor of a daemon. It is started by this program and never by hand.
+
+use std::io::Read;
+
+use crate::base::error::{Context, Error, Result};
+use crate::base::exit;
+use crate::cli::args;
+use crate::cli::args::Global;
+use crate::daemons::monitor;
+use crate::daemons::monitor::records::Assignment;
+use crate::daemons::monitor_status::MonitorWord;
+use crate::daemons::paths::DaemonPlace;
+use crate::daemons::start_request::Order;
+use crate::home::log;
+use crate::ownership::context::Session;
+use crate::settings::daemon_definition::Name;
+use crate::system::platform;
+use crate::system::status_pipe::Speaker;
+
+/// The longest order that is read, in bytes.
+const LONGEST_ORDER: u64 = 256 * 1024;
+
+/// Watches over one daemon for the whole of its life.
+///
+/// # Errors
+/// Why there is no daemon; whoever started this process hears it too.
+pub fn daemon_monitor(global: &Global, options: &args::DaemonMonitor) -> Result<u8> {
+    let mut speaker = match options.word_fd {
+        Some(number) => Speaker::adopt(number).doing("speak on", format!("descriptor {number}"))?,
+        None => Speaker::default(),
+    };
+    let outcome = watch_over(global, options, &mut speaker);
+    if let Err(error) = &outcome {
+        speaker.say(&MonitorWord::Failed { reason: error.to_string() });
+    }
+    outcome.map(|()| exit::OK)
+}
+
+fn watch_over(global: &Global, options: &args::DaemonMonitor, speaker: &mut Speaker<MonitorWord>) -> Result<()> {
+    // Taken over first: its number must not become that of something that is opened here.
+    let order = options.order_fd.map(order).transpose()?;
+    let name = Name::new(options.name.as_str()).map_err(Error::Usage)?;
+    let session = Session::open(global)?;
+    log::install_on_stderr(session.settings().log_level).map_err(Error::Failed)?;
+    monitor::run(
+        &Assignment {
+            place: DaemonPlace::new(&session.home, &name),
+            here: session.here.clone(),
+            order,
+            environment: session.environment.for_child(&session.settings().pass),
+            world: session.world,
+        },
+        speaker,
+    )
+}
+
+fn order(number: i32) -> Result<Order> {
+    let place = format!("descriptor {number}");
+    let file = platform::adopt_file(number).doing("read an order from", &place)?;
+    let mut told = Vec::new();
+    file.take(LONGEST_ORDER).read_to_end(&mut told).doing("read an order from", &place)?;
+    serde_json::from_slice(&told)
+        .map_err(|error| Error::refused(place, format!("holds no order: {error}"), "try again"))
+}

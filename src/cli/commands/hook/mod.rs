@@ -1,0 +1,258 @@
+//! `hook`: one answer to a harness, in time, whatever state the home is in.
+//!
+//! What a hook has not answered in time it gives up ([`platform::put_down_last_words`]): a hung file system must not hang somebody's session. A
+//! watcher that is being started meanwhile goes on by itself. Whatever fails is one line on stderr and exit code 0,
+//! because every other code means something to some harness.
+
+mod situation;
+mod waiter;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use self::situation::Place;
+use crate::base::environment::Environment;
+use crate::base::exit;
+use crate::cli::args::{self, Global};
+use crate::hooks::decision::{Allowance, Decision, Message, Waking, turn_end};
+use crate::hooks::event::Event;
+use crate::hooks::harness::Harness;
+use crate::hooks::hold_limit;
+use crate::hooks::kill_guard::{self, Target};
+use crate::hooks::origin::{self, Hearing};
+use crate::hooks::payload::{LIMIT, Payload, Reading, parse};
+use crate::hooks::render::{Answer, render};
+use crate::ownership::context::{self, Session};
+use crate::system::platform;
+use crate::system::program::NAME;
+use crate::system::{Real, World};
+
+/// How long a harness may take to say what it has to say.
+const HEARS_FOR: Duration = Duration::from_millis(200);
+/// After this, an answer is given up. The shortest limit of any harness is 5 s, and starting this process takes time too.
+const ANSWERS_WITHIN: Duration = Duration::from_millis(1800);
+/// All that a hook waits for but the start of a watcher is over by then: other hooks that keep the records, and a waiter
+/// that starts at the same moment.
+const WAITS_UNTIL: Duration = Duration::from_millis(250);
+/// How long the start of a watcher may keep a hook.
+const STARTS_WITHIN: Duration = Duration::from_secs(1);
+
+/// Answers a hook.
+pub fn hook(global: &Global, options: args::Hook) -> u8 {
+    let began = Instant::now();
+    let args::Hook { harness, event } = options;
+    let bytes = match heard() {
+        Ok(bytes) => bytes,
+        Err(error) => return leave(&failure(harness, &format!("stdin cannot be read: {error}"))),
+    };
+    let payload = match origin::hear(&bytes, harness, event) {
+        Hearing::Nothing => return exit::OK,
+        Hearing::Garbled(why) => return leave(&failure(harness, &why)),
+        Hearing::Heard(payload) => payload,
+    };
+    // Most tools are no kills, and cost nothing but the look at the payload.
+    if event == Event::PreTool && possible_kill(&payload).is_none() {
+        return exit::OK;
+    }
+    // What it would say on stderr could be taken for an answer.
+    let global = Global { quiet: true, verbose: false, json: false, ..global.clone() };
+    // An entry of Claude Code's file that Grok runs; whatever it says, it is not Claude Code.
+    if origin::is_run_by_grok(harness, &payload, &Environment::of_this_process()) {
+        return exit::OK;
+    }
+    if event == Event::Wait {
+        return waiter::wait(&global, harness, &payload);
+    }
+    let late = failure(harness, "no answer was found in time");
+    let left = ANSWERS_WITHIN.saturating_sub(began.elapsed());
+    if Real.is_protected("hooks.in-time")
+        && let Err(error) = platform::put_down_last_words(late.stdout.into_bytes(), late.stderr.into_bytes(), left)
+    {
+        return leave(&failure(harness, &format!("nothing can see to it that it answers in time: {error}")));
+    }
+    let answer = match decide(&global, harness, event, &payload, began + WAITS_UNTIL) {
+        Ok(decision) => render(harness, event, &decision),
+        Err(why) => failure(harness, &why),
+    };
+    platform::claim_last_word();
+    leave(&answer)
+}
+
+/// Whether a command line that cannot be understood was meant for a hook: an entry of another release must not fail either.
+pub fn is_meant(arguments: impl IntoIterator<Item = OsString>) -> bool {
+    const WITH_A_VALUE: [&str; 5] = ["--home", "--state", "--runtime-dir", "--set", "--color"];
+    let mut arguments = arguments.into_iter().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.to_str() {
+            Some(flag) if WITH_A_VALUE.contains(&flag) => drop(arguments.next()),
+            Some(flag) if flag.starts_with('-') => {}
+            command => return command == Some("hook"),
+        }
+    }
+    false
+}
+
+/// Answers an entry of a settings file that this release does not understand: any exit code of a usage error would mean
+/// something to some harness.
+pub fn misunderstood(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let is_gemini =
+        arguments.into_iter().any(|argument| argument.to_str().is_some_and(|text| text.ends_with("gemini")));
+    let harness = if is_gemini { Harness::Gemini } else { Harness::Claude };
+    leave(&failure(harness, "its command line cannot be understood; see `fm-watch hook --help`"))
+}
+
+/// All that comes on stdin in time. What is too long is cut behind the limit, so that it is seen to be too long.
+///
+/// A harness that has said a whole object has said all: nothing that followed could still belong to it. So one that
+/// forgets to close its end is answered as fast as any other.
+fn heard() -> io::Result<Vec<u8>> {
+    let deadline = Instant::now() + HEARS_FOR;
+    let mut stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let (mut bytes, mut buffer) = (Vec::new(), vec![0; 16 * 1024]);
+    while bytes.len() <= LIMIT {
+        let has_more = platform::is_readable_within(&stdin, Duration::ZERO)?;
+        if !has_more && matches!(parse(&bytes), Reading::Object(_)) {
+            break;
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() || !(has_more || platform::is_readable_within(&stdin, left)?) {
+            break;
+        }
+        match stdin.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(taken) => bytes.extend_from_slice(&buffer[..taken]),
+            Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes)
+}
+
+fn failure(harness: Harness, why: &str) -> Answer {
+    Answer::note(harness, &format!("fm-watch: the hook has no answer: {why}"))
+}
+
+/// Says it, and gives the exit code. A harness that does not listen any more has made up its mind.
+fn leave(answer: &Answer) -> u8 {
+    let said = say(answer);
+    if said.is_ok() { answer.code } else { exit::OK }
+}
+
+fn say(answer: &Answer) -> io::Result<()> {
+    let (mut stdout, mut stderr) = (io::stdout().lock(), io::stderr().lock());
+    stdout.write_all(answer.stdout.as_bytes()).and_then(|()| stdout.flush())?;
+    stderr.write_all(answer.stderr.as_bytes()).and_then(|()| stderr.flush())
+}
+
+fn decide(
+    global: &Global,
+    harness: Harness,
+    event: Event,
+    payload: &Payload,
+    until: Instant,
+) -> Result<Decision, String> {
+    Real.reach("hooks.decides").map_err(|error| error.to_string())?;
+    match event {
+        Event::PreTool => before_a_tool(global, payload),
+        Event::SessionStart => {
+            let session = open(global)?;
+            let Some(place) = Place::find(&session, (harness, event), payload, until)? else {
+                return Ok(Decision::Silent);
+            };
+            Ok(place.situation()?.at_start())
+        }
+        Event::UserPrompt => {
+            let session = open(global)?;
+            let Some(place) = Place::find(&session, (harness, event), payload, until)? else {
+                return Ok(Decision::Silent);
+            };
+            at_prompt(&place)
+        }
+        Event::TurnEnd if payload.is_broken_off() => Ok(Decision::Silent),
+        Event::TurnEnd => {
+            let session = open(global)?;
+            let Some(place) = Place::find(&session, (harness, event), payload, until)? else {
+                return Ok(Decision::Silent);
+            };
+            at_turn_end(&place, harness, payload)
+        }
+        Event::Wait => Ok(Decision::Silent),
+    }
+}
+
+/// A context that begins anew has to be told again; one that goes on has heard it.
+fn at_prompt(place: &Place<'_>) -> Result<Decision, String> {
+    let decision = place.situation()?.at_start();
+    if decision == Decision::Silent {
+        return Ok(decision);
+    }
+    let is_first = place.with_turn(|world, directory| {
+        hold_limit::tell_once(world, directory, place.session_key()).map_err(|error| error.to_string())
+    });
+    // Saying it twice does no harm.
+    Ok(if is_first.unwrap_or(true) { decision } else { Decision::Silent })
+}
+
+fn at_turn_end(place: &Place<'_>, harness: Harness, payload: &Payload) -> Result<Decision, String> {
+    let waking = Waking::of(harness);
+    let situation = place.situation_and_listeners(waking)?;
+    if situation.is_well(waking) {
+        place.end_episode()?;
+        return Ok(Decision::Silent);
+    }
+    let count = || {
+        let spent = place.with_turn(|world, directory| {
+            Ok(hold_limit::spend(world, directory, place.session_key(), payload.holds_before()))
+        });
+        spent.unwrap_or_else(|why| Allowance::Uncounted(format!("it cannot be counted: {why}")))
+    };
+    Ok(turn_end(situation.at_turn_end(waking), count))
+}
+
+/// A command that is worth a closer look.
+fn possible_kill(payload: &Payload) -> Option<String> {
+    payload.command().filter(|command| command.contains("kill"))
+}
+
+fn before_a_tool(global: &Global, payload: &Payload) -> Result<Decision, String> {
+    let Some(command) = possible_kill(payload) else { return Ok(Decision::Silent) };
+    let session = open(global)?;
+    let pid = session.verdict().1.living_pid().map(crate::system::identity::Pid::get);
+    let target =
+        Target { pid, command_line: format!("{NAME} {} --word-fd 3", context::arguments(&session.home, "run")) };
+    if !kill_guard::hits(&command, &target) {
+        return Ok(Decision::Silent);
+    }
+    Ok(Decision::Deny(Message::new(&format!(
+        "this would kill the watcher, and by its name those of every other home on this machine. To replace the watcher of \
+         this home: {}. To stop it: {}",
+        session.command_line("arm --restart"),
+        session.command_line("stop"),
+    ))))
+}
+
+/// The session of a home, with less patience than a person has.
+fn open(global: &Global) -> Result<Session, String> {
+    let mut session = Session::open(global).map_err(|error| error.to_string())?;
+    let settings = &mut session.loaded.settings;
+    settings.arm_timeout = settings.arm_timeout.min(STARTS_WITHIN);
+    Ok(session)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_of_another_release_is_still_known_as_a_hook() {
+        let is_hook = |line: &str| is_meant(line.split(' ').map(OsString::from));
+        assert!(is_hook("fm-watch hook --harness claude --event turn-end --new"));
+        assert!(is_hook("fm-watch --home /h --quiet hook --harness nobody"));
+        assert!(!is_hook("fm-watch lock --kind x /l -- hook"));
+        assert!(!is_hook("fm-watch --home hook status --wrong"));
+        assert!(!is_hook("fm-watch"));
+    }
+}

@@ -1,0 +1,147 @@
+//! The waiter of a session: blocks until a wake is due, and wakes the session by exit code 2.
+//!
+//! Claude Code starts it at the end of every turn, in the background, and starts another one whether or not the last one
+//! still waits. So each session has at most one: the others find its lock busy and leave. It ends with its agent, so that
+//! none waits for a session that is gone.
+//!
+//! Any exit code but 0 wakes the session, also for nothing. So everything that goes wrong here is exit code 0; only the
+//! loss of supervision wakes, out of the same budget that holds turns.
+
+use std::ffi::OsString;
+use std::time::{Duration, Instant};
+
+use super::situation::Place;
+use super::{failure, leave, open, say};
+use crate::base::exit;
+use crate::cli::args::Global;
+use crate::cli::commands::waiter::{OnLoss, Waiting, Woken, newest};
+use crate::hooks::decision::{Allowance, Decision, Message, Role, Supervision, Work};
+use crate::hooks::event::Event;
+use crate::hooks::harness::Harness;
+use crate::hooks::hold_limit;
+use crate::hooks::payload::Payload;
+use crate::hooks::render::render;
+use crate::journal::record::Wake;
+use crate::journal::render::reason_lines;
+use crate::ownership::context::Session;
+use crate::settings::Repair;
+use crate::system::identity::{Sameness, compare};
+use crate::system::platform;
+use crate::system::storage;
+use crate::system::{Claim, Open, World};
+
+/// How long other hooks may keep a waiter from the records. Nobody waits for it.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Waits, if this session may and no other waiter of it does.
+pub(crate) fn wait(global: &Global, harness: Harness, payload: &Payload) -> u8 {
+    // Anybody else would be held up by it.
+    if harness != Harness::Claude {
+        return leave(&failure(harness, &format!("{} cannot be woken by a hook that waits", harness.title())));
+    }
+    match wait_in_home(global, harness, payload) {
+        Ok(code) => code,
+        Err(why) => leave(&failure(harness, &why)),
+    }
+}
+
+fn wait_in_home(global: &Global, harness: Harness, payload: &Payload) -> Result<u8, String> {
+    let session = open(global)?;
+    let until = Instant::now() + PATIENCE;
+    let Some(place) = Place::find(&session, (harness, Event::Wait), payload, until)? else { return Ok(exit::OK) };
+    if place.role()? != Role::Responsible {
+        return Ok(exit::OK);
+    }
+    // First of all, so that the hook at the end of the turn sees that somebody is about to wait.
+    let Some(_only_one) = Only::take(&session, &place)? else { return Ok(exit::OK) };
+    let situation = place.situation()?;
+    if situation.role != Role::Responsible || situation.work == Work::None {
+        return Ok(exit::OK);
+    }
+    // The hook at the end of the turn says what is wrong; this one would only say it again.
+    if !matches!(situation.supervision, Supervision::On(_)) {
+        return Ok(exit::OK);
+    }
+    let mut waiting = Waiting::begin(&session, None).map_err(|error| error.to_string())?;
+    if let Some(agent) = agent(&session, &place) {
+        waiting.end_with(agent);
+    }
+    let on_loss = if session.settings().repair == Repair::Start { OnLoss::Obtain } else { OnLoss::Tell };
+    match waiting.until_due(on_loss).map_err(|error| error.to_string())? {
+        Woken::Due(due) => {
+            let answer = render(harness, Event::Wait, &Decision::Wake(digest(&session, &due)));
+            // Whoever was not reached was not shown anything.
+            if say(&answer).is_err() {
+                return Ok(exit::OK);
+            }
+            waiting.mark_presented(&due);
+            Ok(answer.code)
+        }
+        Woken::Late | Woken::Asked(_) => Ok(exit::OK),
+        Woken::Lost(reason) => Ok(lost(&session, &place, harness, &reason)),
+    }
+}
+
+/// What the agent reads when it is woken.
+fn digest(session: &Session, due: &[Wake]) -> Message {
+    let newest = newest(due);
+    let lines = reason_lines(&newest).join("\n");
+    Message::new(&format!("wakes are due. Read them with: {}\n{lines}", session.command_line("drain")))
+}
+
+fn lost(session: &Session, place: &Place<'_>, harness: Harness, reason: &str) -> u8 {
+    let spent = place.with_turn(|world, directory| Ok(hold_limit::spend(world, directory, place.session_key(), 0)));
+    let arm = session.command_line("arm");
+    let message = Message::new(&format!("supervision of this home is off: {reason}. The command for it: {arm}"));
+    match spent {
+        Ok(Allowance::Granted) => leave(&render(harness, Event::Wait, &Decision::Wake(message))),
+        Ok(Allowance::Spent | Allowance::Uncounted(_)) | Err(_) => leave(&failure(harness, reason)),
+    }
+}
+
+/// The process of the agent, if it still is the one.
+fn agent(session: &Session, place: &Place<'_>) -> Option<platform::Pinned> {
+    let world = session.world.as_ref();
+    let recorded = &place.applicant().agent;
+    let process = world.pin(recorded.pid).ok()??;
+    let sameness = compare(recorded, &world.observe(&process), &session.here);
+    matches!(sameness, Sameness::Same(_)).then_some(process)
+}
+
+/// Being the only waiter of a session. It ends with this process; dropping it also takes the name away.
+struct Only<'a> {
+    session: &'a Session,
+    place: &'a Place<'a>,
+    name: OsString,
+    // Held for its lock, which goes with it.
+    _locked: std::fs::File,
+}
+
+impl<'a> Only<'a> {
+    /// `None`: another one waits.
+    fn take(session: &'a Session, place: &'a Place<'a>) -> Result<Option<Self>, String> {
+        let world = session.world.as_ref();
+        let name = place.waiter_name();
+        let failed = |error: std::io::Error| format!("cannot lock {}: {error}", name.display());
+        // Under the turn nobody takes a name away that another one has just opened.
+        let locked = place.with_turn(|world, directory| {
+            let node = world.open(directory, &name, Open::Lock).map_err(failed)?;
+            let claim = world.try_lock(&node).map_err(failed)?;
+            Ok((claim == Claim::Taken || !world.is_protected("hooks.waiter")).then_some(node))
+        })?;
+        world.reach("hooks.waiter.taken").map_err(|error| error.to_string())?;
+        Ok(locked.map(|locked| Self { session, place, name, _locked: locked }))
+    }
+}
+
+impl Drop for Only<'_> {
+    fn drop(&mut self) {
+        let world = self.session.world.as_ref();
+        let removed = self
+            .place
+            .with_turn(|_, directory| storage::remove(world, directory, &self.name).map_err(|error| error.to_string()));
+        if let Err(why) = removed {
+            tracing::debug!("the file of a waiter is left: {why}");
+        }
+    }
+}

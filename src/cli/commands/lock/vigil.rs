@@ -1,0 +1,81 @@
+//! The time while a command runs under a lock.
+//!
+//! Signals that are the command's are passed on, and the path of the lock is looked at now and then: a person can remove
+//! the file of a held lock, and a peer can break it. Whoever comes next could then have the lock too, so the command is
+//! asked to leave, once, and the loss is told at the time it is seen.
+//!
+//! Limits: between two looks there is time for two holders. A command that removes the file as its very last step is
+//! not disturbed as long as it then ends before the next look.
+
+use std::time::{Duration, Instant};
+
+use super::supervise::{Place, is_passed_on};
+use crate::base::console::Console;
+use crate::lock::any::AnyGuard;
+use crate::lock::{Guard, Loss};
+use crate::system::platform::{Happening, HeldCommand, Signals, leads_session, wait_for_happening};
+use crate::system::{Real, World};
+
+/// How often the path of the lock is looked at.
+const CHECK_EVERY: Duration = Duration::from_millis(500);
+
+/// What became of the lock meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Watched {
+    /// It was held all the time.
+    Kept,
+    /// It was lost, and the command was asked to leave.
+    Lost,
+}
+
+/// Watches until the command has ended, or nothing can be waited for any more but its end.
+pub(crate) fn keep(console: Console, command: &HeldCommand, guard: &AnyGuard, signals: &Signals) -> Watched {
+    let place = if leads_session() { Place::Leader } else { Place::Member };
+    let mut watched = Watched::Kept;
+    let mut next_check = Instant::now() + CHECK_EVERY;
+    loop {
+        match wait_for_happening(Some(command), signals, next_check.saturating_duration_since(Instant::now())) {
+            Ok(Happening::Ended) => return watched,
+            Ok(Happening::Caught(caught)) if is_passed_on(caught, place) || !Real.is_protected("lock.relay") => {
+                tell_failure(console, command, command.signal(caught.number));
+            }
+            Ok(Happening::Caught(_) | Happening::Nothing) => {}
+            Err(error) => {
+                console.error(format!("cannot listen to signals any more: {error}; waiting for the command to end"));
+                return watched;
+            }
+        }
+        if Instant::now() >= next_check {
+            next_check = Instant::now() + CHECK_EVERY;
+            if watched == Watched::Kept
+                && let Some(loss) = loss_of(guard)
+            {
+                watched = Watched::Lost;
+                evict(console, command, guard, loss);
+            }
+        }
+    }
+}
+
+/// Whether the lock is known to be lost. That nobody can look proves nothing.
+fn loss_of(guard: &AnyGuard) -> Option<Loss> {
+    if !Real.is_protected("lock.vigil") {
+        return None;
+    }
+    guard.check().ok()?.err()
+}
+
+fn evict(console: Console, command: &HeldCommand, guard: &AnyGuard, loss: Loss) {
+    let (path, pid) = (guard.path().display(), command.pid());
+    console.error(format!(
+        "{path} {loss}, so others may hold it now; the command, pid {pid}, is asked to leave; \
+         find out what changed {path}, then run it again"
+    ));
+    tell_failure(console, command, command.signal(libc::SIGTERM));
+}
+
+fn tell_failure(console: Console, command: &HeldCommand, sent: std::io::Result<()>) {
+    if let Err(error) = sent {
+        console.note(format!("cannot signal the command, pid {}: {error}", command.pid()));
+    }
+}

@@ -1,0 +1,169 @@
+//! How the watcher that a manager starts waits for a shell watcher to end.
+//!
+//! # Theory
+//!
+//! A watcher of the shell scripts is respected: nothing that nobody told to replaces it. But it ends with its next wake,
+//! and a service that had left content would be started by nobody then. So the service's process stands by. To its
+//! manager it is ready, it says for whom it waits, and it gives the signs of life that it owes. It takes the home once
+//! that is free.
+//!
+//! Two things end it before. Whoever asks it to leave is heard at once. And a person who has stopped the shell watcher
+//! wants nobody to watch, so it leaves with success, which no manager answers with another start.
+//!
+//! If this is wrong, nobody watches after the next wake of a shell watcher, a stop is undone, or a manager kills a process
+//! that waits well.
+//!
+//! # Limits
+//!
+//! It notices the end of a shell watcher that was killed by looking, once a second.
+
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::Duration;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::firstmate::shell_watcher::ShellHolder;
+use crate::ownership::context::Session;
+use crate::ownership::verdict::{Evidence, STOPPED, Verdict};
+use crate::system::World;
+use crate::system::identity::Pid;
+use crate::system::sd_notify::Voice;
+use crate::watcher::events::Event;
+use crate::watcher::message::Message;
+
+/// How long the end of a shell watcher that leaves no trace may go unnoticed.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How standing by ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// No shell watcher holds the home.
+    Free,
+    /// This process is asked to leave, by this signal.
+    Asked(i32),
+    /// A person has stopped the shell watcher that had this pid.
+    Stopped(Pid),
+}
+
+/// The shell watcher behind which a service has to wait, if one watches, or is to watch, this home.
+pub fn ahead(session: &Session) -> Option<ShellHolder> {
+    let (evidence, verdict) = session.verdict();
+    ahead_of_us(&evidence, &verdict).filter(|_| session.world.is_protected("service.standby"))
+}
+
+/// One that nobody can prove to be this home's watcher is not waited for: that is for a person to look at.
+fn ahead_of_us(evidence: &Evidence, verdict: &Verdict) -> Option<ShellHolder> {
+    let is_one = verdict.is_watching() || matches!(verdict, Verdict::Stuck { .. });
+    evidence.shell_holder().filter(|_| is_one).cloned()
+}
+
+/// Stands by while a shell watcher holds the home. What else comes meanwhile, and is not only a reason to look at a home
+/// that will be looked at anyway, comes again when the home is free.
+pub fn until_free(session: &Session, (sender, messages): (&Sender<Message>, &Receiver<Message>)) -> End {
+    let Some(mut shell) = ahead(session) else { return End::Free };
+    let mut voice = Voice::of(&session.environment, session.world.own_pid());
+    let (mut said, mut later) = (String::new(), Vec::new());
+    let end = loop {
+        let behind = name(&shell);
+        if behind != said {
+            session.console.note(format!("standing by behind {behind}"));
+            said.clone_from(&behind);
+        }
+        let pid = shell.pid();
+        voice.stands_by(&behind, session.world.now().monotonic);
+        if let Some(signal) = listen(messages, rest(&voice, session), &mut later) {
+            voice.stops();
+            return End::Asked(signal);
+        }
+        match ahead(session) {
+            Some(next) => shell = next,
+            None => break how_it_ended(pid, &session.verdict().1),
+        }
+    };
+    match end {
+        End::Stopped(_) => voice.stops(),
+        End::Free | End::Asked(_) => voice.stands_by_no_more(),
+    }
+    for message in later {
+        // The receiver is alive: it was borrowed just now.
+        let _always_heard = sender.send(message);
+    }
+    end
+}
+
+fn name(shell: &ShellHolder) -> String {
+    shell.pid().map_or_else(|| "whoever takes the home just now".to_owned(), |_| shell.to_string())
+}
+
+/// Why the shell watcher holds the home no more: pure.
+fn how_it_ended(pid: Option<Pid>, verdict: &Verdict) -> End {
+    match (pid, verdict) {
+        (Some(pid), Verdict::Stopped { last: Some((last, how)) }) if pid == *last && how == STOPPED => {
+            End::Stopped(pid)
+        }
+        _ => End::Free,
+    }
+}
+
+fn rest(voice: &Voice, session: &Session) -> Duration {
+    let due = voice.due_at().map_or(LOOK, |at| at.saturating_sub(session.world.now().monotonic));
+    due.min(LOOK)
+}
+
+/// Waits for anything to happen, at most so long, and gives the signal by which this process is asked to leave.
+fn listen(messages: &Receiver<Message>, at_most: Duration, later: &mut Vec<Message>) -> Option<i32> {
+    let mut next = messages.recv_timeout(at_most).ok();
+    while let Some(message) = next {
+        match message {
+            Message::Signal(signal @ (SIGTERM | SIGINT)) => return Some(signal),
+            Message::Event(Event::Touched { .. } | Event::Overflow) => {}
+            Message::Signal(signal)
+                if later.iter().any(|kept| matches!(kept, Message::Signal(known) if *known == signal)) => {}
+            other => later.push(other),
+        }
+        next = messages.try_recv().ok();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_counts_if_it_was_that_of_the_one_that_was_waited_for() {
+        let pid = |number| Pid::new(number).unwrap();
+        let stopped = |number, how: &str| Verdict::Stopped { last: Some((pid(number), how.to_owned())) };
+        for (waited_for, verdict, end) in [
+            (Some(pid(7)), stopped(7, STOPPED), End::Stopped(pid(7))),
+            (Some(pid(7)), stopped(8, STOPPED), End::Free),
+            (Some(pid(7)), stopped(7, "woken"), End::Free),
+            (None, stopped(7, STOPPED), End::Free),
+            (Some(pid(7)), Verdict::Stopped { last: None }, End::Free),
+            (Some(pid(7)), Verdict::Starting { pid: None }, End::Free),
+        ] {
+            assert_eq!(how_it_ended(waited_for, &verdict), end, "{waited_for:?} {verdict:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_reason_to_leave_comes_again_later() {
+        let (sender, messages) = std::sync::mpsc::channel();
+        let mut later = Vec::new();
+        let touched = || Event::Touched { directory: crate::watcher::events::Tag::State, name: "x".into() };
+        for message in [
+            Message::Event(touched()),
+            Message::Signal(signal_hook::consts::SIGHUP),
+            Message::Signal(signal_hook::consts::SIGHUP),
+            Message::Event(Event::Lost("full".to_owned())),
+            Message::Event(Event::Overflow),
+        ] {
+            sender.send(message).unwrap();
+        }
+        assert_eq!(listen(&messages, Duration::from_secs(60), &mut later), None);
+        assert_eq!(later.len(), 2, "{later:?}");
+        sender.send(Message::Event(touched())).unwrap();
+        sender.send(Message::Signal(SIGTERM)).unwrap();
+        assert_eq!(listen(&messages, Duration::from_secs(60), &mut later), Some(SIGTERM));
+    }
+}

@@ -1,0 +1,105 @@
+//! Looking at a daemon as the keeper does, and holding on to the processes that it waits for.
+
+use std::sync::Arc;
+
+use super::decide::{Begun, Care, Presence, Sight};
+use crate::daemons::look::{self, Ask};
+use crate::daemons::paths::{self, DaemonPlace};
+use crate::daemons::records::{self, Ended, Keeping, Life, Read, StopRequest};
+use crate::daemons::state::{self, Evidence, LockSight, Standing};
+use crate::system::identity::{self, Identity, Sameness, Standpoint};
+use crate::system::{Sockets, World};
+
+/// Everything about a daemon that the keeper needs.
+#[derive(Debug)]
+pub(super) struct View<P> {
+    /// What decides.
+    pub sight: Sight,
+    /// What was remembered of it on disk.
+    pub keeping: Option<Keeping>,
+    /// The recorded life.
+    pub life: Option<Box<Life>>,
+    /// The process whose end is the next thing to happen, if it can be pinned.
+    pub awaited: Option<P>,
+}
+
+/// Looks at a daemon. Its socket is not asked: whether a daemon is well is no matter of the keeper's, and the monitor asks
+/// before it starts one.
+pub(super) fn view<W: World + Sockets>(world: &Arc<W>, place: &DaemonPlace, here: &Standpoint) -> View<W::Process> {
+    let evidence = look::evidence(world, place, None, here, Ask::Nobody);
+    // Records are read after the locks were seen free: whoever held them has written by then.
+    let rest = Rest::read(world.as_ref(), place);
+    let life = evidence.life.known().map(|(life, _)| life.clone());
+    let presence = match rest.damage() {
+        Some(why) => Presence::Unknown(why),
+        None => presence(&evidence, life.as_deref()),
+    };
+    let awaited = awaited(world.as_ref(), &presence, &evidence, here);
+    let begun = life.as_deref().map(|life| Begun {
+        generation: life.generation,
+        boot_id: life.process.boot_id.clone(),
+        since_ms: life.since_monotonic_ms,
+    });
+    let stopped = rest.stop.known().map(|request| request.generation);
+    let sight = Sight { presence, begun, end: rest.end.known().cloned(), stopped };
+    View { sight, keeping: rest.keeping.known().cloned(), life, awaited }
+}
+
+/// The records besides the life.
+struct Rest {
+    end: Read<Ended>,
+    stop: Read<StopRequest>,
+    keeping: Read<Keeping>,
+}
+
+impl Rest {
+    fn read<W: World>(world: &W, place: &DaemonPlace) -> Self {
+        match world.open_directory(place.directory()) {
+            Ok(directory) => Self {
+                end: records::read(world, &directory, paths::END),
+                stop: records::read(world, &directory, paths::STOP),
+                keeping: records::read(world, &directory, paths::KEEP),
+            },
+            // Whatever keeps the directory from being opened is in the evidence.
+            Err(_) => Self { end: Read::None, stop: Read::None, keeping: Read::None },
+        }
+    }
+
+    /// Why nobody can tell what a person wanted, or what was remembered. A damaged end is only an end that nobody saw.
+    fn damage(&self) -> Option<String> {
+        match (&self.stop, &self.keeping) {
+            (Read::Damaged(why), _) | (_, Read::Damaged(why)) => Some(why.clone()),
+            _ => None,
+        }
+    }
+}
+
+fn presence(evidence: &Evidence, life: Option<&Life>) -> Presence {
+    let care = if evidence.monitor == LockSight::Free { Care::Alone } else { Care::Attended };
+    match (state::judge(evidence), life) {
+        (Standing::Absent | Standing::Leftover { .. }, _) => Presence::Gone,
+        (Standing::Starting { pid: Some(_) } | Standing::Ready { .. } | Standing::Stalled { .. }, Some(life)) => {
+            Presence::Alive { generation: life.generation, care }
+        }
+        (Standing::Starting { .. }, _) => Presence::InHand,
+        (other, _) => Presence::Unknown(other.to_string()),
+    }
+}
+
+/// The monitor, because it ends after the daemon and has written down how; without one, the daemon itself.
+fn awaited<W: World>(world: &W, presence: &Presence, evidence: &Evidence, here: &Standpoint) -> Option<W::Process> {
+    let (life, _) = evidence.life.known()?;
+    match presence {
+        Presence::Alive { care: Care::Attended, .. } | Presence::InHand => {
+            pin_if_same(world, &life.monitor, here).or_else(|| pin_if_same(world, &life.process, here))
+        }
+        Presence::Alive { care: Care::Alone, .. } => pin_if_same(world, &life.process, here),
+        Presence::Gone | Presence::Unknown(_) => None,
+    }
+}
+
+fn pin_if_same<W: World>(world: &W, recorded: &Identity, here: &Standpoint) -> Option<W::Process> {
+    let process = world.pin(recorded.pid).ok().flatten()?;
+    let sameness = identity::compare(recorded, &world.observe(&process), here);
+    matches!(sameness, Sameness::Same(_)).then_some(process)
+}

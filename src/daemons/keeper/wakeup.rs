@@ -1,0 +1,95 @@
+//! How the keeper hears that it should look now, from clients and from the loop of its own process.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::daemons::paths;
+use crate::home::paths::Home;
+use crate::system::platform;
+use crate::system::storage;
+use crate::system::{Real, World};
+
+/// The keeper's bell in the home. Without one, the keeper hears of changes when it looks by itself.
+#[derive(Debug)]
+pub(super) struct Bell {
+    fifo: File,
+}
+
+impl Bell {
+    /// Hangs it, in place of an earlier keeper's.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(super) fn hang(home: &Home) -> io::Result<Self> {
+        let path = paths::all(home);
+        storage::make_directories(&path).map_err(io::Error::other)?;
+        let directory = Real.open_directory(&path)?;
+        storage::remove(&Real, &directory, OsStr::new(paths::BELL))?;
+        Ok(Self { fifo: platform::make_fifo(&directory, OsStr::new(paths::BELL))? })
+    }
+
+    /// Takes in what was rung.
+    pub(super) fn hush(&self) {
+        let mut rung = [0; 4096];
+        // It is open without waiting, so the end is an error that says so.
+        while (&self.fifo).read(&mut rung).is_ok_and(|taken| taken == rung.len()) {}
+    }
+
+    pub(super) fn ear(&self) -> BorrowedFd<'_> {
+        self.fifo.as_fd()
+    }
+}
+
+/// The end that wakes the keeper's thread.
+#[derive(Debug)]
+pub(super) struct Nudge {
+    pipe: PipeWriter,
+    is_given: Arc<AtomicBool>,
+}
+
+/// The end that the keeper's thread waits at.
+#[derive(Debug)]
+pub(super) struct Nudged {
+    pipe: PipeReader,
+    is_given: Arc<AtomicBool>,
+}
+
+/// A pair of ends.
+///
+/// # Errors
+/// Those of the system.
+pub(super) fn nudge() -> io::Result<(Nudge, Nudged)> {
+    let (reader, writer) = io::pipe()?;
+    let is_given = Arc::new(AtomicBool::new(false));
+    Ok((Nudge { pipe: writer, is_given: Arc::clone(&is_given) }, Nudged { pipe: reader, is_given }))
+}
+
+impl Nudge {
+    /// Wakes the thread. Of many before it wakes up only the first is written, so this never waits.
+    pub(super) fn give(&self) {
+        if !self.is_given.swap(true, Ordering::AcqRel)
+            && let Err(error) = (&self.pipe).write_all(b"!")
+        {
+            tracing::debug!("the keeper of the daemons has ended: {error}");
+        }
+    }
+}
+
+impl Nudged {
+    /// Takes it in. Orders that were given before are seen after this.
+    pub(super) fn take(&self) {
+        if self.is_given.swap(false, Ordering::AcqRel)
+            && let Err(error) = (&self.pipe).read_exact(&mut [0])
+        {
+            tracing::debug!("the watcher's loop has ended: {error}");
+        }
+    }
+
+    pub(super) fn ear(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
+    }
+}

@@ -1,0 +1,238 @@
+//! Reading a daemon's log as it grows, over the changes of its files.
+//!
+//! The reader keeps the file open that it reads. When the name stands for another file, the open one is complete: its rest
+//! is read first, and then the next file from its beginning. If the files have changed twice since the last look, the
+//! older of them comes in between; what was there before that is gone, and the reader says so.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::log;
+use super::paths::{LOG, OLDER_LOG};
+use crate::system::storage;
+use crate::system::{Facts, Open, World};
+
+/// The most that is read in one go, in bytes.
+const AT_ONCE: usize = 256 * 1024;
+
+/// Something that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// Output.
+    Output(Vec<u8>),
+    /// Here output may be missing: it came faster than it was read.
+    Missed,
+}
+
+/// A reader of one log.
+#[derive(Debug)]
+pub struct LogFollower<W: World> {
+    directory: PathBuf,
+    open: Option<Reading<W>>,
+    /// Files that may have the older name and are not news: the one that had it, and the one before the open one.
+    known: [Option<Inode>; 2],
+}
+
+#[derive(Debug)]
+struct Reading<W: World> {
+    node: W::Node,
+    inode: Inode,
+    offset: u64,
+}
+
+type Inode = (u64, u64);
+
+fn inode(facts: &Facts) -> Inode {
+    (facts.device, facts.inode)
+}
+
+impl<W: World> LogFollower<W> {
+    /// A reader in a daemon's directory, which need not exist yet, and the last lines that are there.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn begin(world: &W, directory: PathBuf, lines: usize, bytes: usize) -> io::Result<(Vec<u8>, Self)> {
+        let mut follower = Self { directory, open: None, known: [None; 2] };
+        let Some(node) = follower.directory_node(world)? else { return Ok((Vec::new(), follower)) };
+        let (tail, end) = log::tail_and_end(world, &node, lines, bytes)?;
+        if let Some(older) = &end.older {
+            follower.known[0] = Some(inode(&world.facts(older)?));
+        }
+        if let Some((log, offset)) = end.newer {
+            let inode = inode(&world.facts(&log)?);
+            follower.open = Some(Reading { node: log, inode, offset });
+        }
+        Ok((tail, follower))
+    }
+
+    /// The daemon's directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// What has come since; empty if nothing has.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn read(&mut self, world: &W) -> io::Result<Vec<Piece>> {
+        let mut pieces = Vec::new();
+        loop {
+            // Whether it is complete is asked before its rest is read: nothing comes after that.
+            let next = self.next(world)?;
+            if let Some(open) = &mut self.open {
+                loop {
+                    let output = storage::read_from(world, &open.node, open.offset, AT_ONCE)?;
+                    if output.is_empty() {
+                        break;
+                    }
+                    open.offset += output.len() as u64;
+                    pieces.push(Piece::Output(output));
+                }
+            }
+            let Some((reading, is_gap)) = next else { return Ok(pieces) };
+            if is_gap == Gap::Lost {
+                pieces.push(Piece::Missed);
+            }
+            self.open = Some(reading);
+        }
+    }
+
+    /// The file that comes after the open one, if that is complete.
+    fn next(&mut self, world: &W) -> io::Result<Option<(Reading<W>, Gap)>> {
+        let Some(directory) = self.directory_node(world)? else { return Ok(None) };
+        let older = name_inode(world, &directory, OLDER_LOG)?;
+        let known = self.open.as_ref().map(|open| open.inode);
+        // A file that nobody has read lies between ours and the newest one.
+        let is_between = older.is_some() && older != known && !self.known.contains(&older);
+        let name = if is_between { OLDER_LOG } else { LOG };
+        let Some(reading) = open_named(world, &directory, name)? else { return Ok(None) };
+        if Some(reading.inode) == known {
+            return Ok(None);
+        }
+        self.known = [older, known];
+        let gap = if known.is_some() && is_between { Gap::Lost } else { Gap::None };
+        Ok(Some((reading, gap)))
+    }
+
+    fn directory_node(&self, world: &W) -> io::Result<Option<W::Node>> {
+        if_there(world.open_directory(&self.directory))
+    }
+}
+
+/// Whether something is missing between two files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gap {
+    None,
+    Lost,
+}
+
+fn if_there<T>(opened: io::Result<T>) -> io::Result<Option<T>> {
+    match opened {
+        Ok(node) => Ok(Some(node)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn name_inode<W: World>(world: &W, directory: &W::Node, name: &str) -> io::Result<Option<Inode>> {
+    Ok(if_there(world.facts_at(directory, OsStr::new(name)))?.map(|facts| inode(&facts)))
+}
+
+fn open_named<W: World>(world: &W, directory: &W::Node, name: &str) -> io::Result<Option<Reading<W>>> {
+    let Some(node) = if_there(world.open(directory, OsStr::new(name), Open::Read))? else { return Ok(None) };
+    let inode = inode(&world.facts(&node)?);
+    Ok(Some(Reading { node, inode, offset: 0 }))
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)]
+mod tests {
+    use std::fs;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::daemons::log::CappedLog;
+    use crate::system::Real;
+
+    struct Bench {
+        directory: tempfile::TempDir,
+        log: CappedLog<Real>,
+    }
+
+    fn bench() -> Bench {
+        let directory = tempfile::tempdir().unwrap();
+        let node = Real.open_directory(directory.path()).unwrap();
+        Bench { log: CappedLog::open(Arc::new(Real), node, 20), directory }
+    }
+
+    impl Bench {
+        fn follower(&self) -> (String, LogFollower<Real>) {
+            let (tail, follower) = LogFollower::begin(&Real, self.directory.path().to_owned(), 10, 4096).unwrap();
+            (String::from_utf8(tail).unwrap(), follower)
+        }
+    }
+
+    fn read(follower: &mut LogFollower<Real>) -> String {
+        let pieces = follower.read(&Real).unwrap();
+        let texts = pieces.into_iter().map(|piece| match piece {
+            Piece::Output(bytes) => String::from_utf8(bytes).unwrap(),
+            Piece::Missed => "[...]".to_owned(),
+        });
+        texts.collect()
+    }
+
+    #[test]
+    fn what_is_appended_is_read_once_also_over_a_change_of_files() {
+        let mut bench = bench();
+        bench.log.write(b"one\ntwo\n");
+        let (tail, mut follower) = bench.follower();
+        assert_eq!(tail, "one\ntwo\n");
+        assert_eq!(read(&mut follower), "");
+        bench.log.write(b"three\n");
+        assert_eq!(read(&mut follower), "three\n");
+        bench.log.write(b"four\n");
+        bench.log.write(b"five\nsix\n");
+        assert_eq!(read(&mut follower), "four\nfive\nsix\n");
+        bench.log.write(b"seven\n");
+        assert_eq!(read(&mut follower), "seven\n");
+        assert_eq!(read(&mut follower), "");
+    }
+
+    #[test]
+    fn what_came_faster_than_it_was_read_is_named_as_missing() {
+        let mut bench = bench();
+        bench.log.write(b"first\n");
+        let (_, mut follower) = bench.follower();
+        for number in 0..20 {
+            bench.log.write(format!("number {number:02}\n").as_bytes());
+        }
+        assert_eq!(read(&mut follower), "number 00\n[...]number 17\nnumber 18\nnumber 19\n");
+    }
+
+    #[test]
+    fn a_log_that_begins_later_is_read_from_its_beginning() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = home.path().join("later");
+        let (tail, mut follower) = LogFollower::begin(&Real, directory.clone(), 10, 100).unwrap();
+        assert_eq!((tail.len(), read(&mut follower)), (0, String::new()));
+        fs::create_dir(&directory).unwrap();
+        assert_eq!(read(&mut follower), "");
+        fs::write(directory.join(LOG), "hello\n").unwrap();
+        assert_eq!(read(&mut follower), "hello\n");
+        fs::remove_file(directory.join(LOG)).unwrap();
+        assert_eq!(read(&mut follower), "");
+        fs::write(directory.join(LOG), "anew\n").unwrap();
+        assert_eq!(read(&mut follower), "anew\n");
+    }
+
+    #[test]
+    fn the_tail_and_what_follows_are_without_a_gap_for_a_tail_of_no_lines() {
+        let mut bench = bench();
+        bench.log.write(b"one\ntwo\nthree\nfour\nfive\n");
+        let (tail, mut follower) = LogFollower::begin(&Real, bench.directory.path().to_owned(), 0, 4096).unwrap();
+        assert_eq!((tail.len(), read(&mut follower)), (0, String::new()));
+        bench.log.write(b"six\n");
+        assert_eq!(read(&mut follower), "six\n");
+    }
+}

@@ -1,0 +1,448 @@
+//! Watching over one life until it is over: one loop over its process, its output, its word, and a few times.
+//!
+//! Nothing in it waits for anything else, so the end of a daemon is seen when it comes, and its output is read whatever
+//! else there is to do. A daemon that is ready costs nothing until it prints, orphans a process, or ends.
+//!
+//! Limits: asking the ready socket a question can take up to a second, during which its output waits in the kernel's
+//! buffer.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use super::ancestry::{Family, Root};
+use super::observe;
+use super::output::{Output, Pumped};
+use super::readiness::{self, Judgement};
+use super::readiness_channel::Ears;
+use super::records::Desk;
+use super::start::Born;
+use super::transitions::{self, Succession, succession};
+use crate::base::error::{Context, Result};
+use crate::daemons::monitor_status::MonitorWord;
+use crate::daemons::records::{Life, Phase, SocketInode};
+use crate::daemons::restart_policy::End;
+use crate::lock::socket::probe::{Farewell, Parting};
+use crate::settings::daemon_definition::Ready;
+use crate::system::identity::{Identity, Pid};
+use crate::system::platform::{self, ChildNews, Ending, Pinned};
+use crate::system::status_pipe::Speaker;
+use crate::system::{Facts, Real, Signal, World};
+
+/// How long a ready socket has to answer at a time.
+pub(super) const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+/// The first pause between two looks for readiness; it grows.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+/// The longest one.
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+/// How long the first process of a daemon that speaks through another may take to end before it is told as the daemon. One
+/// that forks lets it end right after; one that is wrapped in a script never does.
+const FIRST_ENDS_WITHIN: Duration = Duration::from_millis(100);
+/// How long the daemon has to close the connection by which it was found ready.
+const PARTING_TAKES: Duration = Duration::from_secs(5);
+/// The pause before a record that could not be written is tried again.
+const WRITES_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// How a daemon is related to its monitor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tie {
+    /// It is its child.
+    Child,
+    /// It was another monitor's child.
+    Adopted,
+}
+
+/// How far a life has come.
+#[derive(Debug)]
+enum Stage {
+    /// It is not ready yet. Looked at again at `next`.
+    Starting { next: Duration, pause: Duration, missing: String },
+    /// It has been ready since then.
+    Ready { since: Duration },
+    /// It was not ready and was asked to leave; it is killed at `kill_at`.
+    Leaving { reason: String, kill_at: Option<Duration> },
+}
+
+/// The watch over one life.
+#[derive(Debug)]
+pub struct Vigil<'a> {
+    pub(super) desk: &'a Desk<'a>,
+    news: &'a ChildNews,
+    speaker: &'a mut Speaker<MonitorWord>,
+    pub(super) life: Life,
+    pub(super) process: Pinned,
+    pub(super) tie: Tie,
+    pub(super) output: Output,
+    ears: Ears,
+    pub(super) lock: Facts,
+    stage: Stage,
+    /// Its first processes, of which all but the present one have ended.
+    known: Vec<u32>,
+    /// When to look again which process succeeds one that has ended.
+    succession_at: Option<Duration>,
+    /// Until when the end of its first process is waited for, once another one is ready.
+    first_ends_until: Option<Duration>,
+    /// When to write again what could not be written.
+    write_at: Option<Duration>,
+    /// Connections that the daemon has not closed yet, each with the time at which it is not waited for any more.
+    partings: Vec<(Farewell<Real>, Duration)>,
+}
+
+/// How a life was when it was over.
+#[derive(Debug)]
+pub struct Over {
+    /// How it ended.
+    pub end: End,
+    /// Whether it had been ready.
+    pub was: Was,
+}
+
+/// Whether a life had been ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Was {
+    /// It had.
+    Ready,
+    /// It had not.
+    Starting,
+}
+
+impl<'a> Vigil<'a> {
+    /// Over a life that has just begun.
+    pub fn over_born(
+        desk: &'a Desk<'a>,
+        news: &'a ChildNews,
+        speaker: &'a mut Speaker<MonitorWord>,
+        born: Born,
+    ) -> Self {
+        let Born { life, process, output, ears, lock } = born;
+        Self::new(desk, news, speaker, (life, process, Tie::Child), output, ears, lock)
+    }
+
+    /// Over a life whose monitor has ended. One that is ready is watched; one that is not may be asked to leave and killed,
+    /// so it must be proven to be what its record says.
+    pub fn over_adopted(
+        desk: &'a Desk<'a>,
+        news: &'a ChildNews,
+        speaker: &'a mut Speaker<MonitorWord>,
+        (life, process): (Life, Pinned),
+        output: Output,
+        lock: Facts,
+    ) -> Self {
+        Self::new(desk, news, speaker, (life, process, Tie::Adopted), output, Ears::deaf(), lock)
+    }
+
+    fn new(
+        desk: &'a Desk<'a>,
+        news: &'a ChildNews,
+        speaker: &'a mut Speaker<MonitorWord>,
+        (life, process, tie): (Life, Pinned, Tie),
+        output: Output,
+        ears: Ears,
+        lock: Facts,
+    ) -> Self {
+        let now = desk.world().now().monotonic;
+        let missing = || readiness::missing(&life.definition.ready, &readiness::Seen::Heard(ears.heard()));
+        let stage = match life.phase {
+            Phase::Starting => Stage::Starting { next: now, pause: FIRST_PAUSE, missing: missing() },
+            Phase::Ready { .. } => Stage::Ready { since: Duration::ZERO },
+        };
+        let known = vec![process.pid().get()];
+        Self {
+            desk,
+            news,
+            speaker,
+            life,
+            process,
+            tie,
+            output,
+            ears,
+            lock,
+            stage,
+            known,
+            succession_at: None,
+            first_ends_until: None,
+            write_at: None,
+            partings: Vec::new(),
+        }
+    }
+
+    /// Watches until the life is over. Its last process is unreaped then, if it is a child.
+    ///
+    /// # Errors
+    /// Nothing can be waited for any more. The daemon goes on, and another monitor can adopt it.
+    pub fn keep(&mut self) -> Result<Over> {
+        loop {
+            let pumped = self.pump();
+            self.listen();
+            if let Some(end) = self.end_of_life()? {
+                return Ok(self.over(end));
+            }
+            self.proceed()?;
+            if pumped == Pumped::Dry {
+                self.wait()?;
+            }
+        }
+    }
+
+    /// Asks the daemon to leave before it has done anything else.
+    pub fn dismiss(&mut self, reason: String) {
+        if let Err(error) = self.desk.world().signal(&self.process, self.life.definition.stop_signal.into()) {
+            tracing::warn!("cannot ask pid {} to leave: {error}", self.life.pid());
+        }
+        let kill_at = Some(self.now() + self.life.definition.stop_grace);
+        self.stage = Stage::Leaving { reason, kill_at };
+    }
+
+    /// Says a word to whoever has asked for this daemon.
+    pub fn say(&mut self, word: &MonitorWord) {
+        self.speaker.say(word);
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.desk.world().now().monotonic
+    }
+
+    fn started(&self) -> Duration {
+        Duration::from_millis(self.life.since_monotonic_ms)
+    }
+
+    fn deadline(&self) -> Duration {
+        self.started() + self.life.definition.ready_timeout
+    }
+
+    pub(super) fn family(&self) -> Family {
+        let root = match self.tie {
+            Tie::Child => Root::Monitor(self.desk.world().own_pid()),
+            Tie::Adopted => Root::Daemon(self.life.pid().get()),
+        };
+        Family { root, session: self.life.session.get(), known: self.known.clone() }
+    }
+
+    /// Waits for something to happen.
+    fn wait(&self) -> Result<()> {
+        let mut waited: Vec<BorrowedFd<'_>> = vec![self.output.as_fd(), self.news.as_fd()];
+        waited.extend(self.ears.descriptor());
+        waited.extend(self.partings.iter().map(|(farewell, _)| farewell.as_fd()));
+        if self.succession_at.is_none() {
+            waited.push(self.process.as_fd());
+        }
+        let at_most = self.next_time().map(|time| time.saturating_sub(self.now()));
+        platform::wait_for_any(&waited, at_most).map(drop).doing("wait in", self.desk.assignment.place.directory())
+    }
+
+    /// The next time at which something is to be done.
+    fn next_time(&self) -> Option<Duration> {
+        let of_stage = match &self.stage {
+            Stage::Starting { next, .. } => Some((*next).min(self.deadline())),
+            Stage::Ready { .. } => None,
+            Stage::Leaving { kill_at, .. } => *kill_at,
+        };
+        let partings = self.partings.iter().map(|(_, until)| *until);
+        [of_stage, self.succession_at, self.write_at].into_iter().flatten().chain(partings).min()
+    }
+
+    fn pump(&mut self) -> Pumped {
+        let ears = &mut self.ears;
+        self.output.pump(|piece| ears.overhear(piece)).unwrap_or_else(|error| {
+            tracing::warn!("cannot read what the daemon prints: {error}");
+            Pumped::Dry
+        })
+    }
+
+    fn listen(&mut self) {
+        self.news.take();
+        if self.tie == Tie::Child
+            && let Err(error) = platform::reap_all_but(Some(self.process.pid().get()))
+        {
+            tracing::warn!("cannot reap: {error}");
+        }
+        let family = self.family();
+        self.ears.listen(|pid| super::ancestry::relation(pid, &family, platform::table_entry));
+    }
+
+    /// How the life has ended, if it has.
+    fn end_of_life(&mut self) -> Result<Option<End>> {
+        let directory = self.desk.assignment.place.directory();
+        if !platform::wait_for_exit(&self.process, Duration::ZERO).doing("watch a process of", directory)? {
+            return Ok(None);
+        }
+        let end = match self.tie {
+            Tie::Adopted => return Ok(Some(End::Unseen)),
+            Tie::Child => platform::ending_of(self.process.pid().get()),
+        };
+        let end = match end.doing("see the end of a process of", directory)? {
+            // The kernel shows an end before the last thread is gone.
+            None => return Ok(None),
+            Some(Ending::Exited(code)) => End::Exited { code },
+            Some(Ending::Killed(signal)) => End::Signalled { signal },
+        };
+        if end == (End::Exited { code: 0 }) { self.successor_or(end) } else { Ok(Some(end)) }
+    }
+
+    /// The end, unless the life goes on in another process.
+    fn successor_or(&mut self, end: End) -> Result<Option<End>> {
+        let stage = match self.stage {
+            Stage::Starting { .. } => transitions::Stage::Starting,
+            Stage::Ready { since } => transitions::Stage::ReadyFor(self.now().saturating_sub(since)),
+            Stage::Leaving { .. } => return Ok(Some(end)),
+        };
+        let children = observe::children().doing("list the processes of", self.desk.assignment.place.directory())?;
+        let named = self.ears.speaker().or_else(|| observe::named(self));
+        match succession(&children, named, stage) {
+            Succession::Over => Ok(Some(end)),
+            Succession::Goes(pid) => {
+                if !self.succeed(pid) {
+                    self.succession_at = Some(self.now() + LONGEST_PAUSE / 10);
+                }
+                Ok(None)
+            }
+            Succession::Open => {
+                self.succession_at = Some(self.now() + LONGEST_PAUSE / 10);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Makes another process the daemon of this life. Says whether that was still possible.
+    fn succeed(&mut self, pid: u32) -> bool {
+        let Ok(Some(successor)) = platform::pin_reported(pid) else { return false };
+        // It is a child of this process, so its number is its own as long as nobody reaps it.
+        let session = platform::table_entry(pid).and_then(|entry| Pid::new(entry.session));
+        let (Some(session), Ok(identity)) = (session, self.desk.observe(&successor)) else { return false };
+        (self.life.process, self.life.session) = (identity, session);
+        let predecessor = std::mem::replace(&mut self.process, successor);
+        self.known.push(pid);
+        self.succession_at = None;
+        if let Stage::Starting { next, .. } = &mut self.stage {
+            *next = Duration::ZERO;
+        }
+        self.write_life();
+        if let Err(error) = platform::reap(predecessor.pid().get()) {
+            tracing::warn!("cannot reap pid {}: {error}", predecessor.pid());
+        }
+        true
+    }
+
+    /// Does what is due now.
+    fn proceed(&mut self) -> Result<()> {
+        let now = self.now();
+        self.part(now);
+        if self.write_at.is_some_and(|time| time <= now) {
+            self.write_life();
+        }
+        match &mut self.stage {
+            Stage::Starting { .. } => self.look(now),
+            Stage::Leaving { kill_at, .. } if kill_at.is_some_and(|time| time <= now) => {
+                *kill_at = None;
+                let killed = self.desk.world().signal(&self.process, Signal::Kill);
+                killed.map(drop).doing("kill the daemon of", self.desk.assignment.place.directory())
+            }
+            Stage::Leaving { .. } | Stage::Ready { .. } => Ok(()),
+        }
+    }
+
+    /// Looks whether it is ready.
+    fn look(&mut self, now: Duration) -> Result<()> {
+        let Stage::Starting { next, pause, missing } = &self.stage else { return Ok(()) };
+        let (is_due, pause, mut missing) = (*next <= now, *pause, missing.clone());
+        let is_heard = matches!(self.life.definition.ready, Ready::Descriptor | Ready::Notify | Ready::LogLine(_));
+        let mut following = self.deadline();
+        if is_due || is_heard {
+            let (seen, met) = observe::of(self, self.ears.heard());
+            let socket = met.as_ref().map(|met| met.socket);
+            self.partings.extend(met.map(|met| (met.farewell, self.now() + PARTING_TAKES)));
+            let judgement = readiness::judge(&self.life.definition.ready, &seen);
+            if judgement == Judgement::Ready
+                && let Some(until) = self.first_may_end_until(readiness::speaker(&seen))
+            {
+                self.stage = Stage::Starting { next: until, pause, missing };
+                return Ok(());
+            }
+            match judgement {
+                // What has ended meanwhile is not ready; who succeeds it is seen next, if anybody does.
+                Judgement::Ready => match self.desk.observe(&self.process) {
+                    Ok(identity) => return self.become_ready(identity, socket),
+                    Err(why) => missing = format!("its first process cannot be seen any more: {why}"),
+                },
+                Judgement::Impossible(reason) => {
+                    self.dismiss(reason);
+                    return Ok(());
+                }
+                Judgement::NotYet(what) => missing = what,
+            }
+        }
+        let now = self.now();
+        if now >= self.deadline() {
+            let within = humantime::format_duration(self.life.definition.ready_timeout);
+            self.dismiss(format!("{missing} within {within}"));
+            return Ok(());
+        }
+        let pause = if is_due { (pause * 3 / 2).min(LONGEST_PAUSE) } else { pause };
+        if let Ready::Delay(delay) = &self.life.definition.ready {
+            following = following.min(self.started() + *delay);
+        } else if !is_heard {
+            following = following.min(now + pause);
+        }
+        self.stage = Stage::Starting { next: following, pause, missing };
+        Ok(())
+    }
+
+    /// Until when the process that is known as the daemon may leave that to the one that was named as ready.
+    fn first_may_end_until(&mut self, named: Option<u32>) -> Option<Duration> {
+        let speaker = named.or_else(|| self.ears.speaker())?;
+        if self.tie == Tie::Adopted || speaker == self.process.pid().get() {
+            return None;
+        }
+        let now = self.now();
+        let until = *self.first_ends_until.get_or_insert(now + FIRST_ENDS_WITHIN);
+        Some(until.min(self.deadline())).filter(|until| now < *until)
+    }
+
+    /// Lets go of the connections that the daemon has closed, and of those that it does not close.
+    fn part(&mut self, now: Duration) {
+        for (mut farewell, until) in std::mem::take(&mut self.partings) {
+            let is_heard =
+                platform::wait_for_any(&[farewell.as_fd()], Some(Duration::ZERO)).is_ok_and(|heard| heard == [true]);
+            let is_over = is_heard && farewell.listen(Duration::ZERO) == Parting::Over;
+            if is_over || now >= until {
+                farewell.end();
+            } else {
+                self.partings.push((farewell, until));
+            }
+        }
+    }
+
+    fn become_ready(&mut self, identity: Identity, socket: Option<SocketInode>) -> Result<()> {
+        let now = self.now();
+        let after = now.saturating_sub(self.started());
+        let after = Duration::from_millis(u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+        self.life.process = identity;
+        self.life.socket = socket;
+        self.life.phase = Phase::Ready { after_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX) };
+        self.stage = Stage::Ready { since: now };
+        self.write_life();
+        self.desk.reach("daemon.ready-recorded")?;
+        let (pid, generation) = (self.life.pid(), self.life.generation);
+        self.speaker.say(&MonitorWord::Ready { pid, generation, after });
+        Ok(())
+    }
+
+    /// Writes down how far the life has come. On a full disk it is tried again and again.
+    fn write_life(&mut self) {
+        self.write_at = match self.desk.go_on(&self.life) {
+            Ok(()) => None,
+            Err(error) => {
+                tracing::warn!("{error}");
+                Some(self.now() + WRITES_AGAIN_AFTER)
+            }
+        };
+    }
+
+    fn over(&mut self, end: End) -> Over {
+        let leaving = Stage::Leaving { reason: String::new(), kill_at: None };
+        match std::mem::replace(&mut self.stage, leaving) {
+            Stage::Starting { .. } => Over { end, was: Was::Starting },
+            Stage::Ready { .. } => Over { end, was: Was::Ready },
+            Stage::Leaving { reason, .. } => Over { end: End::NotReady { reason }, was: Was::Starting },
+        }
+    }
+}

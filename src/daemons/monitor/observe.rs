@@ -1,0 +1,193 @@
+//! What a monitor sees of its daemon: gathered here, judged elsewhere.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::ancestry::{Relation, relation};
+use super::event_loop::{ANSWERS_WITHIN, Vigil};
+use super::readiness::{Heard, PidfileSight, Seen};
+use crate::base::error::Error;
+use crate::daemons::look::{self, Ask};
+use crate::daemons::records::SocketInode;
+use crate::lock::location::Spot;
+use crate::lock::socket::probe::{Farewell, Probed, Readiness, Server, Stall};
+use crate::settings::daemon_definition::Ready;
+use crate::system::identity::Sameness;
+use crate::system::platform;
+use crate::system::storage;
+use crate::system::{Activity, Real};
+
+/// The longest pid file that is read, in bytes.
+const LONGEST_PIDFILE: usize = 4096;
+
+/// A server that was met at the ready socket.
+#[derive(Debug)]
+pub(super) struct Met {
+    /// The socket.
+    pub socket: SocketInode,
+    /// The connection to it.
+    pub farewell: Farewell<Real>,
+}
+
+/// What is seen of the kind that the definition asks for. What is listened to has been heard already.
+pub(super) fn of(vigil: &Vigil<'_>, heard: Heard) -> (Seen, Option<Met>) {
+    let whose = |pid: u32| relation(pid, &vigil.family(), platform::table_entry);
+    let definition = &vigil.life.definition;
+    let seen = match &definition.ready {
+        Ready::Socket { path, .. } => {
+            let met = look::encounter(vigil.desk.world(), definition, Ask::For(ANSWERS_WITHIN));
+            let (answer, met) = match met {
+                Some(Ok(Probed { readiness, socket, farewell })) => {
+                    let met = socket.zip(farewell);
+                    let met = met.map(|(facts, farewell)| Met { socket: SocketInode::of(&facts), farewell });
+                    (Ok(readiness), met)
+                }
+                Some(Err(why)) => (Err(why), None),
+                None => (Err(format!("{} was not asked", path.display())), None),
+            };
+            let relation = server_in(&answer).map_or(Relation::Unknown, |server| relation_of(server, whose));
+            return (Seen::Socket(answer, relation), met);
+        }
+        Ready::Pidfile(path) => Seen::Pidfile(match pid_in(vigil.desk.world(), path) {
+            Ok(Content::Pid(pid)) => PidfileSight::Names(pid, whose(pid)),
+            Ok(Content::NoPid) => PidfileSight::Unfinished,
+            Ok(Content::NoFile) => PidfileSight::Missing,
+            Err(why) => PidfileSight::Unreadable(why),
+        }),
+        Ready::Delay(_) => {
+            let since = Duration::from_millis(vigil.life.since_monotonic_ms);
+            Seen::Lived(vigil.now().saturating_sub(since))
+        }
+        Ready::Descriptor | Ready::Notify | Ready::LogLine(_) => Seen::Heard(heard),
+    };
+    (seen, None)
+}
+
+/// The process that the daemon's pid file or socket names.
+pub(super) fn named(vigil: &Vigil<'_>) -> Option<u32> {
+    let definition = &vigil.life.definition;
+    match &definition.ready {
+        Ready::Pidfile(path) => match pid_in(vigil.desk.world(), path) {
+            Ok(Content::Pid(pid)) => Some(pid),
+            Ok(Content::NoPid | Content::NoFile) | Err(_) => None,
+        },
+        Ready::Socket { .. } => {
+            let answer = look::answer(vigil.desk.world(), definition, Ask::For(ANSWERS_WITHIN))?;
+            server_in(&answer)?.pid
+        }
+        _ => None,
+    }
+}
+
+/// The living children of this process.
+///
+/// One that forks and ends while they are listed could have been passed when it lived and its child when it did not exist
+/// yet. So they are listed until two lists in a row are the same, with those that have ended: nobody who had ended by the
+/// first one can have forked since.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub(super) fn children() -> io::Result<Vec<u32>> {
+    /// More than any chain of forks that ends.
+    const LISTS: usize = 100;
+    let mut last = list_children()?;
+    for _ in 0..LISTS {
+        let next = list_children()?;
+        if next == last {
+            break;
+        }
+        last = next;
+    }
+    Ok(last.into_iter().filter(|(_, activity)| *activity != Activity::Ended).map(|(pid, _)| pid).collect())
+}
+
+/// The children of this process, also those that have ended and are not reaped.
+fn list_children() -> io::Result<Vec<(u32, Activity)>> {
+    let own = std::process::id();
+    let child = |pid| {
+        let entry = platform::table_entry(pid).filter(|entry| entry.parent == own)?;
+        // One that was stopped lives, and can go on while the next list is made.
+        Some((pid, if entry.activity == Activity::Ended { Activity::Ended } else { Activity::Alive }))
+    };
+    let mut children: Vec<_> = platform::processes()?.into_iter().filter_map(child).collect();
+    children.sort_by_key(|(pid, _)| *pid);
+    Ok(children)
+}
+
+fn server_in(answer: &Result<Readiness, String>) -> Option<&Server> {
+    match answer {
+        Ok(Readiness::Ready(server) | Readiness::Stalled(Stall::NoAnswer(server) | Stall::HungUp(server))) => {
+            Some(server)
+        }
+        _ => None,
+    }
+}
+
+/// Whose a server is. One that this pid namespace cannot see descends from nobody in it; one that has ended and left its
+/// socket to another may have been any process of the daemon's start.
+fn relation_of(server: &Server, whose: impl Fn(u32) -> Relation) -> Relation {
+    match (server.pid, &server.identity) {
+        (None, _) => Relation::Stranger,
+        (Some(pid), Sameness::Same(_)) => whose(pid),
+        (Some(pid), _) => match whose(pid) {
+            Relation::Own => Relation::Own,
+            Relation::Stranger | Relation::Unknown => Relation::Unknown,
+        },
+    }
+}
+
+/// What a pid file holds.
+enum Content {
+    NoFile,
+    /// Nothing that is a pid, or not yet.
+    NoPid,
+    Pid(u32),
+}
+
+fn pid_in(world: &Arc<Real>, path: &Path) -> Result<Content, String> {
+    let spot = match Spot::open(world, path) {
+        Ok(spot) => spot,
+        Err(Error::System { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(Content::NoFile),
+        Err(error) => return Err(error.to_string()),
+    };
+    let read = storage::read(world.as_ref(), &spot.directory, &spot.name, LONGEST_PIDFILE);
+    Ok(match read.map_err(|error| error.to_string())? {
+        None => Content::NoFile,
+        Some(bytes) => whole_pid(&bytes).map_or(Content::NoPid, Content::Pid),
+    })
+}
+
+/// The first line as a pid.
+fn whole_pid(content: &[u8]) -> Option<u32> {
+    let line = std::str::from_utf8(content).ok()?.lines().next()?;
+    line.trim().parse().ok().filter(|&pid| pid > 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::identity::Proof;
+
+    #[test]
+    fn a_pid_file_holds_a_pid_in_its_first_line() {
+        assert_eq!(whole_pid(b"123\n"), Some(123));
+        assert_eq!(whole_pid(b" 123 \nmore\n"), Some(123));
+        assert_eq!(whole_pid(b""), None);
+        assert_eq!(whole_pid(b"12x"), None);
+        assert_eq!(whole_pid(b"0\n"), None);
+        assert_eq!(whole_pid(b"\xff"), None);
+    }
+
+    #[test]
+    fn a_server_that_nobody_can_see_is_a_stranger() {
+        let same = Sameness::Same(Proof::LockTaker);
+        let gone = Sameness::Unknown("it has ended".to_owned());
+        let server = |pid, identity: &Sameness| Server { pid, uid: 1, identity: identity.clone() };
+        assert_eq!(relation_of(&server(None, &same), |_| Relation::Own), Relation::Stranger);
+        assert_eq!(relation_of(&server(Some(9), &same), |_| Relation::Stranger), Relation::Stranger);
+        assert_eq!(relation_of(&server(Some(9), &gone), |_| Relation::Stranger), Relation::Unknown);
+        assert_eq!(relation_of(&server(Some(9), &gone), |_| Relation::Own), Relation::Own);
+    }
+}

@@ -1,0 +1,204 @@
+//! What shell scripts look at while our watcher holds the home: `.watch.lock`, and the beacon's time.
+//!
+//! # Theory
+//!
+//! The kernel lock decides among ours; this one keeps shell watchers out, and keeps ours out where one of them watches.
+//! So it is taken after the kernel lock, before anything is written or done, and given up before it. It is taken by the
+//! scripts' own protocol ([`crate::lock::owner_link`]), so a dead record, theirs or ours, is reclaimed by exactly one,
+//! and a process of ours that is killed leaves one that every shell watcher knows how to reclaim.
+//!
+//! A shell watcher of an older release does not ask: it writes its pid into `.watch.lock/pid`. Whoever finds another
+//! pid there than its own has lost the home, and leaves: shell watchers do so at each poll, and ours at each look
+//! ([`View::check`]). It leaves the files alone, which are the other's now, also those that it made itself.
+//!
+//! A lock that was *removed* names no other watcher. It is taken again, or else a stray `rm` would end a watcher, or
+//! leave one that no shell watcher sees.
+//!
+//! If this were wrong, two watchers would announce the same wakes, or a shell watcher would take ours for a dead one.
+//!
+//! # Limits
+//!
+//! - Two looks are at most a second apart. For so long an evicted watcher may go on beside an older shell watcher.
+//! - A home that becomes one of firstmate while ours watches is one from the next start on.
+//! - A system that cannot list processes as `ps` does tells no identity, and the scripts' `arm` then does not call ours
+//!   healthy.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::home::{Fleet, Script, names};
+use crate::base::error::{Context, Error, Result};
+use crate::lock::owner_link::claims::Sight;
+use crate::lock::owner_link::{OwnerLinkGuard, OwnerLinkLock};
+use crate::lock::{Attempt, Guard, Lock, Loss, Somebody};
+use crate::system::World;
+
+/// For how long a lock that changes hands just now is waited for.
+const CHANGES_WITHIN: Duration = Duration::from_millis(50);
+
+/// The home, as shell scripts see it, for as long as this value lives.
+pub struct View<W: World> {
+    world: Arc<W>,
+    fleet: Fleet,
+    state: W::Node,
+    /// None once it was given up.
+    guard: Mutex<Option<OwnerLinkGuard<W>>>,
+}
+
+/// Another process, which has taken the home by the scripts' lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usurper {
+    /// Its pid.
+    pub pid: u32,
+}
+
+impl fmt::Display for Usurper {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "pid {} has taken {}, the lock of the shell scripts", self.pid, names::WATCH_LOCK)
+    }
+}
+
+/// What follows from a lost lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Nobody has it: it is taken again.
+    Retake,
+    /// Somebody may have it in a moment: the next look decides.
+    LookAgain,
+    /// Somebody else has the home.
+    Leave(Usurper),
+}
+
+impl<W: World> View<W> {
+    /// Takes the scripts' lock. The caller has the kernel lock of the home.
+    ///
+    /// # Errors
+    /// Something stands in its place that is no lock of this kind, and those of the system.
+    pub fn claim(world: &Arc<W>, fleet: &Fleet) -> Result<Attempt<Self, Somebody>> {
+        let state = world.open_directory(fleet.state()).doing("open the directory", fleet.state())?;
+        let guard = if world.is_protected("firstmate.claim") {
+            match lock(world, fleet)?.acquire(CHANGES_WITHIN)? {
+                Attempt::Taken(guard) => Some(guard),
+                Attempt::Busy(_) => return Ok(Attempt::Busy(Somebody)),
+            }
+        } else {
+            None
+        };
+        let view = Self { world: Arc::clone(world), fleet: fleet.clone(), state, guard: Mutex::new(guard) };
+        world.reach("firstmate.claimed").doing("hold", fleet.file(names::WATCH_LOCK))?;
+        // At once: a shell watcher that finds a live holder with the old beacon of another one calls it stuck.
+        if let Err(error) = view.beat() {
+            tracing::warn!("cannot touch {}: {error}", fleet.file(names::LAST_BEAT).display());
+        }
+        Ok(Attempt::Taken(view))
+    }
+
+    /// Whether no other process has taken the home since. A lock that was removed is taken again.
+    ///
+    /// # Errors
+    /// Those of the system, which prove nothing.
+    pub fn check(&self) -> io::Result<std::result::Result<(), Usurper>> {
+        let mut held = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(guard) = held.as_ref().filter(|_| self.world.is_protected("firstmate.eviction")) else {
+            return Ok(Ok(()));
+        };
+        let Err(loss) = guard.check().map_err(in_io)? else { return Ok(Ok(())) };
+        let mut contender = lock(&self.world, &self.fleet).map_err(in_io)?;
+        match after(&contender.sight().map_err(in_io)?, self.world.own_pid()) {
+            Next::Leave(usurper) => Ok(Err(usurper)),
+            Next::LookAgain => Ok(Ok(())),
+            Next::Retake => {
+                if let Attempt::Taken(again) = contender.attempt().map_err(in_io)? {
+                    self.say_retaken(loss);
+                    *held = Some(again);
+                }
+                Ok(Ok(()))
+            }
+        }
+    }
+
+    fn say_retaken(&self, loss: Loss) {
+        tracing::warn!(
+            "{} {loss}, by nobody who lives; it was taken again",
+            self.fleet.file(names::WATCH_LOCK).display()
+        );
+    }
+
+    /// Shows a sign of life, and tells again who lives if the clock was set since.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn beat(&self) -> io::Result<()> {
+        self.world.touch(&self.state, OsStr::new(names::LAST_BEAT))?;
+        let held = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
+        held.as_ref().map_or(Ok(()), OwnerLinkGuard::renew_identity).map_err(in_io)
+    }
+
+    /// Gives the scripts' lock up, if it is still ours. Whoever looks for it afterwards finds nothing.
+    ///
+    /// # Errors
+    /// Those of the system. What is left is dead as soon as this process is.
+    pub fn give_up(&self) -> Result<()> {
+        let guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner).take();
+        guard.map_or(Ok(()), Guard::release)
+    }
+}
+
+impl<W: World> fmt::Debug for View<W> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("View").field("fleet", &self.fleet).finish_non_exhaustive()
+    }
+}
+
+/// A contender that tells of itself what a shell watcher of this home would tell.
+fn lock<W: World>(world: &Arc<W>, fleet: &Fleet) -> Result<OwnerLinkLock<W>> {
+    let lock = OwnerLinkLock::at(world, &fleet.file(names::WATCH_LOCK))?;
+    let lock = lock.stale_after(fleet.lock_stale_after());
+    Ok(lock.with_home(fleet.home()).with_watcher_path(&fleet.script(Script::Watch)))
+}
+
+/// What to do when the lock is not ours any more: pure.
+fn after(sight: &Sight, own_pid: u32) -> Next {
+    match sight {
+        Sight::Free => Next::Retake,
+        // Our own pid in a record that we did not make: a copy of ours, which keeps shell watchers out just as well.
+        Sight::Held(testimony) if testimony.pid == own_pid => Next::LookAgain,
+        Sight::Held(testimony) => Next::Leave(Usurper { pid: testimony.pid }),
+        Sight::Changing | Sight::Unjudged(_) => Next::LookAgain,
+    }
+}
+
+// It is handed over as a function, by value.
+#[allow(clippy::needless_pass_by_value)]
+fn in_io(error: Error) -> io::Error {
+    io::Error::other(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lock::owner_link::claims::Testimony;
+    use crate::system::identity::Sameness;
+
+    fn held(pid: u32) -> Sight {
+        let identity = Sameness::Unknown("it recorded a pid and no identity".to_owned());
+        Sight::Held(Testimony { pid, identity, home: None, watcher_path: None, held_for: Duration::ZERO })
+    }
+
+    #[test]
+    fn a_lost_lock_is_taken_again_or_left_to_whoever_has_it() {
+        let table = [
+            (Sight::Free, Next::Retake),
+            (Sight::Changing, Next::LookAgain),
+            (Sight::Unjudged("its pid is 0".to_owned()), Next::LookAgain),
+            (held(7), Next::LookAgain),
+            (held(8), Next::Leave(Usurper { pid: 8 })),
+        ];
+        for (sight, next) in table {
+            assert_eq!(after(&sight, 7), next, "{sight:?}");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! What is known of both sides: which row is which wake, and what was told without us.
+//!
+//! # Theory
+//!
+//! A wake is pending until it is acknowledged; a row until a drain takes it. The ledger is the table between the two. It
+//! is read and replaced only under the queue's lock, so the watcher and a drain never disagree about it.
+//!
+//! - `rows` has the wake of each row that is in the queue and known. A row that is not in it is new and becomes a wake.
+//! - `published` is the last wake that was looked at for a row. A later one gets its row.
+//! - A known row that is gone was *consumed*: a drain that is not ours printed it. Its wake counts as told, and is
+//!   acknowledged as soon as everything before it is. This is no proof after the loss of power, which can take rows
+//!   that nobody saw, nor when there is no queue at all: a drain leaves an empty one.
+//!
+//! If this were wrong, a wake would be told for ever, or not at all. A ledger that is lost makes everything be told once
+//! more: pending wakes get rows again, and rows become wakes again.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ffi::OsStr;
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+use crate::home::paths::names;
+use crate::system::World;
+use crate::system::storage::{self, Durability};
+
+/// The layout that this program writes.
+const SCHEMA: u32 = 1;
+/// The longest ledger that is read, in bytes.
+const LIMIT: usize = 64 * 1024 * 1024;
+
+/// The table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    schema: u32,
+    /// Under which boot it was compared with the queue last; empty where the system does not tell.
+    boot_id: String,
+    /// The last wake that was looked at for a row.
+    pub published: u64,
+    /// The highest number of a row that was ever seen or given out here.
+    pub numbered: u64,
+    /// The wakes of the known rows in the queue, by the rows' fingerprints.
+    pub rows: BTreeMap<String, u64>,
+    /// The wakes whose rows were consumed, as long as they are not acknowledged.
+    pub consumed: BTreeSet<u64>,
+}
+
+/// What the absence of a known row means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absence {
+    /// Somebody drained it.
+    Consumed,
+    /// Nothing: it may have been lost.
+    Unexplained,
+}
+
+impl Ledger {
+    /// Reads it from the watch directory. One that is missing or cannot be believed begins with the acknowledged wakes:
+    /// they need no rows any more.
+    pub fn load<W: World>(world: &W, watch: &W::Node, acknowledged: u64) -> Self {
+        let read = storage::read(world, watch, OsStr::new(names::WAKE_QUEUE), LIMIT);
+        let parsed = read.map(|bytes| bytes.map(|bytes| parse(&bytes)));
+        let ledger = match parsed {
+            Ok(Some(Ok(ledger))) => ledger,
+            Ok(None) => Self { boot_id: boot_id(world), ..Self::default() },
+            Ok(Some(Err(why))) => Self::begin_anew(&why),
+            Err(error) => Self::begin_anew(&error.to_string()),
+        };
+        Self { schema: SCHEMA, published: ledger.published.max(acknowledged), ..ledger }
+    }
+
+    fn begin_anew(why: &str) -> Self {
+        tracing::warn!("{} cannot be used: {why}; what waits is told once more", names::WAKE_QUEUE);
+        Self::default()
+    }
+
+    /// Replaces it durably.
+    ///
+    /// # Errors
+    /// Those of the file system; the old one is then still in place.
+    pub fn save<W: World>(&self, world: &W, watch: &W::Node) -> io::Result<()> {
+        storage::replace(world, watch, names::WAKE_QUEUE, &serde_json::to_vec(self)?, Durability::Power)
+    }
+
+    /// Whether it was read, and is not what stands in for one that could not be.
+    pub fn is_loaded(&self) -> bool {
+        self.schema == SCHEMA
+    }
+
+    /// Whether it was compared with the queue under this boot.
+    pub fn is_of_this_boot<W: World>(&self, world: &W) -> bool {
+        !self.boot_id.is_empty() && self.boot_id == boot_id(world)
+    }
+
+    /// Takes note that what it says is true under this boot.
+    pub fn note_boot<W: World>(&mut self, world: &W) {
+        self.boot_id = boot_id(world);
+    }
+
+    /// Forgets the known rows that are not there any more.
+    pub fn forget_absent(&mut self, present: &HashSet<String>, absence: Absence) {
+        let gone: Vec<_> = self.rows.keys().filter(|row| !present.contains(*row)).cloned().collect();
+        for row in gone {
+            let wake = self.rows.remove(&row);
+            if absence == Absence::Consumed {
+                self.consumed.extend(wake);
+            }
+        }
+    }
+
+    /// Up to which number wakes can be acknowledged because all that are pending up to there were consumed, if that is
+    /// further than before. The pending wakes are given by number.
+    pub fn retire(&mut self, pending: impl IntoIterator<Item = u64>, acknowledged: u64) -> Option<u64> {
+        self.consumed = self.consumed.split_off(&acknowledged.saturating_add(1));
+        pending.into_iter().take_while(|seq| self.consumed.contains(seq)).last()
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<Ledger, String> {
+    let ledger: Ledger = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    match ledger.schema {
+        SCHEMA => Ok(ledger),
+        other => Err(format!("its layout is {other}, and this program knows {SCHEMA}")),
+    }
+}
+
+fn boot_id<W: World>(world: &W) -> String {
+    world.boot_id().unwrap_or_default()
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::system::Real;
+
+    fn with(rows: &[(&str, u64)]) -> Ledger {
+        Ledger { rows: rows.iter().map(|(row, wake)| ((*row).to_owned(), *wake)).collect(), ..Ledger::default() }
+    }
+
+    fn set(rows: &[&str]) -> HashSet<String> {
+        rows.iter().map(|row| (*row).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_row_that_is_gone_was_consumed_unless_it_may_have_been_lost() {
+        let mut ledger = with(&[("a", 3), ("b", 4)]);
+        ledger.forget_absent(&set(&["b"]), Absence::Consumed);
+        assert_eq!((ledger.rows.len(), &ledger.consumed), (1, &BTreeSet::from([3])));
+        let mut ledger = with(&[("a", 3), ("b", 4)]);
+        ledger.forget_absent(&set(&["b"]), Absence::Unexplained);
+        assert_eq!((ledger.rows.len(), ledger.consumed.len()), (1, 0));
+    }
+
+    #[test]
+    fn what_was_consumed_is_retired_only_up_to_the_first_that_was_not() {
+        let mut ledger = Ledger { consumed: BTreeSet::from([2, 3, 5, 7]), ..Ledger::default() };
+        assert_eq!(ledger.retire([3, 5, 6, 7], 2), Some(5));
+        assert_eq!(ledger.consumed, BTreeSet::from([3, 5, 7]));
+        assert_eq!(ledger.retire([6, 7], 5), None);
+        assert_eq!(ledger.retire([], 5), None);
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded_and_damage_begins_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let node = Real.open_directory(directory.path()).unwrap();
+        assert_eq!(Ledger::load(&Real, &node, 5).published, 5);
+        let mut ledger = Ledger { published: 9, schema: SCHEMA, ..with(&[("a", 3)]) };
+        ledger.note_boot(&Real);
+        ledger.save(&Real, &node).unwrap();
+        assert_eq!(Ledger::load(&Real, &node, 5), ledger);
+        assert!(ledger.is_of_this_boot(&Real));
+        for content in ["", "{}", "[1]", r#"{"schema":2}"#] {
+            std::fs::write(directory.path().join(names::WAKE_QUEUE), content).unwrap();
+            let ledger = Ledger::load(&Real, &node, 5);
+            assert_eq!((ledger.published, ledger.rows.len()), (5, 0), "{content}");
+            assert!(!ledger.is_of_this_boot(&Real));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_retired_that_was_not_consumed(
+            pending in prop::collection::btree_set(1..20u64, 0..10), consumed in prop::collection::btree_set(1..20u64, 0..10)
+        ) {
+            let mut ledger = Ledger { consumed: consumed.clone(), ..Ledger::default() };
+            let through = ledger.retire(pending.iter().copied(), 0);
+            for seq in pending.iter().filter(|seq| Some(**seq) <= through) {
+                prop_assert!(consumed.contains(seq));
+            }
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! The shell watcher that holds the home, if one does.
+//!
+//! # Theory
+//!
+//! Shell watchers know nothing of our lock. One of them holds a home if its pid is in `.watch.lock` and lives, and that
+//! alone keeps ours out. Whether it is *this home's watcher* is another question, which the scripts answer by five facts:
+//! the pid lives, the home and the path of the watcher are their own texts, the recorded identity is what `ps` lists of
+//! the pid now, and the beacon is fresh. The same five are asked here, and turned into the verdict that every command
+//! acts on:
+//!
+//! | lock | what it tells | beacon | verdict |
+//! |---|---|---|---|
+//! | nobody has it | | | that on ours alone |
+//! | is being taken | | | `starting` |
+//! | a live pid, for less than five seconds | not all of it, or half of a line | | `starting` |
+//! | a live pid | nothing, another home or program, no identity, or one that proves nothing | | `unknown`, with that reason |
+//! | a live pid | all of it | younger than the grace | `ok` |
+//! | a live pid | all of it | none, and the lock is younger than the grace | `starting` |
+//! | a live pid | all of it | older, or none for so long | `stuck` |
+//! | a live pid | all of it | in the future | `unknown`: the clock was set |
+//!
+//! The grace is that of the scripts: `FM_GUARD_GRACE`, else five minutes.
+//!
+//! If this were wrong, two watchers would serve one home, or a stranger would be signalled.
+//!
+//! # Beside the scripts
+//!
+//! They compare the identity as text, as `ps` of the caller's locale and time zone prints it. Here a text of another
+//! locale is the same ([`crate::lock::owner_link`]); one of another time zone proves nothing, as with them, and so
+//! authorises nothing. Times are those of files, since a shell watcher tells no others.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::home::{Fleet, Script, names};
+use crate::base::error::{Context, Error};
+use crate::lock::owner_link::OwnerLinkLock;
+use crate::lock::owner_link::claims::{Sight, Testimony};
+use crate::lock::{Attempt, Guard, Lock, Somebody};
+use crate::ownership::home_lock;
+use crate::ownership::terminate::{Proven, Refusal};
+use crate::ownership::verdict::Verdict;
+use crate::system::World;
+use crate::system::identity::{Difference, Observation, Pid, Sameness};
+
+/// The bound for a fresh beacon where nobody has set one (`FM_GUARD_GRACE`).
+pub const GRACE: Duration = Duration::from_secs(300);
+/// How long a shell watcher may take to tell what it is after it has the lock: it runs four programs for that, on a machine
+/// that may be busy.
+const TELLS_WITHIN: Duration = Duration::from_secs(5);
+/// How far ahead of the clock a beacon may be by rounding.
+const ROUNDING_MS: i64 = 2000;
+/// How long a shell watcher has for leaving when it is asked to.
+pub const LEAVES_WITHIN: Duration = Duration::from_secs(5);
+
+/// Whoever holds the home by the scripts' lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShellHolder {
+    /// Who.
+    pub who: Who,
+    /// Its last beat.
+    pub beacon: Beacon,
+}
+
+/// What is known of a holder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Who {
+    /// Somebody is taking the lock, and has not said who it is.
+    Nobody,
+    /// A process that has the lock.
+    Process {
+        /// Its pid.
+        pid: Pid,
+        /// Whether it is this home's watcher.
+        standing: Standing,
+        /// For how long it has had the lock.
+        held_for: Duration,
+    },
+    /// Something that nobody can judge, and why.
+    Unjudged(String),
+}
+
+/// Whether a process is this home's watcher.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Home, program and identity prove it.
+    Proven,
+    /// It has told nothing yet.
+    Untold,
+    /// Nothing proves it, for this reason.
+    Doubtful(String),
+}
+
+/// The beacon that shell watchers touch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beacon {
+    /// There is none.
+    Missing,
+    /// It was touched so long ago.
+    Touched(Duration),
+    /// It was touched in the future.
+    Ahead,
+}
+
+impl ShellHolder {
+    /// Looks who holds the scripts' lock. `None`: nobody, or nobody who lives.
+    pub fn look<W: World>(world: &Arc<W>, fleet: &Fleet) -> Option<Self> {
+        let who = match sight(world, fleet) {
+            Ok(Sight::Free) => return None,
+            Ok(Sight::Changing) => Who::Nobody,
+            Ok(Sight::Held(testimony)) => who(&testimony, fleet),
+            // What is no lock of theirs holds nothing, but ours cannot take its place either.
+            Ok(Sight::Unjudged(why)) | Err(why) => Who::Unjudged(why),
+        };
+        Some(Self { who, beacon: beacon(world.as_ref(), fleet) })
+    }
+
+    /// Whether it is proven to be this home's watcher.
+    pub fn is_proven(&self) -> bool {
+        matches!(self.who, Who::Process { standing: Standing::Proven, .. })
+    }
+
+    /// Its pid, if it has told.
+    pub fn pid(&self) -> Option<Pid> {
+        match &self.who {
+            Who::Process { pid, .. } => Some(*pid),
+            Who::Nobody | Who::Unjudged(_) => None,
+        }
+    }
+
+    /// The verdict on a home that it holds; `grace` is the bound for a fresh beacon, if somebody has set one.
+    pub fn verdict(&self, grace: Option<Duration>) -> Verdict {
+        let bound = grace.unwrap_or(GRACE);
+        let lock = names::WATCH_LOCK;
+        let (pid, standing, held_for) = match &self.who {
+            Who::Nobody => return Verdict::Starting { pid: None },
+            Who::Unjudged(why) => return Verdict::Unknown { why: format!("{lock}, the scripts' lock: {why}") },
+            Who::Process { pid, standing, held_for } => (*pid, standing, *held_for),
+        };
+        match (standing, self.beacon) {
+            (Standing::Untold | Standing::Doubtful(_), _) if held_for < TELLS_WITHIN => {
+                Verdict::Starting { pid: Some(pid) }
+            }
+            (Standing::Untold, _) => {
+                Verdict::Unknown { why: format!("pid {pid} holds {lock} and does not tell what it is") }
+            }
+            (Standing::Doubtful(why), _) => Verdict::Unknown { why: format!("pid {pid} holds {lock}, but {why}") },
+            (Standing::Proven, Beacon::Touched(beat)) if beat < bound => Verdict::Ok { pid, beat },
+            (Standing::Proven, Beacon::Touched(beat)) => Verdict::Stuck { pid, beat: Some(beat), bound },
+            (Standing::Proven, Beacon::Missing) if held_for < bound => Verdict::Starting { pid: Some(pid) },
+            (Standing::Proven, Beacon::Missing) => Verdict::Stuck { pid, beat: None, bound },
+            (Standing::Proven, Beacon::Ahead) => Verdict::Unknown {
+                why: format!("shell watcher pid {pid} has last beaten in the future: the clock was set"),
+            },
+        }
+    }
+
+    /// Clears the record of a process that has the pid of this home's watcher and is another one, as far as its command
+    /// tells. The process itself is left alone. Says whether that was so.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn clear_record<W: World>(&self, world: &Arc<W>, fleet: &Fleet) -> Result<bool, Error> {
+        let contender = || OwnerLinkLock::at(world, &fleet.file(names::WATCH_LOCK));
+        let Sight::Held(testimony) = contender()?.sight()? else { return Ok(false) };
+        let is_of_this_home = testimony.home.as_deref() == Some(fleet.home())
+            && testimony.watcher_path.as_deref() == Some(fleet.script(Script::Watch).as_os_str());
+        if !is_of_this_home || self.pid().map(Pid::get) != Some(testimony.pid) {
+            return Ok(false);
+        }
+        match contender()?.believing_the_command().attempt()? {
+            Attempt::Taken(guard) => guard.release().map(|()| true),
+            Attempt::Busy(Somebody) => Ok(false),
+        }
+    }
+
+    /// Pins it and proves that it is this home's watcher. `Ok(None)`: it is gone, or another one has the lock.
+    ///
+    /// # Errors
+    /// A refusal, with the reason why it is not proven.
+    pub fn prove<W: World>(&self, world: &Arc<W>, fleet: &Fleet) -> Result<Option<Proven<W::Process>>, Refusal> {
+        let Some(pid) = self.pid() else {
+            return Err(Refusal::NotProven(format!("nobody can tell who has {}", names::WATCH_LOCK)));
+        };
+        if world.is_protected("firstmate.own-record") {
+            written_by_us(world.as_ref(), fleet).map_err(|error| Refusal::NotProven(error.to_string()))?;
+        }
+        let pinned =
+            world.pin(pid).map_err(|error| Refusal::NotProven(format!("pid {pid} cannot be pinned: {error}")))?;
+        let Some(process) = pinned else { return Ok(None) };
+        // The pin comes first: what is read from now on is of the pinned process, if that still lives afterwards.
+        let again = Self::look(world, fleet);
+        if matches!(world.observe(&process), Observation::Gone) {
+            return Ok(None);
+        }
+        let standing = match again.map(|again| again.who) {
+            Some(Who::Process { pid: now, standing, .. }) if now == pid => standing,
+            _ => return Ok(None),
+        };
+        let is_protected = world.is_protected("firstmate.proof");
+        match standing {
+            Standing::Proven => {}
+            _ if !is_protected => {}
+            Standing::Untold => return Err(Refusal::NotProven(format!("pid {pid} has not told what it is"))),
+            Standing::Doubtful(why) => return Err(Refusal::NotProven(why)),
+        }
+        // What happens to a test that pauses here is that the pin holds whatever becomes of the pid.
+        drop(world.reach("firstmate.proven"));
+        Ok(Some(Proven::of(process)))
+    }
+}
+
+/// For people: `pid 12, which is this home's watcher of the shell scripts`.
+impl fmt::Display for ShellHolder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.who {
+            Who::Nobody => formatter.write_str("somebody is taking it"),
+            Who::Unjudged(why) => formatter.write_str(why),
+            Who::Process { pid, standing: Standing::Proven, .. } => {
+                write!(formatter, "pid {pid}, this home's watcher of the shell scripts")
+            }
+            Who::Process { pid, standing: Standing::Untold, .. } => {
+                write!(formatter, "pid {pid}, which has not told what it is")
+            }
+            Who::Process { pid, standing: Standing::Doubtful(why), .. } => write!(formatter, "pid {pid}, but {why}"),
+        }
+    }
+}
+
+/// A record that others could have written proves nothing: it may name any process of ours.
+fn written_by_us<W: World>(world: &W, fleet: &Fleet) -> Result<(), Error> {
+    let (state, lock) = (fleet.state(), fleet.file(names::WATCH_LOCK));
+    let directory = world.open_directory(state).doing("open", state)?;
+    home_lock::check_private(state, &world.facts(&directory).doing("examine", state)?)?;
+    let owner = owner_directory(world, &directory).doing("open", &lock)?;
+    home_lock::check_private(&lock, &world.facts(&owner).doing("examine", &lock)?)
+}
+
+/// The directory in which whoever has the scripts' lock has told about itself, in this state directory.
+///
+/// # Errors
+/// Those of the file system, also when nobody has it.
+pub(super) fn owner_directory<W: World>(world: &W, state: &W::Node) -> io::Result<W::Node> {
+    let name = OsStr::new(names::WATCH_LOCK);
+    match world.read_link(state, name) {
+        Ok(owner) => world.open_directory(Path::new(&owner)),
+        // As older releases made it: a directory and no link.
+        Err(_) => world.open_directory_at(state, name),
+    }
+}
+
+/// What is at the scripts' lock.
+fn sight<W: World>(world: &Arc<W>, fleet: &Fleet) -> Result<Sight, String> {
+    OwnerLinkLock::at(world, &fleet.file(names::WATCH_LOCK))
+        .and_then(|lock| lock.stale_after(fleet.lock_stale_after()).sight())
+        .map_err(|error| error.to_string())
+}
+
+fn who(testimony: &Testimony, fleet: &Fleet) -> Who {
+    match Pid::new(testimony.pid) {
+        Some(pid) => Who::Process { pid, standing: standing(testimony, fleet), held_for: testimony.held_for },
+        None => Who::Unjudged(format!("its pid is {}, which is no ordinary process", testimony.pid)),
+    }
+}
+
+/// Whether what a holder tells is what this home's watcher would tell.
+fn standing(testimony: &Testimony, fleet: &Fleet) -> Standing {
+    let Testimony { home, watcher_path, identity, .. } = testimony;
+    let (Some(home), Some(path)) = (home, watcher_path) else {
+        return Standing::Untold;
+    };
+    let shown = |text: &OsStr| crate::base::escape::line(&text.to_string_lossy());
+    if home != fleet.home() {
+        return Standing::Doubtful(format!("it serves the home {}, not {}", shown(home), shown(fleet.home())));
+    }
+    let script = fleet.script(Script::Watch);
+    if path != script.as_os_str() {
+        return Standing::Doubtful(format!("it runs {}, not {}", shown(path), script.display()));
+    }
+    match identity {
+        Sameness::Same(_) => Standing::Proven,
+        Sameness::Different(difference) => Standing::Doubtful(in_words(difference)),
+        Sameness::Unknown(why) => Standing::Doubtful(format!("nothing proves that it is who took it: {why}")),
+    }
+}
+
+fn in_words(difference: &Difference) -> String {
+    format!("it is not who took it: {difference}")
+}
+
+fn beacon<W: World>(world: &W, fleet: &Fleet) -> Beacon {
+    match world.facts_of_path(&fleet.file(names::LAST_BEAT)) {
+        Ok(facts) => age(world.now().wall_ms, facts.mtime_ns / 1_000_000),
+        // One that cannot be looked at has told nobody anything.
+        Err(_) => Beacon::Missing,
+    }
+}
+
+fn age(now_ms: i64, touched_ms: i64) -> Beacon {
+    match now_ms.saturating_sub(touched_ms) {
+        ahead if ahead < -ROUNDING_MS => Beacon::Ahead,
+        age => Beacon::Touched(Duration::from_millis(u64::try_from(age).unwrap_or(0))),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)]
+mod tests;

@@ -1,0 +1,102 @@
+//! The table of verdicts, and what makes a holder this home's.
+
+use std::ffi::OsString;
+
+use super::*;
+use crate::base::environment::Environment;
+use crate::home::paths::Home;
+use crate::system::identity::Proof;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn pid() -> Pid {
+    Pid::new(77).unwrap()
+}
+
+fn holder(standing: Standing, held_for: Duration, beacon: Beacon) -> ShellHolder {
+    ShellHolder { who: Who::Process { pid: pid(), standing, held_for }, beacon }
+}
+
+fn fleet() -> Fleet {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("bin")).unwrap();
+    std::fs::write(directory.path().join("bin/fm-watch.sh"), "").unwrap();
+    let settings = crate::settings::Loaded::of_defaults().unwrap().settings;
+    Fleet::find(&crate::system::Real, &Home::at(directory.path()), &Environment::default(), &settings).unwrap()
+}
+
+#[test]
+fn the_verdict_follows_the_table() {
+    let doubtful = || Standing::Doubtful("it serves another home".to_owned());
+    let touched = Beacon::Touched;
+    let table = [
+        (holder(Standing::Proven, SECOND, touched(SECOND)), "ok"),
+        (holder(Standing::Proven, SECOND, touched(GRACE.checked_sub(SECOND).unwrap())), "ok"),
+        (holder(Standing::Proven, SECOND, touched(GRACE)), "stuck"),
+        (holder(Standing::Proven, SECOND, Beacon::Missing), "starting"),
+        (holder(Standing::Proven, GRACE, Beacon::Missing), "stuck"),
+        (holder(Standing::Proven, SECOND, Beacon::Ahead), "unknown"),
+        (holder(Standing::Untold, SECOND, touched(SECOND)), "starting"),
+        (holder(Standing::Untold, TELLS_WITHIN, touched(SECOND)), "unknown"),
+        (holder(doubtful(), SECOND, touched(SECOND)), "starting"),
+        (holder(doubtful(), TELLS_WITHIN, touched(SECOND)), "unknown"),
+        (ShellHolder { who: Who::Nobody, beacon: touched(SECOND) }, "starting"),
+        (ShellHolder { who: Who::Unjudged("its pid is 0".to_owned()), beacon: touched(SECOND) }, "unknown"),
+    ];
+    for (holder, word) in table {
+        assert_eq!(holder.verdict(None).word(), word, "{holder:?}");
+        assert!(!holder.to_string().is_empty());
+    }
+}
+
+#[test]
+fn a_grace_that_somebody_has_set_counts() {
+    let late = holder(Standing::Proven, 40 * SECOND, Beacon::Touched(30 * SECOND));
+    assert_eq!(late.verdict(None).word(), "ok");
+    let stuck = Verdict::Stuck { pid: pid(), beat: Some(30 * SECOND), bound: 30 * SECOND };
+    assert_eq!(late.verdict(Some(30 * SECOND)), stuck);
+}
+
+fn testimony(fleet: &Fleet) -> Testimony {
+    Testimony {
+        pid: 77,
+        identity: Sameness::Same(Proof::Start),
+        home: Some(fleet.home().to_owned()),
+        watcher_path: Some(fleet.script(Script::Watch).into()),
+        held_for: SECOND,
+    }
+}
+
+#[test]
+fn only_all_facts_together_make_it_this_homes_watcher() {
+    let fleet = fleet();
+    let told = testimony(&fleet);
+    assert_eq!(standing(&told, &fleet), Standing::Proven);
+    let mut slashed: OsString = fleet.home().to_owned();
+    slashed.push("/");
+    let other_home = Testimony { home: Some(slashed), ..told.clone() };
+    let other_program = Testimony { watcher_path: Some("/elsewhere/fm-watch.sh".into()), ..told.clone() };
+    let unsure = Testimony { identity: Sameness::Unknown("it runs another command since".to_owned()), ..told.clone() };
+    let reused = Testimony { identity: Sameness::Different(Difference::PidReused), ..told.clone() };
+    for doubtful in [other_home, other_program, unsure, reused] {
+        assert!(matches!(standing(&doubtful, &fleet), Standing::Doubtful(_)), "{doubtful:?}");
+    }
+    for untold in [Testimony { home: None, ..told.clone() }, Testimony { watcher_path: None, ..told }] {
+        assert_eq!(standing(&untold, &fleet), Standing::Untold);
+    }
+}
+
+#[test]
+fn a_number_of_no_ordinary_process_is_not_judged() {
+    let fleet = fleet();
+    let told = Testimony { pid: 1, ..testimony(&fleet) };
+    assert!(matches!(who(&told, &fleet), Who::Unjudged(_)));
+}
+
+#[test]
+fn a_beacon_has_an_age_or_lies_ahead() {
+    assert_eq!(age(10_000, 4_000), Beacon::Touched(6 * SECOND));
+    assert_eq!(age(10_000, 11_000), Beacon::Touched(Duration::ZERO), "file times are rounded");
+    assert_eq!(age(10_000, 12_001), Beacon::Ahead);
+    assert_eq!(age(i64::MIN, i64::MAX), Beacon::Ahead);
+}

@@ -1,0 +1,137 @@
+//! Writing to one segment, and knowing which segments are no longer written to.
+
+use std::io;
+
+use super::segment::SegmentName;
+use crate::base::failpoint;
+use crate::system::storage;
+use crate::system::{Facts, Kind, Open, World};
+
+/// At which step a write failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Before all bytes were taken. What was taken stays where it is.
+    Write(io::Error),
+    /// All bytes were taken, but nobody knows whether they are on disk.
+    Sync(io::Error),
+}
+
+/// The segment that is open for appending.
+pub(crate) struct Writer<W: World> {
+    active: Option<Active<W>>,
+    /// Up to this one, segments of its generation are never written to again by this process.
+    left: Option<SegmentName>,
+}
+
+struct Active<W: World> {
+    name: SegmentName,
+    inode: Facts,
+    node: W::Node,
+    durability: NameDurability,
+}
+
+/// Whether a segment's name is known to survive the loss of power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NameDurability {
+    Unknown,
+    Synced,
+}
+
+impl<W: World> Default for Writer<W> {
+    fn default() -> Self {
+        Self { active: None, left: None }
+    }
+}
+
+impl<W: World> Writer<W> {
+    /// Whether this process has given up a segment.
+    pub(crate) fn has_left(&self, name: SegmentName) -> bool {
+        self.left.is_some_and(|left| left.generation == name.generation && name.number <= left.number)
+    }
+
+    /// The lowest number in a generation that this process has not used yet, not even for a segment that is gone.
+    pub(crate) fn next_number(&self, generation: u64) -> u32 {
+        let used = [self.left, self.active.as_ref().map(|active| active.name)];
+        let numbers = used.into_iter().flatten().filter(|name| name.generation == generation).map(|name| name.number);
+        numbers.max().map_or(0, |number| number.saturating_add(1))
+    }
+
+    /// Appends to a segment and makes bytes and name durable. `named` is what has its name now, if anything has.
+    /// Returns what the segment is then.
+    pub(crate) fn write(
+        &mut self,
+        world: &W,
+        directory: &W::Node,
+        (name, named): (SegmentName, Option<Facts>),
+        bytes: &[u8],
+    ) -> Result<Facts, Failure> {
+        let written = self.try_write(world, directory, (name, named), bytes);
+        if let Err(failure) = &written {
+            self.active = None;
+            if matches!(failure, Failure::Sync(_)) {
+                self.left = Some(name);
+            }
+        }
+        written
+    }
+
+    fn try_write(
+        &mut self,
+        world: &W,
+        directory: &W::Node,
+        (name, named): (SegmentName, Option<Facts>),
+        bytes: &[u8],
+    ) -> Result<Facts, Failure> {
+        let mut active = self.open(world, directory, name, named).map_err(Failure::Write)?;
+        storage::append_all(world, &active.node, bytes).map_err(Failure::Write)?;
+        failpoint::reach("journal.written").map_err(Failure::Write)?;
+        sync(world, &active.node).map_err(Failure::Sync)?;
+        failpoint::reach("journal.synced").map_err(Failure::Write)?;
+        if active.durability == NameDurability::Unknown && failpoint::is_protected("journal.sync-directory") {
+            world.sync_all(directory).map_err(Failure::Sync)?;
+            active.durability = NameDurability::Synced;
+            failpoint::reach("journal.directory-synced").map_err(Failure::Write)?;
+        }
+        let before = named.map_or(0, |named| named.size);
+        let facts = Facts { size: before + bytes.len() as u64, ..active.inode };
+        self.active = Some(active);
+        Ok(facts)
+    }
+
+    /// The open segment, if it still is the one of that name; else it is opened or made.
+    fn open(
+        &mut self,
+        world: &W,
+        directory: &W::Node,
+        name: SegmentName,
+        named: Option<Facts>,
+    ) -> io::Result<Active<W>> {
+        let file = name.to_os();
+        let active = self.active.take();
+        if let Some(active) = active.filter(|active| active.name == name)
+            && named.is_some_and(|named| named.is_same_inode(&active.inode))
+        {
+            return Ok(active);
+        }
+        if named.is_none() {
+            // Made first and opened second: only a descriptor for appending can never write over another's bytes.
+            drop(world.open(directory, &file, Open::CreateNew)?);
+            failpoint::reach("journal.segment-made")?;
+        }
+        let node = world.open(directory, &file, Open::Append)?;
+        let inode = world.facts(&node)?;
+        if inode.kind != Kind::File {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "not a regular file"));
+        }
+        Ok(Active { name, inode, node, durability: NameDurability::Unknown })
+    }
+}
+
+fn sync<W: World>(world: &W, node: &W::Node) -> io::Result<()> {
+    if !failpoint::is_protected("journal.sync-before-answer") {
+        return Ok(());
+    }
+    let synced = failpoint::reach("journal.sync").and_then(|()| world.sync_data(node));
+    // What must never be done: to ask again and to trust the answer.
+    if failpoint::is_protected("journal.new-segment-after-failed-sync") { synced } else { world.sync_data(node) }
+}

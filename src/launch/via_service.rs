@@ -1,0 +1,67 @@
+//! Starting and replacing a watcher that the user's service manager keeps.
+//!
+//! When such a watcher has crashed, its manager starts the next one a moment later. If this program were faster, the
+//! manager's would find a watcher, leave content, and nobody would keep what runs. So the manager is told to start it
+//! at once, and only if that comes to nothing does this program start one.
+//!
+//! Its manager starts and ends it. If this program asked such a watcher to leave and put one of its own in its place, the
+//! manager would see its child end well, as after a stop by a person, and nobody would keep the successor. So the
+//! manager is told to restart it, and what is true afterwards is read from the home, never from the manager's answer alone.
+//!
+//! A manager ends the old one before it starts the next, and nobody would watch if that one could not start. So a
+//! successor of ours stands by meanwhile: without one that can, nothing is restarted, and when the old one leaves it watches
+//! until the manager's takes its place a moment later. If the manager refuses, or starts nothing, it simply stays.
+//!
+//! That a manager keeps a watcher is proven by two who know it: the process that holds the home, verified, is the main
+//! process that the manager names.
+
+use std::time::{Duration, Instant};
+
+use crate::base::wait_until::wait_until;
+use crate::ownership::context::Session;
+use crate::ownership::verdict::Verdict;
+use crate::service::installed::{self, Keeper};
+use crate::system::identity::Pid;
+
+/// What the manager may take besides the times that the watcher has for leaving and for starting.
+pub(crate) const SLACK: Duration = Duration::from_secs(5);
+
+/// How long the manager may take to start a watcher before this program does it.
+const STARTS_WITHIN: Duration = Duration::from_secs(3);
+/// Between two looks whether it has.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Has the manager start its watcher, if it is meant to run one. `None`: it is not, or nothing came of it.
+pub(crate) fn start(session: &Session, deadline: Instant) -> Option<Pid> {
+    let keeper = installed::next_keeper(session)?;
+    let end = deadline.min(Instant::now() + STARTS_WITHIN);
+    let left = || end.saturating_duration_since(Instant::now());
+    if let Err(why) = keeper.systemctl.order(&[keeper.start(), &keeper.unit], left()) {
+        session.console.note(format!("{} does not start the watcher: {why}", keeper.unit));
+        return None;
+    }
+    let look = || match session.verdict().1 {
+        Verdict::Ok { pid, .. } | Verdict::Slow { pid, .. } => Some(pid),
+        _ => None,
+    };
+    wait_until(left(), PAUSE, look)
+}
+
+/// Has the manager restart its watcher, and says who watches then. The error is why the old one is still there, or why
+/// what watches now is not the manager's.
+pub(crate) fn replace(session: &Session, keeper: &Keeper, old: Pid, deadline: Instant) -> Result<Pid, String> {
+    let starting = deadline.saturating_duration_since(Instant::now());
+    let at_most = session.settings().stop_grace + starting + SLACK;
+    keeper.systemctl.order(&["restart", &keeper.unit], at_most)?;
+    let kept = keeper.systemctl.standing(&keeper.unit)?.pid;
+    match session.settled_verdict(starting.max(SLACK)).1 {
+        verdict if verdict.living_pid() == Some(old) => {
+            Err(format!("its manager says that it has restarted pid {old}, which is still there"))
+        }
+        verdict if !verdict.is_watching() => Err(format!("it was restarted, but {verdict}")),
+        verdict => match verdict.living_pid() {
+            Some(pid) if kept == Some(pid) => Ok(pid),
+            _ => Err(format!("it was restarted, but does not keep what watches now: {verdict}")),
+        },
+    }
+}

@@ -1,0 +1,141 @@
+//! A path at which the protocol keeps a link: the lock itself, its `.steal`, or the `.steal.steal` of shell peers.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::base::error::{Context, Result};
+use crate::lock::location::Spot;
+use crate::system::{Facts, World};
+
+/// Which of the three.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Level {
+    /// The lock.
+    Lock,
+    /// The mutex of those who reclaim the lock.
+    Steal,
+    /// The mutex of shell peers who reclaim the mutex. We never take it.
+    StealOfSteal,
+}
+
+/// A step at which a test stops or ends a contender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// The owner directory is complete; nothing points at it.
+    Prepared,
+    /// Our link has the name; nothing is checked yet.
+    Linked,
+    /// The dead record is about to be taken over.
+    Swapping,
+    /// It is taken over; nothing is checked yet.
+    Swapped,
+    /// Our link is about to be removed.
+    Withdrawing,
+    /// Our link is removed; the owner directory is not.
+    Withdrawn,
+}
+
+/// One such path.
+#[derive(Debug)]
+pub(super) struct Place<W: World> {
+    pub(super) level: Level,
+    spot: Spot<W>,
+    /// The directory's absolute path, which is what targets begin with.
+    parent: PathBuf,
+}
+
+impl<W: World> Clone for Place<W> {
+    fn clone(&self) -> Self {
+        Self { level: self.level, spot: self.spot.clone(), parent: self.parent.clone() }
+    }
+}
+
+impl<W: World> Place<W> {
+    /// The place of a lock.
+    pub(super) fn of_lock(world: &Arc<W>, path: &Path) -> Result<Self> {
+        let absolute = std::path::absolute(path).doing("find", path)?;
+        let parent = absolute.parent().unwrap_or(Path::new("/")).to_owned();
+        Ok(Self { level: Level::Lock, spot: Spot::open(world, path)?, parent })
+    }
+
+    /// The place of the mutex under which what is here is reclaimed. There is none above the last.
+    pub(super) fn steal(&self) -> Self {
+        let level = if self.level == Level::Lock { Level::Steal } else { Level::StealOfSteal };
+        let spot = Spot {
+            name: longer(&self.spot.name, ".steal"),
+            path: longer(self.spot.path.as_os_str(), ".steal").into(),
+            ..self.spot.clone()
+        };
+        Self { level, spot, parent: self.parent.clone() }
+    }
+
+    pub(super) fn world(&self) -> &W {
+        &self.spot.world
+    }
+
+    pub(super) fn directory(&self) -> &W::Node {
+        &self.spot.directory
+    }
+
+    pub(super) fn name(&self) -> &OsStr {
+        &self.spot.name
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.spot.path
+    }
+
+    pub(super) fn spot(&self) -> &Spot<W> {
+        &self.spot
+    }
+
+    /// With what the names of owner directories begin.
+    pub(super) fn owner_prefix(&self) -> OsString {
+        longer(self.name(), ".owner.")
+    }
+
+    /// The path of something beside the lock, as a link's target has it.
+    pub(super) fn absolute(&self, name: &OsStr) -> PathBuf {
+        self.parent.join(name)
+    }
+
+    /// The path of something beside the lock, for people.
+    pub(super) fn beside(&self, name: &OsStr) -> PathBuf {
+        self.path().with_file_name(name)
+    }
+
+    /// Marks a step of the protocol.
+    pub(super) fn reach(&self, step: Step) -> Result<()> {
+        let name = match (self.level, step) {
+            (Level::Lock, Step::Prepared) => "owner-link.prepared",
+            (Level::Lock, Step::Linked) => "owner-link.linked",
+            (Level::Lock, Step::Swapping) => "owner-link.swapping",
+            (Level::Lock, Step::Swapped) => "owner-link.swapped",
+            (Level::Lock, Step::Withdrawing) => "owner-link.withdrawing",
+            (Level::Lock, Step::Withdrawn) => "owner-link.withdrawn",
+            (_, Step::Prepared) => "owner-link.steal-prepared",
+            (_, Step::Linked) => "owner-link.steal-linked",
+            (_, Step::Swapping) => "owner-link.steal-swapping",
+            (_, Step::Swapped) => "owner-link.steal-swapped",
+            (_, Step::Withdrawing) => "owner-link.steal-withdrawing",
+            (_, Step::Withdrawn) => "owner-link.steal-withdrawn",
+        };
+        self.world().reach(name).doing("lock", self.path())
+    }
+
+    /// Removes a name, if it still stands for what it should.
+    pub(super) fn unlink_if(&self, name: &OsStr, facts: &Facts) -> io::Result<()> {
+        match self.spot.facts_of(name)? {
+            Some(there) if there.is_same_inode(facts) => self.world().unlink(self.directory(), name),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn longer(name: &OsStr, end: &str) -> OsString {
+    let mut longer = name.to_owned();
+    longer.push(end);
+    longer
+}

@@ -1,0 +1,22 @@
+//! Who watches, who says so, and how well it goes.
+//!
+//! Three facts live apart: the kernel lock says *alive* ([`crate::lock::kernel`]), the [`owner`] record says *who*,
+//! the [`beat`] says *well*. [`observe`] gathers them without touching anything, and the pure function
+//! [`verdict::judge`] turns them into the one verdict that every command acts on. [`held_home`] is the holder's side:
+//! it takes the lock, writes the records, and notices when it is no longer the holder. [`terminate`] is how one process
+//! asks another to go, and refuses to whenever anything is unknown.
+
+pub mod beat;
+pub mod context;
+#[cfg(test)]
+mod exploration;
+pub mod held_home;
+pub mod history;
+pub mod home_lock;
+pub mod observe;
+pub mod owner;
+pub mod start_lock;
+pub mod terminate;
+pub mod verdict;
+pub mod waiters;
+pub mod wakeup_fifo;

@@ -1,0 +1,133 @@
+//! Gathering the evidence for a verdict, without touching anything.
+//!
+//! No lock is taken, nothing is written, nothing is created. What cannot be read becomes "unknown" in the evidence.
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::beat::{self, Beat};
+use super::history;
+use super::home_lock::{self, Place, Sighting};
+use super::owner::{self, Owner, StopRequest};
+use super::verdict::{Ending, Evidence, OwnerEvidence, Verdict, judge};
+use crate::base::wait_until::wait_until;
+use crate::firstmate::home::{Fleet, names as firstmate};
+use crate::firstmate::shell_watcher::ShellHolder;
+use crate::home::paths::{Home, names};
+use crate::system::World;
+use crate::system::identity::{self, Observation, Sameness, Standpoint};
+use crate::system::storage;
+
+/// A verdict that a moment can change is only believed if it stands for so long.
+const SECOND_LOOK: Duration = Duration::from_millis(100);
+
+/// Looks at a home once. A firstmate home may be held by a watcher of its shell scripts, too.
+pub fn evidence<W: World>(
+    shared: &Arc<W>,
+    (home, fleet): (&Home, Option<&Fleet>),
+    place: &Place,
+    here: &Standpoint,
+    stuck_after: Option<Duration>,
+) -> Evidence {
+    let world = shared.as_ref();
+    let mut lock = home_lock::sight(world, place);
+    let shell = match &lock {
+        // A home that ours hold has no other holder.
+        Sighting::Free | Sighting::Absent => fleet.and_then(|fleet| ShellHolder::look(shared, fleet)),
+        Sighting::Marked { .. } | Sighting::Unmarked { .. } | Sighting::Unknown(_) => None,
+    };
+    if shell.is_some() {
+        // One of ours that has taken the home since shows the scripts' lock as well, and is no shell watcher.
+        lock = home_lock::sight(world, place);
+    }
+    let watch = world.open_directory(&home.watch()).ok();
+    let read = |name: &str, limit: usize| match &watch {
+        Some(watch) => storage::read(world, watch, OsStr::new(name), limit),
+        None => Ok(None),
+    };
+    let owner = match read(names::OWNER, owner::LIMIT) {
+        Ok(None) => OwnerEvidence::None,
+        Ok(Some(bytes)) => match Owner::parse(&bytes) {
+            Ok(owner) => {
+                let sameness = sameness_of(world, &owner, here);
+                OwnerEvidence::Recorded(Box::new(owner), sameness)
+            }
+            Err(why) => OwnerEvidence::Damaged(why),
+        },
+        Err(error) => OwnerEvidence::Damaged(error.to_string()),
+    };
+    let request = watch.as_ref().and_then(|watch| stop_request(world, watch));
+    let beacon_ns = fleet.and_then(|fleet| beacon_ns(world, fleet));
+    Evidence {
+        beat: read(names::BEAT, beat::LIMIT).ok().flatten().as_deref().and_then(Beat::parse),
+        last_life: match (&lock, &watch) {
+            // Only of interest where nobody holds the home.
+            (Sighting::Free | Sighting::Absent, Some(watch)) => history::last(world, watch).ok().flatten(),
+            _ => None,
+        },
+        stop_requested: request.as_ref().and_then(StopRequest::acquisition),
+        stopped_shell: request.and_then(|request| request.stopped_shell(owner.generation(), beacon_ns)),
+        owner,
+        lock,
+        now: world.now(),
+        runtime_dir: place.runtime_dir().map(ToOwned::to_owned),
+        boot_id: here.boot_id.clone(),
+        time_namespace: here.time_namespace,
+        stuck_after,
+        shell,
+    }
+}
+
+/// The acquisition that a person asked to stop.
+pub fn stop_requested<W: World>(world: &W, watch: &W::Node) -> Option<u64> {
+    stop_request(world, watch)?.acquisition()
+}
+
+fn stop_request<W: World>(world: &W, watch: &W::Node) -> Option<StopRequest> {
+    let bytes = storage::read(world, watch, OsStr::new(names::STOP), owner::LIMIT).ok()??;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// When the scripts' beacon was touched last, in nanoseconds since 1970.
+pub fn beacon_ns<W: World>(world: &W, fleet: &Fleet) -> Option<i64> {
+    world.facts_of_path(&fleet.file(firstmate::LAST_BEAT)).ok().map(|facts| facts.mtime_ns)
+}
+
+/// Compares the recorded holder with what lives under its pid now.
+pub fn sameness_of<W: World>(world: &W, owner: &Owner, here: &Standpoint) -> Sameness {
+    let seen = match world.pin(owner.pid()) {
+        Ok(Some(process)) => world.observe(&process),
+        Ok(None) => Observation::Gone,
+        Err(error) => Observation::Unreadable(format!("pid {} cannot be examined: {error}", owner.pid())),
+    };
+    identity::compare(&owner.identity, &seen, here)
+}
+
+/// Whether a moment may change it: a whole machine that was frozen and thawed shows an old beat until the loop has had
+/// its turn, a process that is being killed lets go of its lock shortly before it is gone, and a watcher that starts shows
+/// its mark shortly after it has the lock.
+fn is_fleeting(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Stuck { .. } | Verdict::Dead { how: Ending::LetGo, .. } | Verdict::Foreign { .. })
+}
+
+/// The evidence and the verdict on it. A fleeting verdict is confirmed by a second look.
+pub fn verdict<W: World>(
+    world: &Arc<W>,
+    home: (&Home, Option<&Fleet>),
+    place: &Place,
+    here: &Standpoint,
+    stuck_after: Option<Duration>,
+) -> (Evidence, Verdict) {
+    let look = || {
+        let evidence = evidence(world, home, place, here, stuck_after);
+        let verdict = judge(&evidence);
+        (evidence, verdict)
+    };
+    let first = look();
+    if !is_fleeting(&first.1) {
+        return first;
+    }
+    let moved = wait_until(SECOND_LOOK, SECOND_LOOK / 5, || Some(look()).filter(|(_, verdict)| !is_fleeting(verdict)));
+    moved.unwrap_or(first)
+}

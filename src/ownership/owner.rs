@@ -1,0 +1,154 @@
+//! `owner.json`: who holds the lock, as the holder itself wrote it down.
+//!
+//! The record informs and never decides: a torn, missing or forged one changes nothing about who holds the lock. The
+//! holder rewrites it when it finds it damaged, and leaves when it finds another holder's valid record of a later
+//! generation. Unknown fields, which a newer version may have written, are ignored.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::system::identity::{Identity, Pid};
+
+/// The longest record that is read, in bytes.
+pub const LIMIT: usize = 64 * 1024;
+
+/// The record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Version of this format; fields are only ever added.
+    pub schema: u32,
+    /// The number of the acquisition.
+    pub generation: u64,
+    /// A random number in hexadecimal that names this one acquisition.
+    pub nonce: String,
+    /// Which process it is.
+    #[serde(flatten)]
+    pub identity: Identity,
+    /// Inode of its time namespace: its times can be compared only with those of the same one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_namespace: Option<u64>,
+    /// The directory outside the home in which its lock is, if that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_dir: Option<PathBuf>,
+    /// The machine's name, for people.
+    #[serde(default)]
+    pub host: String,
+    /// The home it serves, for people: homes are compared by device and inode.
+    #[serde(default)]
+    pub home: PathBuf,
+    /// The version of the program.
+    #[serde(default)]
+    pub version: String,
+    /// When the lock was taken, in milliseconds since 1970 (for people).
+    #[serde(default)]
+    pub since: i64,
+    /// When the lock was taken, in milliseconds of the clock that does not count suspend.
+    #[serde(default)]
+    pub since_monotonic_ms: u64,
+    /// The holder's poll interval in milliseconds.
+    #[serde(default)]
+    pub poll_ms: u64,
+    /// Without a beat for so long, in milliseconds, the holder counts as stuck.
+    #[serde(default)]
+    pub stuck_after_ms: u64,
+    /// Set by the holder as its last act.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<Departure>,
+}
+
+/// How a holder left on its own feet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Departure {
+    /// When, in milliseconds since 1970 (for people).
+    pub at: i64,
+    /// Why, in a few words.
+    pub how: String,
+}
+
+impl Owner {
+    /// The recorded pid.
+    pub fn pid(&self) -> Pid {
+        self.identity.pid
+    }
+
+    /// Reads a record. The text of the error is for people.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        serde_json::from_slice(bytes).map_err(|error| format!("damaged: {error}"))
+    }
+}
+
+/// `stop.json`: a person asked this acquisition to end, so nobody should replace it. Or a watcher of the shell scripts was
+/// asked, which has no acquisition: then it counts until somebody watches again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopRequest {
+    /// Version of this format.
+    pub schema: u32,
+    /// Which acquisition. With a shell watcher: the last one before it, or 0.
+    pub generation: u64,
+    /// When, in milliseconds since 1970 (for people).
+    pub at: i64,
+    /// The shell watcher that was asked instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shell: Option<StoppedShell>,
+}
+
+/// A shell watcher that a person has stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoppedShell {
+    /// The pid it had.
+    pub pid: Pid,
+    /// When the scripts' beacon was touched last, in nanoseconds since 1970, as its file said when the watcher had gone.
+    /// `None` as long as it is leaving, or if there was no beacon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beacon_ns: Option<i64>,
+}
+
+impl StopRequest {
+    /// The acquisition that is to end, if the request is about one of ours.
+    pub fn acquisition(&self) -> Option<u64> {
+        self.shell.is_none().then_some(self.generation)
+    }
+
+    /// The shell watcher that was stopped, if nobody has watched since: one of ours would have made an acquisition, and
+    /// one of the scripts would have touched the beacon. `generation` is that of the owner record, `beacon_ns` the
+    /// beacon's time now.
+    pub fn stopped_shell(&self, generation: Option<u64>, beacon_ns: Option<i64>) -> Option<Pid> {
+        let shell = self.shell.as_ref()?;
+        let is_untouched = shell.beacon_ns.is_none() || shell.beacon_ns == beacon_ns;
+        (self.generation == generation.unwrap_or(0) && is_untouched).then_some(shell.pid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stopped_shell_watcher_counts_until_somebody_watches() {
+        let pid = Pid::new(7).unwrap();
+        let request =
+            |beacon_ns| StopRequest { schema: 1, generation: 3, at: 0, shell: Some(StoppedShell { pid, beacon_ns }) };
+        for (request, generation, beacon_ns, expected) in [
+            (request(None), Some(3), Some(5), Some(pid)),
+            (request(Some(5)), Some(3), Some(5), Some(pid)),
+            (request(Some(5)), Some(3), Some(6), None),
+            (request(Some(5)), Some(3), None, None),
+            (request(Some(5)), Some(4), Some(5), None),
+            (request(None), None, Some(5), None),
+            (StopRequest { generation: 0, ..request(None) }, None, None, Some(pid)),
+            (StopRequest { shell: None, ..request(None) }, Some(3), Some(5), None),
+        ] {
+            assert_eq!(request.stopped_shell(generation, beacon_ns), expected, "{request:?} {generation:?}");
+            assert_eq!(request.acquisition(), request.shell.is_none().then_some(3));
+        }
+    }
+
+    #[test]
+    fn a_request_without_a_shell_watcher_is_written_as_ever() {
+        let request = StopRequest { schema: 1, generation: 3, at: 9, shell: None };
+        let text = r#"{"schema":1,"generation":3,"at":9}"#;
+        assert_eq!(serde_json::to_string(&request).unwrap(), text);
+        assert_eq!(serde_json::from_str::<StopRequest>(text).unwrap(), request);
+    }
+}

@@ -1,0 +1,62 @@
+//! How this program is called by people, and by entries and commands that are written down for later.
+//!
+//! A command that is told to somebody must work where they type it. Whoever calls `fm-watch` by name gets this very program
+//! where `PATH` leads to it, and then it is called so, which survives every update. Otherwise it is called by its path, with
+//! links resolved.
+
+use std::path::{Path, PathBuf};
+
+use super::platform;
+use crate::base::environment::Environment;
+
+/// What the program is called.
+pub const NAME: &str = "fm-watch";
+
+/// How the program is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Program {
+    /// By its name, which is looked up.
+    OnPath,
+    /// By its path.
+    At(PathBuf),
+}
+
+impl Program {
+    /// How a program at this path is called in this environment.
+    pub fn of(own: &Path, environment: &Environment) -> Self {
+        let path = environment.path("PATH").unwrap_or_default();
+        let first = std::env::split_paths(&path).map(|directory| directory.join(NAME)).find(|path| path.is_file());
+        // A relative directory of PATH is another one wherever it is looked up.
+        let is_own = |found: PathBuf| found.is_absolute() && found.canonicalize().ok() == own.canonicalize().ok();
+        if first.is_some_and(is_own) { Self::OnPath } else { Self::At(own.to_owned()) }
+    }
+
+    /// How this very program is called. `None`: it has no path any more, because it was removed or replaced on disk.
+    pub fn of_this_process(environment: &Environment) -> Option<Self> {
+        let own = std::fs::read_link(platform::own_program()).ok().filter(|path| path.is_file())?;
+        Some(Self::of(&own, environment))
+    }
+
+    /// As a word of a shell.
+    pub fn word(&self) -> String {
+        match self {
+            Self::OnPath => NAME.to_owned(),
+            Self::At(path) => shell_word(&path.to_string_lossy()),
+        }
+    }
+}
+
+/// This program as a word of a shell. One that was replaced on disk is called by its name.
+pub fn word(environment: &Environment) -> String {
+    Program::of_this_process(environment).unwrap_or(Program::OnPath).word()
+}
+
+/// A word that a shell reads as it is.
+pub fn shell_word(text: &str) -> String {
+    let is_plain = |character: char| character.is_ascii_alphanumeric() || "-_./=:,@%+".contains(character);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}

@@ -1,0 +1,302 @@
+//! The only door through which anything on disk changes.
+//!
+//! A whole file is replaced, never rewritten: a complete temporary file of the same directory is renamed over it, so
+//! a reader and a crash find the old content or the new, never a mixture. [`Durability::Power`] adds the two syncs
+//! without which ext4 was measured to leave an empty file, or none, after a power cut.
+//!
+//! A reader never follows a link, never blocks on a FIFO, and never takes more than it was told.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use crate::base::error::{Context, Result};
+
+use super::{Facts, Kind, Open, World};
+
+/// What a completed write survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// The death of any process.
+    Process,
+    /// The loss of power.
+    Power,
+}
+
+/// Replaces a file's content atomically.
+///
+/// # Errors
+/// Those of the file system. The old content is then still in place, and no temporary file is left behind if it
+/// can be helped.
+pub fn replace<W: World>(
+    world: &W,
+    directory: &W::Node,
+    name: &str,
+    content: &[u8],
+    durability: Durability,
+) -> io::Result<()> {
+    let temporary = temporary_name(world, name)?;
+    let written = write_new(world, directory, &temporary, content, durability)
+        .and_then(|()| world.rename(directory, &temporary, OsStr::new(name)));
+    if written.is_err() {
+        // Best effort: a leftover has a name that nobody reads.
+        drop(world.unlink(directory, &temporary));
+    }
+    written?;
+    if durability == Durability::Power {
+        world.sync_all(directory)?;
+    }
+    Ok(())
+}
+
+/// A change of a file that somebody else may change as well.
+#[derive(Debug)]
+pub struct Change<'a> {
+    /// What was read; `None` if there was no file.
+    pub before: Option<&'a [u8]>,
+    /// What is to be there; `None` if no file.
+    pub after: Option<&'a [u8]>,
+    /// The permission bits that it is to have. It keeps its group, too.
+    pub mode: u32,
+}
+
+/// What became of a [`Change`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replaced {
+    /// It is done, and survives the loss of power.
+    Done,
+    /// The file was not any more what was read. Nothing was changed.
+    Changed,
+}
+
+/// Replaces or removes a file, unless it is not any more what was read. The last look comes after everything that takes
+/// time; a writer in the moment between it and the rename is not seen.
+///
+/// # Errors
+/// Those of the file system. The old content is then still in place.
+pub fn change<W: World>(world: &W, directory: &W::Node, name: &str, change: &Change<'_>) -> io::Result<Replaced> {
+    let temporary = temporary_name(world, name)?;
+    let changed = try_change(world, directory, name, &temporary, change);
+    if change.after.is_some() && !matches!(changed, Ok(Replaced::Done)) {
+        // Best effort: a leftover has a name that nobody reads.
+        drop(world.unlink(directory, &temporary));
+    }
+    changed
+}
+
+fn try_change<W: World>(
+    world: &W,
+    directory: &W::Node,
+    name: &str,
+    temporary: &OsStr,
+    change: &Change<'_>,
+) -> io::Result<Replaced> {
+    if let Some(after) = change.after {
+        let node = world.open(directory, temporary, Open::CreateNew)?;
+        append_all(world, &node, after)?;
+        if change.before.is_some() {
+            match world.take_group(directory, name.as_ref(), &node) {
+                // It has just been removed, which the last look sees.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                taken => taken?,
+            }
+        }
+        // After the group, because another group takes bits away.
+        world.set_mode(&node, change.mode)?;
+        world.sync_all(&node)?;
+    }
+    world.reach("storage.change")?;
+    if world.is_protected("storage.last-look") {
+        let longest = change.before.map_or(0, <[u8]>::len);
+        match read(world, directory, name.as_ref(), longest) {
+            Ok(now) if now.as_deref() == change.before => {}
+            Ok(_) => return Ok(Replaced::Changed),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(Replaced::Changed),
+            Err(error) => return Err(error),
+        }
+    }
+    match change.after {
+        Some(_) => world.rename(directory, temporary, name.as_ref())?,
+        None => remove(world, directory, name.as_ref())?,
+    }
+    world.sync_all(directory)?;
+    Ok(Replaced::Done)
+}
+
+fn temporary_name<W: World>(world: &W, name: &str) -> io::Result<OsString> {
+    let nonce = u64::from_le_bytes(world.nonce()?[..8].try_into().map_err(io::Error::other)?);
+    Ok(format!(".{name}.{}.{nonce:016x}{TEMPORARY}", world.own_pid()).into())
+}
+
+/// Removes temporary files that no living writer can still need: those untouched for an hour.
+///
+/// # Errors
+/// Those of the file system.
+pub fn sweep<W: World>(world: &W, directory: &W::Node) -> io::Result<()> {
+    const HOUR_NS: i64 = 3_600_000_000_000;
+    let now = world.now().wall_ms.saturating_mul(1_000_000);
+    for name in world.names(directory)? {
+        let bytes = name.as_encoded_bytes();
+        let is_temporary = bytes.starts_with(b".") && bytes.ends_with(TEMPORARY.as_bytes());
+        let is_old = |facts: Facts| facts.kind == Kind::File && now.saturating_sub(facts.mtime_ns) > HOUR_NS;
+        if is_temporary && world.facts_at(directory, &name).is_ok_and(is_old) {
+            remove(world, directory, &name)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the temporary files of these names, for somebody who keeps all writers away.
+///
+/// # Errors
+/// Those of the file system.
+pub fn sweep_of<W: World>(world: &W, directory: &W::Node, names: &[&str]) -> io::Result<()> {
+    for found in world.names(directory)? {
+        let bytes = found.as_encoded_bytes();
+        let is_of = |name: &&str| bytes.starts_with(format!(".{name}.").as_bytes());
+        if bytes.ends_with(TEMPORARY.as_bytes()) && names.iter().any(is_of) {
+            remove(world, directory, &found)?;
+        }
+    }
+    Ok(())
+}
+
+/// How the name of a temporary file ends.
+const TEMPORARY: &str = ".tmp";
+
+fn write_new<W: World>(
+    world: &W,
+    directory: &W::Node,
+    name: &OsStr,
+    content: &[u8],
+    durability: Durability,
+) -> io::Result<()> {
+    let node = world.open(directory, name, Open::CreateNew)?;
+    append_all(world, &node, content)?;
+    match durability {
+        Durability::Process => Ok(()),
+        Durability::Power => world.sync_data(&node),
+    }
+}
+
+/// Appends all of the bytes, in as many calls as the system needs.
+///
+/// # Errors
+/// Those of the file system; a part may have been written then. A call that takes nothing is an error too.
+pub fn append_all<W: World>(world: &W, node: &W::Node, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match world.append(node, bytes)? {
+            0 => return Err(io::Error::from(io::ErrorKind::WriteZero)),
+            taken => bytes = &bytes[taken.min(bytes.len())..],
+        }
+    }
+    Ok(())
+}
+
+/// Makes an empty file at a path, for the signs that tests wait for.
+///
+/// # Errors
+/// Those of the file system.
+#[cfg(feature = "sync-points")]
+pub fn create_note(path: &std::path::Path) -> io::Result<()> {
+    std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(path).map(drop)
+}
+
+/// Opens a file to write at its end, and makes it if there is none. A file that has a second name is somebody else's
+/// too, and is refused like anything that is no regular file.
+///
+/// # Errors
+/// Those of the file system, and `InvalidData`.
+pub fn open_to_append<W: World>(world: &W, directory: &W::Node, name: &OsStr) -> io::Result<(W::Node, Facts)> {
+    let node = world.open(directory, name, Open::Append)?;
+    let facts = world.facts(&node)?;
+    if facts.kind == Kind::File && facts.links <= 1 {
+        return Ok((node, facts));
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidData, "not a regular file of one name"))
+}
+
+/// Reads a whole regular file of at most `limit` bytes. `Ok(None)` when there is no such name.
+///
+/// # Errors
+/// Anything that is not a regular file, or a longer one, is `InvalidData`.
+pub fn read<W: World>(world: &W, directory: &W::Node, name: &OsStr, limit: usize) -> io::Result<Option<Vec<u8>>> {
+    let node = match world.open(directory, name, Open::Read) {
+        Ok(node) => node,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let facts = world.facts(&node)?;
+    if facts.kind != Kind::File {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "not a regular file"));
+    }
+    if facts.size > limit as u64 {
+        let message = format!("{} bytes long, at most {limit} are read", facts.size);
+        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+    }
+    read_from(world, &node, 0, limit).map(Some)
+}
+
+/// Reads from an offset to the end, but at most `limit` bytes.
+pub fn read_from<W: World>(world: &W, node: &W::Node, offset: u64, limit: usize) -> io::Result<Vec<u8>> {
+    // Most files are small, and clearing room that is not needed costs more than reading them.
+    const FIRST: usize = 4 * 1024;
+    const LONGEST: usize = 64 * 1024;
+    let mut bytes = Vec::new();
+    while bytes.len() < limit {
+        let known = bytes.len();
+        bytes.resize(limit.min(known + known.clamp(FIRST, LONGEST)), 0);
+        let taken = world.read_at(node, offset + known as u64, &mut bytes[known..])?;
+        bytes.truncate(known + taken);
+        if taken == 0 {
+            break;
+        }
+    }
+    Ok(bytes)
+}
+
+/// Makes a directory and what is missing of the way to it, each of mode 0700. What exists is left as it is.
+///
+/// # Errors
+/// Those of the system, with the path.
+pub fn make_directories(path: &Path) -> Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.doing("make the directory", path)
+}
+
+/// Removes a directory of ours with all that is in it. No link is followed, and no directory is entered that is nested
+/// deeper than ours are.
+///
+/// # Errors
+/// Those of the file system; what was removed stays so.
+pub fn remove_tree<W: World>(world: &W, directory: &W::Node, name: &OsStr) -> io::Result<()> {
+    const DEEPEST: usize = 8;
+    remove_nested(world, directory, name, DEEPEST)
+}
+
+fn remove_nested<W: World>(world: &W, directory: &W::Node, name: &OsStr, depth: usize) -> io::Result<()> {
+    if world.facts_at(directory, name)?.kind != Kind::Directory {
+        return world.unlink(directory, name);
+    }
+    if depth == 0 {
+        return Err(io::Error::other("directories are nested too deeply in it"));
+    }
+    let inner = world.open_directory_at(directory, name)?;
+    for nested in world.names(&inner)? {
+        remove_nested(world, &inner, &nested, depth - 1)?;
+    }
+    world.remove_directory(directory, name)
+}
+
+/// Removes a name. One that is gone already is fine.
+///
+/// # Errors
+/// Those of the file system.
+pub fn remove<W: World>(world: &W, directory: &W::Node, name: &OsStr) -> io::Result<()> {
+    match world.unlink(directory, name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
