@@ -19,6 +19,8 @@ use fm_watch::ownership::context::{self, Session};
 use fm_watch::system::platform;
 
 fn main() -> ExitCode {
+    #[cfg(feature = "sync-points")]
+    fm_watch::base::failpoint::kill_with(platform::kill_self);
     platform::ignore_file_size_signal();
     platform::keep_files_private();
     if let Some(cli) = fast_path::read(std::env::args_os()) {

@@ -20,10 +20,10 @@
 //!
 //! ```no_run
 //! use std::path::PathBuf;
-//! use fm_watch::daemons::definition::Name;
-//! use fm_watch::daemons::obtain::{Daemons, Ensured};
-//! use fm_watch::environment::Environment;
-//! use fm_watch::home::Home;
+//! use fm_watch::settings::daemon_definition::Name;
+//! use fm_watch::daemons::ensure::{Daemons, Ensured};
+//! use fm_watch::base::environment::Environment;
+//! use fm_watch::home::paths::Home;
 //! use fm_watch::settings::{Overrides, Settings};
 //!
 //! let home = Home::at("/srv/agents");

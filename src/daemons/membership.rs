@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use super::paths::{self, DaemonPlace};
 use super::records::Life;
+use crate::base::failpoint::Failpoint;
 use crate::system::platform::{self, Pinned};
 use crate::system::{Facts, Kind, World};
 
@@ -111,7 +112,7 @@ pub fn belonging<W: World<Process = Pinned>>(
     life: &Life,
     process: &Pinned,
 ) -> Belonging {
-    let judged = if world.is_protected("daemon-stop.second-proof") {
+    let judged = if world.is_protected(Failpoint::DaemonStopSecondProof) {
         traces_and_mark(world, place, life, process).and_then(|(traces, mark)| judge(&traces, &mark))
     } else {
         Ok(Proof::LifeLock)

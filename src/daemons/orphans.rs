@@ -23,6 +23,7 @@ use std::io;
 use std::time::Duration;
 
 use super::locks::MonitorLock;
+use crate::base::failpoint::Failpoint;
 use crate::settings::daemon_definition::StopSignal;
 use crate::system::identity::Pid;
 use crate::system::platform::{self, Pinned};
@@ -76,7 +77,7 @@ impl Leftovers {
         let holds = match anchor {
             Anchor::Living(process) => {
                 let is_of_it = platform::table_entry(anchored).is_some_and(|entry| is_of_it(&entry));
-                (is_of_it || !Real.is_protected("daemon.leftover-session"))
+                (is_of_it || !Real.is_protected(Failpoint::DaemonLeftoverSession))
                     && !platform::wait_for_exit(process, Duration::ZERO)?
             }
             Anchor::Unreaped => true,
@@ -92,7 +93,7 @@ impl Leftovers {
     pub fn holders_of(lock: &Facts, held: &MonitorLock) -> io::Result<Self> {
         let (device, inode) = (lock.device, lock.inode);
         let holds = |pid| {
-            if Real.is_protected("daemon.leftover-proof") {
+            if Real.is_protected(Failpoint::DaemonLeftoverProof) {
                 platform::holds(pid, device, inode)
             } else {
                 platform::has_open(pid, device, inode)
@@ -100,7 +101,7 @@ impl Leftovers {
         };
         let holders = pinned_and_proven(holds, holds)?;
         // Asked last: whoever was pinned before held the lock while nobody else could begin a life.
-        let is_held = matches!(held.check(), Ok(Ok(()))) || !Real.is_protected("daemon.leftover-turn");
+        let is_held = matches!(held.check(), Ok(Ok(()))) || !Real.is_protected(Failpoint::DaemonLeftoverTurn);
         Ok(if is_held { holders } else { Self::default() })
     }
 

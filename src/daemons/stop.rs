@@ -31,6 +31,7 @@ use super::orphans::{Anchor, Cleared, Leftovers};
 use super::paths::{self, DaemonPlace};
 use super::records::{self, Ended, Life, Read, SCHEMA, StopRequest};
 use super::state::{Evidence, LockSight, Standing, judge};
+use crate::base::failpoint::Failpoint;
 use crate::base::wait_until::wait_until;
 use crate::ownership::start_lock::Turn;
 use crate::settings::daemon_definition::{Definition, Name, StopSignal};
@@ -201,7 +202,7 @@ impl Daemons {
             Belonging::NotProven(why) => return Err(Refusal::NotProven(why)),
         }
         // A test that pauses here sees that the pin holds whatever becomes of the pid.
-        drop(world.reach("daemon-stop.proven"));
+        drop(world.reach(Failpoint::DaemonStopProven));
         Ok(Some(process))
     }
 
@@ -291,7 +292,7 @@ impl Daemons {
 }
 
 fn is_identity_asked() -> bool {
-    Real.is_protected("daemon-stop.identity")
+    Real.is_protected(Failpoint::DaemonStopIdentity)
 }
 
 fn recorded(evidence: &Evidence) -> Option<&Definition> {

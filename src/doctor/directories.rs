@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::finding::{Finding, Mend};
 use super::repair::Repair;
+use crate::base::failpoint::Failpoint;
 use crate::home::paths::names;
 use crate::ownership::context::Session;
 use crate::system::platform;
@@ -98,7 +99,7 @@ enum Privacy {
 
 /// What is wrong with a directory of ours, if anything.
 fn judge_ours<W: World>(world: &W, path: &Path, facts: &Facts, privacy: Privacy) -> Option<Finding> {
-    let own = if world.is_protected("doctor.owner") { platform::effective_uid() } else { facts.uid };
+    let own = if world.is_protected(Failpoint::DoctorOwner) { platform::effective_uid() } else { facts.uid };
     judge(path, facts, own, privacy)
 }
 

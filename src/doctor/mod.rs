@@ -33,6 +33,7 @@ mod watchers;
 use self::finding::Finding;
 use self::runner::Report;
 use crate::base::error::Error;
+use crate::base::failpoint::Failpoint;
 use crate::ownership::context::Session;
 use crate::system::World;
 
@@ -41,7 +42,7 @@ use crate::system::World;
 pub fn examine(session: &Session, broken: &[Error], tell: &dyn Fn(Report)) {
     let look = |check, findings: &dyn Fn() -> Vec<Finding>| {
         tell(Report::Looking(check));
-        if let Err(error) = session.world.reach("doctor.look") {
+        if let Err(error) = session.world.reach(Failpoint::DoctorLook) {
             tracing::debug!("not paused: {error}");
         }
         tell(Report::Found(findings()));

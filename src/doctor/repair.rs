@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::base::error::{Context, Error, Result};
+use crate::base::failpoint::Failpoint;
 use crate::ownership::context::Session;
 use crate::ownership::held_home;
 use crate::system::World;
@@ -46,7 +47,7 @@ fn set_mode<W: World>(world: &W, path: &PathBuf, mode: u32) -> Result<()> {
     // What is changed is what was opened, whatever the path names by then.
     let directory = world.open_directory(path).doing("open the directory", path)?;
     let facts = world.facts(&directory).doing("examine", path)?;
-    if facts.uid != platform::effective_uid() && world.is_protected("doctor.owner") {
+    if facts.uid != platform::effective_uid() && world.is_protected(Failpoint::DoctorOwner) {
         return Err(Error::refused(path, format!("belongs to uid {}", facts.uid), "nothing was changed"));
     }
     world.set_mode(&directory, mode).doing("set the permissions of", path)

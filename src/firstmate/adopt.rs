@@ -34,6 +34,7 @@ use serde::{Deserialize, Serialize};
 use super::home::Script;
 use super::shim::{self, REPLACED};
 use crate::base::error::{Context, Error, Result};
+use crate::base::failpoint::Failpoint;
 use crate::system::platform;
 use crate::system::storage::{self, Change, Durability, Replaced};
 use crate::system::{Claim, Facts, Kind, World};
@@ -278,7 +279,7 @@ impl<W: World> Bin<W> {
         let content = serde_json::to_vec(&Before { schema: 1, had_watch });
         let content = content.map_err(|error| Error::Failed(error.to_string()))?;
         storage::replace(world, &self.directory, RECORD, &content, Durability::Power).doing("write", &path)?;
-        world.reach("adopt.remembered").doing("write", &path)
+        world.reach(Failpoint::AdoptRemembered).doing("write", &path)
     }
 
     fn before(&self, world: &W) -> Result<Option<Before>> {
@@ -304,13 +305,13 @@ impl<W: World> Bin<W> {
         if !matches!(sight.standing, Standing::Adopted | Standing::Doubled) {
             self.keep(world, script)?;
         }
-        world.reach("adopt.kept").doing("replace", &path)?;
+        world.reach(Failpoint::AdoptKept).doing("replace", &path)?;
         let change = Change { before: Some(content), after: Some(text), mode: facts.mode };
         match storage::change(world, &self.directory, shim::name(script), &change).doing("replace", &path)? {
             Replaced::Done => {}
             Replaced::Changed => return Err(Error::refused(path, "somebody has just changed it", "try again")),
         }
-        world.reach("adopt.replaced").doing("replace", &path)?;
+        world.reach(Failpoint::AdoptReplaced).doing("replace", &path)?;
         Ok(Step { path, did, hand })
     }
 
@@ -368,7 +369,7 @@ impl<W: World> Bin<W> {
             _ => world.rename(&self.directory, OsStr::new(&kept), OsStr::new(name))?,
         }
         world.sync_all(&self.directory)?;
-        world.reach("adopt.restored")
+        world.reach(Failpoint::AdoptRestored)
     }
 
     /// Forgets what was there before: all is undone.

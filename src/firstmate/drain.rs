@@ -32,6 +32,7 @@ use super::queue_sync::{Bridge, Crossing};
 use super::row::{self, Content, Row};
 use crate::base::error::{Context, Error, Result};
 use crate::base::exit;
+use crate::base::failpoint::Failpoint;
 use crate::cli::commands::ack::generation;
 use crate::journal::record::Wake;
 use crate::lock::Attempt;
@@ -236,7 +237,7 @@ fn settle(
     (crossing, last): (&mut Crossing, Option<u64>),
     moved: &OsStr,
 ) -> Result<()> {
-    session.world.reach("firstmate.printed").doing("drain", moved)?;
+    session.world.reach(Failpoint::FirstmatePrinted).doing("drain", moved)?;
     if let Some(last) = last {
         let printed: Vec<u64> = bridge.mirror().pending().map(|wake| wake.seq).collect();
         if let Err(error) = bridge.acknowledge(last) {
@@ -246,8 +247,8 @@ fn settle(
                 bridge.save(&crossing.ledger)?;
             }
         }
-        session.world.reach("firstmate.acknowledged").doing("drain", moved)?;
+        session.world.reach(Failpoint::FirstmateAcknowledged).doing("drain", moved)?;
     }
     held.remove_moved(moved)?;
-    session.world.reach("firstmate.drained").doing("drain", moved)
+    session.world.reach(Failpoint::FirstmateDrained).doing("drain", moved)
 }

@@ -26,6 +26,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::time::Duration;
 
+use crate::base::failpoint::Failpoint;
 use crate::journal::record::{Mark, Wake};
 use crate::system::regular_file::Signature;
 use crate::system::storage;
@@ -155,7 +156,7 @@ pub fn inherit<W: World>(
             let facts = world.facts_at(state, &name).ok().filter(|facts| facts.kind == Kind::File);
             let marker = read(world, state, &seen_name(file));
             let Some((marker, now)) = marker.zip(facts.map(|facts| Signature::of(&facts))) else { continue };
-            if is_news(&marker, seen.signals.get(file), &now) && world.is_protected("firstmate.markers") {
+            if is_news(&marker, seen.signals.get(file), &now) && world.is_protected(Failpoint::FirstmateMarkers) {
                 seen.signals.insert(file.to_owned(), now);
                 news += 1;
             }

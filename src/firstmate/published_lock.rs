@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use super::home::{Fleet, Script, names};
 use crate::base::error::{Context, Error, Result};
+use crate::base::failpoint::Failpoint;
 use crate::lock::owner_link::claims::Sight;
 use crate::lock::owner_link::{OwnerLinkGuard, OwnerLinkLock};
 use crate::lock::{Attempt, Guard, Lock, Loss, Somebody};
@@ -79,7 +80,7 @@ impl<W: World> View<W> {
     /// Something stands in its place that is no lock of this kind, and those of the system.
     pub fn claim(world: &Arc<W>, fleet: &Fleet) -> Result<Attempt<Self, Somebody>> {
         let state = world.open_directory(fleet.state()).doing("open the directory", fleet.state())?;
-        let guard = if world.is_protected("firstmate.claim") {
+        let guard = if world.is_protected(Failpoint::FirstmateClaim) {
             match lock(world, fleet)?.acquire(CHANGES_WITHIN)? {
                 Attempt::Taken(guard) => Some(guard),
                 Attempt::Busy(_) => return Ok(Attempt::Busy(Somebody)),
@@ -88,7 +89,7 @@ impl<W: World> View<W> {
             None
         };
         let view = Self { world: Arc::clone(world), fleet: fleet.clone(), state, guard: Mutex::new(guard) };
-        world.reach("firstmate.claimed").doing("hold", fleet.file(names::WATCH_LOCK))?;
+        world.reach(Failpoint::FirstmateClaimed).doing("hold", fleet.file(names::WATCH_LOCK))?;
         // At once: a shell watcher that finds a live holder with the old beacon of another one calls it stuck.
         if let Err(error) = view.beat() {
             tracing::warn!("cannot touch {}: {error}", fleet.file(names::LAST_BEAT).display());
@@ -102,7 +103,7 @@ impl<W: World> View<W> {
     /// Those of the system, which prove nothing.
     pub fn check(&self) -> io::Result<std::result::Result<(), Usurper>> {
         let mut held = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(guard) = held.as_ref().filter(|_| self.world.is_protected("firstmate.eviction")) else {
+        let Some(guard) = held.as_ref().filter(|_| self.world.is_protected(Failpoint::FirstmateEviction)) else {
             return Ok(Ok(()));
         };
         let Err(loss) = guard.check().map_err(in_io)? else { return Ok(Ok(())) };

@@ -35,6 +35,7 @@ use std::time::Duration;
 use super::home::{Fleet, names};
 use super::row::{self, Row};
 use crate::base::error::{Context, Error, Result};
+use crate::base::failpoint::Failpoint;
 use crate::lock::owner_link::{OwnerLinkGuard, OwnerLinkLock};
 use crate::lock::{Attempt, Guard, Lock};
 use crate::system::storage;
@@ -139,7 +140,7 @@ impl<'a, W: World> Entrance<'a, W> {
     /// Those of the file system.
     pub fn enter(&mut self, at_most: Duration) -> Result<Attempt<HeldQueue<'a, W>>> {
         let queue = self.queue;
-        if !queue.world.is_protected("firstmate.queue-lock") {
+        if !queue.world.is_protected(Failpoint::FirstmateQueueLock) {
             return Ok(Attempt::Taken(HeldQueue { queue, guard: None }));
         }
         Ok(self.lock.acquire(at_most)?.map(|guard| HeldQueue { queue, guard: Some(guard) }))
@@ -213,7 +214,7 @@ impl<W: World> HeldQueue<'_, W> {
         let last = row::last_number(&counter, rows, remembered);
         let next = last.saturating_add(count as u64);
         world.overwrite(&node, format!("{next}\n").as_bytes()).doing("write to", path)?;
-        world.reach("firstmate.numbered").doing("write to", path)?;
+        world.reach(Failpoint::FirstmateNumbered).doing("write to", path)?;
         Ok(last.saturating_add(1))
     }
 
@@ -229,7 +230,7 @@ impl<W: World> HeldQueue<'_, W> {
         if facts.kind != Kind::File {
             return Err(self.no_file());
         }
-        if world.is_protected("firstmate.pin") {
+        if world.is_protected(Failpoint::FirstmatePin) {
             let pin = self.named(PIN);
             match world.link(self.directory(), name, &pin) {
                 // Some file systems know no second names. There, rows may come twice if this process dies just now.
@@ -237,7 +238,7 @@ impl<W: World> HeldQueue<'_, W> {
                 pinned => pinned.doing("link", self.beside(&pin))?,
             }
         }
-        world.reach("firstmate.pinned").doing("append to", self.queue.path())?;
+        world.reach(Failpoint::FirstmatePinned).doing("append to", self.queue.path())?;
         let mut bytes = Vec::new();
         if !self.ends_with_a_line(&node, facts.size)? {
             bytes.push(b'\n');
@@ -248,12 +249,12 @@ impl<W: World> HeldQueue<'_, W> {
         }
         if let Err(error) = storage::append_all(world, &node, &bytes) {
             // A part of a line would become a part of the next one, and that may be a script's.
-            if world.is_protected("firstmate.whole-rows") {
+            if world.is_protected(Failpoint::FirstmateWholeRows) {
                 world.cut(&node, facts.size).doing("shorten", self.queue.path())?;
             }
             return Err(error).doing("append to", self.queue.path());
         }
-        world.reach("firstmate.appended").doing("append to", self.queue.path())?;
+        world.reach(Failpoint::FirstmateAppended).doing("append to", self.queue.path())?;
         world.sync_data(&node).doing("make durable", self.queue.path())
     }
 
@@ -267,9 +268,9 @@ impl<W: World> HeldQueue<'_, W> {
         self.make_sure_that_it_is_held()?;
         let mode = self.queue.facts().map(|facts| facts.mode);
         world.rename(self.directory(), self.name(), &moved).doing("move aside", self.queue.path())?;
-        world.reach("firstmate.moved").doing("move aside", self.queue.path())?;
+        world.reach(Failpoint::FirstmateMoved).doing("move aside", self.queue.path())?;
         self.make_empty(mode)?;
-        world.reach("firstmate.emptied").doing("move aside", self.queue.path())?;
+        world.reach(Failpoint::FirstmateEmptied).doing("move aside", self.queue.path())?;
         Ok(moved)
     }
 
@@ -315,7 +316,7 @@ impl<W: World> HeldQueue<'_, W> {
         if !back.is_empty() {
             self.replace(moved, &back, &queue)?;
         }
-        self.world().reach("firstmate.put-back").doing("put back", self.queue.path())?;
+        self.world().reach(Failpoint::FirstmatePutBack).doing("put back", self.queue.path())?;
         self.remove_moved(moved)
     }
 
@@ -349,9 +350,9 @@ impl<W: World> HeldQueue<'_, W> {
             world.set_mode(&node, facts.mode & 0o777).doing("set the mode of", self.beside(made))?;
         }
         world.sync_data(&node).doing("make durable", self.beside(made))?;
-        world.reach("firstmate.made").doing("replace", path)?;
+        world.reach(Failpoint::FirstmateMade).doing("replace", path)?;
         world.rename(self.directory(), made, self.name()).doing("replace", path)?;
-        world.reach("firstmate.replaced").doing("replace", path)
+        world.reach(Failpoint::FirstmateReplaced).doing("replace", path)
     }
 
     /// Whether the lock is still ours: a person can remove it, and then somebody else may have it.

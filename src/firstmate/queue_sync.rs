@@ -31,6 +31,7 @@ use super::queue::HeldQueue;
 use super::row::{self, Row};
 use super::row_map::{Absence, Ledger};
 use crate::base::error::{Context, Error, Result};
+use crate::base::failpoint::Failpoint;
 use crate::home::paths::{Home, names};
 use crate::journal::record::{Draft, Wake};
 use crate::journal::{Journal, Limits, acknowledge};
@@ -122,7 +123,7 @@ impl<W: World> Bridge<W> {
     /// # Errors
     /// The queue or the journal cannot be read, or what the last one left cannot be cleared. Nothing was taken then.
     pub fn cross(&mut self, held: &HeldQueue<'_, W>) -> Result<Crossing> {
-        self.world.reach("firstmate.entered").doing("enter", &self.watch_path)?;
+        self.world.reach(Failpoint::FirstmateEntered).doing("enter", &self.watch_path)?;
         self.look()?;
         let mut ledger = Ledger::load(self.world.as_ref(), &self.watch, self.mirror.acknowledged());
         let before = ledger.clone();
@@ -152,7 +153,7 @@ impl<W: World> Bridge<W> {
     /// Those of the file system.
     pub fn save(&self, ledger: &Ledger) -> Result<()> {
         ledger.save(self.world.as_ref(), &self.watch).doing("replace", self.watch_path.join(names::WAKE_QUEUE))?;
-        self.world.reach("firstmate.saved").doing("replace", &self.watch_path)
+        self.world.reach(Failpoint::FirstmateSaved).doing("replace", &self.watch_path)
     }
 
     /// Acknowledges wakes up to a number.
@@ -197,7 +198,7 @@ impl<W: World> Bridge<W> {
         for row in &rows {
             let fingerprint = row.fingerprint();
             ledger.numbered = ledger.numbered.max(row.number().unwrap_or(0));
-            if !ledger.rows.contains_key(&fingerprint) && self.world.is_protected("firstmate.known-rows") {
+            if !ledger.rows.contains_key(&fingerprint) && self.world.is_protected(Failpoint::FirstmateKnownRows) {
                 let wake = self.mirror.wake_of(&fingerprint).or_else(|| self.mirror.twin_of(row, ledger.published));
                 ledger.rows.extend(wake.map(|wake| (fingerprint.clone(), wake)));
             }
@@ -212,7 +213,7 @@ impl<W: World> Bridge<W> {
     fn take_out_told(&self, held: &HeldQueue<'_, W>, mut rows: Vec<Row>, ledger: &mut Ledger) -> Result<Vec<Row>> {
         let acknowledged = self.mirror.acknowledged();
         let is_told = |row: &Row| ledger.rows.get(&row.fingerprint()).is_some_and(|wake| *wake <= acknowledged);
-        if self.world.is_protected("firstmate.take-out") && held.take_out(&rows, &is_told)? {
+        if self.world.is_protected(Failpoint::FirstmateTakeOut) && held.take_out(&rows, &is_told)? {
             rows.retain(|row| !is_told(row));
             ledger.rows.retain(|_, wake| *wake > acknowledged);
         }
@@ -236,7 +237,7 @@ impl<W: World> Bridge<W> {
         if taken.is_empty() {
             return Ok(taken);
         }
-        self.world.reach("firstmate.taken").doing("append to", &self.wakes_path)?;
+        self.world.reach(Failpoint::FirstmateTaken).doing("append to", &self.wakes_path)?;
         self.look()?;
         for row in rows {
             let fingerprint = row.fingerprint();

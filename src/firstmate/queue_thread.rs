@@ -19,6 +19,7 @@ use super::markers::{self, Changes};
 use super::queue::{HeldQueue, Queue};
 use super::queue_sync::Bridge;
 use crate::base::error::{Context, Error, Result};
+use crate::base::failpoint::Failpoint;
 use crate::base::wait_until::wait_until;
 use crate::journal::record::Wake;
 use crate::lock::{Attempt, Holder};
@@ -196,16 +197,16 @@ impl<W: World> Round<W> {
     /// Crosses if there is anything to do, and moves the markers.
     fn go(&mut self, report: &dyn Fn(Report)) -> Outcome {
         let world = Arc::clone(&self.equipment.world);
-        if !world.is_protected("firstmate.row-before-marker") {
+        if !world.is_protected(Failpoint::FirstmateRowBeforeMarker) {
             self.move_markers()?;
         }
         if self.has_work()? {
             self.cross(report)?;
         }
         let path = self.equipment.queue.path().to_owned();
-        world.reach("firstmate.crossed").doing("look at", &path)?;
+        world.reach(Failpoint::FirstmateCrossed).doing("look at", &path)?;
         self.move_markers()?;
-        Ok(world.reach("firstmate.marked").doing("look at", &path)?)
+        Ok(world.reach(Failpoint::FirstmateMarked).doing("look at", &path)?)
     }
 
     fn has_work(&mut self) -> Result<bool> {

@@ -38,6 +38,7 @@ use std::time::Duration;
 
 use super::home::{Fleet, Script, names};
 use crate::base::error::{Context, Error};
+use crate::base::failpoint::Failpoint;
 use crate::lock::owner_link::OwnerLinkLock;
 use crate::lock::owner_link::claims::{Sight, Testimony};
 use crate::lock::{Attempt, Guard, Lock, Somebody};
@@ -186,7 +187,7 @@ impl ShellHolder {
         let Some(pid) = self.pid() else {
             return Err(Refusal::NotProven(format!("nobody can tell who has {}", names::WATCH_LOCK)));
         };
-        if world.is_protected("firstmate.own-record") {
+        if world.is_protected(Failpoint::FirstmateOwnRecord) {
             written_by_us(world.as_ref(), fleet).map_err(|error| Refusal::NotProven(error.to_string()))?;
         }
         let pinned =
@@ -201,7 +202,7 @@ impl ShellHolder {
             Some(Who::Process { pid: now, standing, .. }) if now == pid => standing,
             _ => return Ok(None),
         };
-        let is_protected = world.is_protected("firstmate.proof");
+        let is_protected = world.is_protected(Failpoint::FirstmateProof);
         match standing {
             Standing::Proven => {}
             _ if !is_protected => {}
@@ -209,7 +210,7 @@ impl ShellHolder {
             Standing::Doubtful(why) => return Err(Refusal::NotProven(why)),
         }
         // What happens to a test that pauses here is that the pin holds whatever becomes of the pid.
-        drop(world.reach("firstmate.proven"));
+        drop(world.reach(Failpoint::FirstmateProven));
         Ok(Some(Proven::of(process)))
     }
 }

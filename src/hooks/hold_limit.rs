@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::decision::Allowance;
 use super::payload::SessionKey;
+use crate::base::failpoint::Failpoint;
 use crate::system::World;
 use crate::system::storage::{self, Durability};
 
@@ -86,7 +87,7 @@ impl Episode {
 pub fn spend<W: World>(world: &W, directory: &W::Node, session: &SessionKey, before: u32) -> Allowance {
     match try_spend(world, directory, session, before) {
         Ok(allowance) => allowance,
-        Err(error) if world.is_protected("hooks.counted") => {
+        Err(error) if world.is_protected(Failpoint::HooksCounted) => {
             Allowance::Uncounted(format!("it cannot be counted: {error}"))
         }
         Err(_) => Allowance::Granted,

@@ -20,6 +20,7 @@ use super::decision::Role;
 use super::event::Event;
 use super::harness::Harness;
 use super::payload::{Payload, SessionKey};
+use crate::base::failpoint::Failpoint;
 use crate::system::World;
 use crate::system::identity::{Difference, Identity, Observation, Sameness, Standpoint, compare};
 use crate::system::storage::{self, Durability};
@@ -127,7 +128,7 @@ pub fn standing_role<W: World>(
     let seen = observe(world, &lease, applicant);
     Ok(match judge(&lease, applicant, &seen, here) {
         Standing::Own => Some(Role::Responsible),
-        Standing::Taken(why) if world.is_protected("hooks.proof") => Some(Role::Bystander(why)),
+        Standing::Taken(why) if world.is_protected(Failpoint::HooksProof) => Some(Role::Bystander(why)),
         Standing::Taken(_) | Standing::Renewed | Standing::Over(_) => None,
     })
 }

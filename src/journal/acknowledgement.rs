@@ -22,6 +22,7 @@ use super::journal_lock::JournalLock;
 use super::store::Limits;
 use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint;
+use crate::base::failpoint::Failpoint;
 use crate::system::World;
 use crate::system::storage::{self, Durability};
 
@@ -150,7 +151,7 @@ pub fn acknowledge<W: World>(
     generation: u64,
 ) -> Result<Acknowledged, JournalError> {
     let _lock = JournalLock::<W>::take(world, directory, path, Limits::default().lock_wait)?;
-    failpoint::reach("journal.acknowledge.locked").doing("acknowledge in", path)?;
+    failpoint::reach(Failpoint::JournalAcknowledgeLocked).doing("acknowledge in", path)?;
     let mut index = Index::default();
     index.refresh(world, directory).doing("read", path)?;
     let proven = index.issued();
@@ -167,6 +168,6 @@ pub fn acknowledge<W: World>(
     if now.through > found.through || found.damage.is_some() {
         now.write(world, directory, path)?;
     }
-    failpoint::reach("journal.acknowledge.written").doing("acknowledge in", path)?;
+    failpoint::reach(Failpoint::JournalAcknowledgeWritten).doing("acknowledge in", path)?;
     Ok(Acknowledged { through: now.through, before: found.through, repaired: found.damage })
 }

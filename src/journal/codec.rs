@@ -16,6 +16,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::record::{Delivery, Kind, Mark, Wake};
 use crate::base::failpoint;
+use crate::base::failpoint::Failpoint;
 
 /// The most bytes of a line, its end included. Longer ones are neither written nor believed.
 pub const LIMIT: usize = 64 * 1024;
@@ -56,7 +57,7 @@ pub(crate) fn is_sealed(line: &[u8]) -> bool {
         return false;
     };
     let Some(found) = seal.strip_prefix(SEAL).and_then(|rest| rest.strip_suffix(b"\"}")) else { return false };
-    found == digits(crc32fast::hash(body)) || !failpoint::is_protected("journal.crc")
+    found == digits(crc32fast::hash(body)) || !failpoint::is_protected(Failpoint::JournalCrc)
 }
 
 fn digits(crc: u32) -> [u8; 8] {

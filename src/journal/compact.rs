@@ -19,6 +19,7 @@ use super::segment::{self, Ending, SegmentName, walk};
 use super::store::Journal;
 use crate::base::error::{Context, Result};
 use crate::base::failpoint;
+use crate::base::failpoint::Failpoint;
 use crate::system::storage::{self, Durability};
 use crate::system::{Open, World};
 
@@ -54,7 +55,7 @@ impl<W: World> Journal<W> {
     /// [`JournalError::Busy`] and those of the system. What was removed until then could go.
     pub fn compact(&mut self, covered_by_checkpoint: u64) -> Result<Compacted, JournalError> {
         let _lock = self.lock()?;
-        failpoint::reach("journal.compact.locked").doing("compact", &self.path)?;
+        failpoint::reach(Failpoint::JournalCompactLocked).doing("compact", &self.path)?;
         self.catch_up()?;
         let standing = Claim::read(&*self.world, &self.directory).against(self.index.issued());
         let needless = Needless { acknowledged: standing.through, covered: covered_by_checkpoint };
@@ -112,12 +113,12 @@ impl<W: World> Journal<W> {
             let bytes = read_ranges(world, &node, &damaged)?;
             storage::replace(world, directory, &aside, &bytes, Durability::Power)?;
             outcome.set_aside.push(aside);
-            failpoint::reach("journal.compact.set-aside")?;
+            failpoint::reach(Failpoint::JournalCompactSetAside)?;
         }
         world.unlink(directory, &name.to_os())?;
         self.index.forget(name);
         outcome.removed.push(name.to_string());
-        failpoint::reach("journal.compact.removed")
+        failpoint::reach(Failpoint::JournalCompactRemoved)
     }
 
     fn drop_oldest_damaged(&self) -> io::Result<Vec<String>> {

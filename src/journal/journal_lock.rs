@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::error::JournalError;
 use crate::base::error::{Context, Error};
 use crate::base::failpoint;
+use crate::base::failpoint::Failpoint;
 use crate::base::wait_until::wait_until;
 use crate::system::{Claim, Kind, Open, World};
 
@@ -51,7 +52,7 @@ impl<W: World> JournalLock<W> {
         if facts.kind != Kind::File {
             return Err(Error::refused(path, "this is not a regular file", "move it away; it is made anew"));
         }
-        if !failpoint::is_protected("journal.lock") {
+        if !failpoint::is_protected(Failpoint::JournalLock) {
             return Ok(Some(node));
         }
         let claim = world.try_lock(&node).doing("lock", path)?;

@@ -24,7 +24,7 @@
 //! | [`reason`], [`render`] | the texts people and scripts read |
 //! | [`mod@codec`], `scan` | one wake as bytes; wakes found among bytes |
 //! | `segment`, `index`, `reader` | one file of the journal; what all of them hold |
-//! | [`journal`], [`acknowledgement`] | the two writers |
+//! | [`store`], [`acknowledgement`] | the two writers |
 //! | [`follower`], [`summary`] | the two readers: all that is new, and a glance |
 //! | [`due`], [`delivered`] | what is due for a waiter, and what was shown |
 

@@ -39,6 +39,7 @@ use super::segment::{Ending, SegmentName};
 use super::writer::{Failure, Writer};
 use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint;
+use crate::base::failpoint::Failpoint;
 use crate::system::World;
 
 /// How much a journal may hold, and how long a writer waits.
@@ -104,7 +105,7 @@ impl<W: World> Journal<W> {
             return Ok(Vec::new());
         }
         let _lock = self.lock()?;
-        failpoint::reach("journal.locked").doing("append to", &self.path)?;
+        failpoint::reach(Failpoint::JournalLocked).doing("append to", &self.path)?;
         let floor = self.catch_up()?;
         let batch = self.prepare(floor, generation, drafts)?;
         let size = self.index.size();
@@ -216,7 +217,7 @@ impl<W: World> Journal<W> {
     fn choose_segment(&mut self, generation: u64) -> SegmentName {
         let newest = self.index.newest_of(generation);
         if let Some((name, entry)) = newest {
-            let is_open = entry.ending.is_clean() || !failpoint::is_protected("journal.torn-tail-closes-segment");
+            let is_open = entry.ending.is_clean() || !failpoint::is_protected(Failpoint::JournalTornTailClosesSegment);
             if is_open && entry.facts.size < self.limits.segment_bytes && !self.writer.has_left(name) {
                 return name;
             }

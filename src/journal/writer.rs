@@ -4,6 +4,7 @@ use std::io;
 
 use super::segment::SegmentName;
 use crate::base::failpoint;
+use crate::base::failpoint::Failpoint;
 use crate::system::storage;
 use crate::system::{Facts, Kind, Open, World};
 
@@ -84,13 +85,13 @@ impl<W: World> Writer<W> {
     ) -> Result<Facts, Failure> {
         let mut active = self.open(world, directory, name, named).map_err(Failure::Write)?;
         storage::append_all(world, &active.node, bytes).map_err(Failure::Write)?;
-        failpoint::reach("journal.written").map_err(Failure::Write)?;
+        failpoint::reach(Failpoint::JournalWritten).map_err(Failure::Write)?;
         sync(world, &active.node).map_err(Failure::Sync)?;
-        failpoint::reach("journal.synced").map_err(Failure::Write)?;
-        if active.durability == NameDurability::Unknown && failpoint::is_protected("journal.sync-directory") {
+        failpoint::reach(Failpoint::JournalSynced).map_err(Failure::Write)?;
+        if active.durability == NameDurability::Unknown && failpoint::is_protected(Failpoint::JournalSyncDirectory) {
             world.sync_all(directory).map_err(Failure::Sync)?;
             active.durability = NameDurability::Synced;
-            failpoint::reach("journal.directory-synced").map_err(Failure::Write)?;
+            failpoint::reach(Failpoint::JournalDirectorySynced).map_err(Failure::Write)?;
         }
         let before = named.map_or(0, |named| named.size);
         let facts = Facts { size: before + bytes.len() as u64, ..active.inode };
@@ -116,7 +117,7 @@ impl<W: World> Writer<W> {
         if named.is_none() {
             // Made first and opened second: only a descriptor for appending can never write over another's bytes.
             drop(world.open(directory, &file, Open::CreateNew)?);
-            failpoint::reach("journal.segment-made")?;
+            failpoint::reach(Failpoint::JournalSegmentMade)?;
         }
         let node = world.open(directory, &file, Open::Append)?;
         let inode = world.facts(&node)?;
@@ -128,10 +129,10 @@ impl<W: World> Writer<W> {
 }
 
 fn sync<W: World>(world: &W, node: &W::Node) -> io::Result<()> {
-    if !failpoint::is_protected("journal.sync-before-answer") {
+    if !failpoint::is_protected(Failpoint::JournalSyncBeforeAnswer) {
         return Ok(());
     }
-    let synced = failpoint::reach("journal.sync").and_then(|()| world.sync_data(node));
+    let synced = failpoint::reach(Failpoint::JournalSync).and_then(|()| world.sync_data(node));
     // What must never be done: to ask again and to trust the answer.
-    if failpoint::is_protected("journal.new-segment-after-failed-sync") { synced } else { world.sync_data(node) }
+    if failpoint::is_protected(Failpoint::JournalNewSegmentAfterFailedSync) { synced } else { world.sync_data(node) }
 }

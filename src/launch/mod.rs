@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use self::bound_child::{Companion, FirstLook};
 use self::spawn::{Kin, Mode, Start};
+use crate::base::failpoint::Failpoint;
 use crate::base::wait_until::wait_until;
 use crate::firstmate::replace_watcher;
 use crate::firstmate::shell_watcher::ShellHolder;
@@ -260,7 +261,7 @@ fn start(session: &Session, deadline: Instant, turn: Option<Turn<Real>>, kin: Ki
         return Ok(Outcome::Lost(None));
     }
     if kin == Kin::Nobody
-        && session.world.is_protected("obtain.start-through-manager")
+        && session.world.is_protected(Failpoint::ObtainStartThroughManager)
         && let Some(pid) = via_service::start(session, deadline)
     {
         return Ok(Outcome::Started(pid, None));
@@ -308,7 +309,7 @@ fn replace(session: &Session, owner: &Owner, deadline: Instant, kin: Kin) -> Res
     let Some(proven) = sure.map_err(|refusal| format!("pid {old} is not replaced: {refusal}"))? else {
         return Ok(Replaced::LostTo(None));
     };
-    let keeper = installed::keeper_of(session, old).filter(|_| world.is_protected("obtain.through-manager"));
+    let keeper = installed::keeper_of(session, old).filter(|_| world.is_protected(Failpoint::ObtainThroughManager));
     let grace = session.settings().stop_grace;
     // The successor gives up by itself if the lock never becomes free.
     let patience = grace + deadline.saturating_duration_since(Instant::now()) + via_service::SLACK;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::Together;
 use super::bound_child::{self, Companion};
+use crate::base::failpoint::Failpoint;
 use crate::firstmate::home::Fleet;
 use crate::home::paths::{Home, names};
 use crate::ownership::context::Session;
@@ -61,7 +62,7 @@ impl Start {
         let inherit = [writer.as_fd()];
         let spawned = match kin {
             Kin::Nobody => platform::spawn_detached(command, &inherit).map(|_| None),
-            Kin::Starter if session.world.is_protected("obtain.bound") => {
+            Kin::Starter if session.world.is_protected(Failpoint::ObtainBound) => {
                 platform::spawn_companion(command, &inherit).map(Some)
             }
             Kin::Starter => platform::spawn_group_with(command, &inherit).map(Some),

@@ -20,7 +20,7 @@
 //! # let path = directory.path().join("build.lock");
 //! use std::sync::Arc;
 //! use fm_watch::lock::{Attempt, Lock, kernel::KernelLock};
-//! use fm_watch::world::Real;
+//! use fm_watch::system::Real;
 //!
 //! let world = Arc::new(Real);
 //! let Attempt::Taken(guard) = KernelLock::at(&world, &path)?.try_acquire()? else { panic!("nobody has it") };
@@ -41,6 +41,7 @@ use super::location::{Spot, description, found};
 use super::once::{Once, until_answered};
 use super::{Attempt, Guard, Lock, Loss, Somebody};
 use crate::base::error::{Context, Error, Result};
+use crate::base::failpoint::Failpoint;
 use crate::system::identity::{Proof, Sameness};
 use crate::system::{Claim, Facts, Kind, LockTaker, Open, Real, World};
 
@@ -96,12 +97,12 @@ impl<W: World> KernelLock<W> {
                  system do",
             ));
         }
-        world.reach("kernel.opened").doing("lock", path)?;
+        world.reach(Failpoint::KernelOpened).doing("lock", path)?;
         if world.try_lock(&node).doing("lock", path)? == Claim::Busy {
             return Ok(Once::Busy(Somebody));
         }
         let guard = KernelGuard { spot: self.spot.clone(), node, facts };
-        if world.is_protected("kernel.recheck") && guard.check()?.is_err() {
+        if world.is_protected(Failpoint::KernelRecheck) && guard.check()?.is_err() {
             return Ok(Once::Again);
         }
         Ok(Once::Taken(guard))

@@ -69,7 +69,7 @@
 //! # let path = directory.path().join("state.lock");
 //! use std::sync::Arc;
 //! use fm_watch::lock::{Attempt, Lock, owner_link::OwnerLinkLock};
-//! use fm_watch::world::Real;
+//! use fm_watch::system::Real;
 //!
 //! let world = Arc::new(Real);
 //! let Attempt::Taken(guard) = OwnerLinkLock::at(&world, &path)?.try_acquire()? else { panic!("nobody has it") };
@@ -104,6 +104,7 @@ use std::time::Duration;
 use super::holder::Holder;
 use super::{Attempt, Guard, Lock, Loss, Somebody};
 use crate::base::error::{Context, Result};
+use crate::base::failpoint::Failpoint;
 use crate::system::World;
 use crate::system::identity::Sameness;
 use exchange::Swap;
@@ -188,7 +189,7 @@ impl<W: World> OwnerLinkLock<W> {
         let steal = self.place.steal();
         // In this order: who removed our link by its path had `.steal` from before our link was there until after it was
         // gone. If `.steal` is not there now, either nobody has removed the link and nobody will, or the next look sees it.
-        if world.is_protected("owner-link.refuse-while-steal")
+        if world.is_protected(Failpoint::OwnerLinkRefuseWhileSteal)
             && steal.spot().facts().doing("examine", steal.path())?.is_some()
         {
             return Ok(Attempt::Busy(Somebody));
@@ -198,8 +199,8 @@ impl<W: World> OwnerLinkLock<W> {
 
     /// Takes a lock whose holder is dead, or one that nobody has beside a dead mutex.
     fn reclaim(&mut self, dead: Option<Record<W>>) -> Result<Attempt<OwnerLinkGuard<W>, Somebody>> {
-        self.place.world().reach("owner-link.judged").doing("lock", self.place.path())?;
-        if !self.place.world().is_protected("owner-link.steal-mutex") {
+        self.place.world().reach(Failpoint::OwnerLinkJudged).doing("lock", self.place.path())?;
+        if !self.place.world().is_protected(Failpoint::OwnerLinkStealMutex) {
             return self.reclaim_under(None, dead);
         }
         let Some(mut steal) = steal::take(&mut self.judge, &self.place)? else {
@@ -217,7 +218,7 @@ impl<W: World> OwnerLinkLock<W> {
         dead: Option<Record<W>>,
     ) -> Result<Attempt<OwnerLinkGuard<W>, Somebody>> {
         let now = self.judge.look(&self.place)?;
-        let is_protected = self.place.world().is_protected("owner-link.steal-revalidation");
+        let is_protected = self.place.world().is_protected(Failpoint::OwnerLinkStealRevalidation);
         let claim = match (dead, now) {
             (None, Judged::Nothing) => self.publish_under(steal)?,
             (Some(dead), Judged::Stale(now, _)) if now.is_same(&dead) => self.swap_under(steal, now)?,
@@ -248,7 +249,7 @@ impl<W: World> OwnerLinkLock<W> {
 
 /// Whether we still have the mutex. Without one, a test has taken that protection away.
 fn is_still_ours<W: World>(steal: Option<&Claim<W>>) -> Result<bool> {
-    let Some(steal) = steal.filter(|steal| steal.place.world().is_protected("owner-link.steal-recheck")) else {
+    let Some(steal) = steal.filter(|steal| steal.place.world().is_protected(Failpoint::OwnerLinkStealRecheck)) else {
         return Ok(true);
     };
     Ok(steal.standing()?.is_ok())
@@ -257,7 +258,7 @@ fn is_still_ours<W: World>(steal: Option<&Claim<W>>) -> Result<bool> {
 /// The last look of a claim: the link and the pid are still ours, and the path leads to them.
 fn taken<W: World>(claim: Claim<W>) -> Result<Attempt<OwnerLinkGuard<W>, Somebody>> {
     let guard = OwnerLinkGuard { claim };
-    let is_protected = guard.claim.place.world().is_protected("owner-link.claim-recheck");
+    let is_protected = guard.claim.place.world().is_protected(Failpoint::OwnerLinkClaimRecheck);
     if is_protected && guard.check()?.is_err() {
         return Ok(Attempt::Busy(Somebody));
     }

@@ -34,7 +34,7 @@
 //! # let path = directory.path().join("daemon.pid");
 //! use std::sync::Arc;
 //! use fm_watch::lock::{Attempt, Lock, pidfile::PidfileLock};
-//! use fm_watch::world::Real;
+//! use fm_watch::system::Real;
 //!
 //! let world = Arc::new(Real);
 //! let Attempt::Taken(guard) = PidfileLock::at(&world, &path)?.try_acquire()? else { panic!("nobody has it") };
@@ -73,6 +73,7 @@ use super::subject::Subject;
 use super::temp_name::{PrivateName, Publication};
 use super::{Attempt, Lock, Somebody};
 use crate::base::error::{Context, Error, Result};
+use crate::base::failpoint::Failpoint;
 use crate::system::identity::Sameness;
 use crate::system::{Facts, LockTaker, Open, World};
 
@@ -157,17 +158,17 @@ impl<W: World> PidfileLock<W> {
     fn create(&self) -> Result<Once<W>> {
         let Spot { world, path, .. } = &self.spot;
         let claim = self.subject.claim(&self.spot)?;
-        if !world.is_protected("pidfile.complete-before-name") {
+        if !world.is_protected(Failpoint::PidfileCompleteBeforeName) {
             return self.create_then_fill(&claim);
         }
         let private = PrivateName::new(&self.spot, claim.nonce, KIND);
         let claimed = self.write(&private, &claim)?;
-        world.reach("pidfile.written").doing("make", path)?;
+        world.reach(Failpoint::PidfileWritten).doing("make", path)?;
         if private.publish()? == Publication::NameTaken {
             return Ok(Once::Again);
         }
         let guard = claimed.published();
-        world.reach("pidfile.published").doing("make", path)?;
+        world.reach(Failpoint::PidfilePublished).doing("make", path)?;
         Ok(Once::Taken(guard))
     }
 
@@ -178,7 +179,7 @@ impl<W: World> PidfileLock<W> {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(Once::Again),
             opened => opened.doing("make", path)?,
         };
-        world.reach("pidfile.created").doing("make", path)?;
+        world.reach(Failpoint::PidfileCreated).doing("make", path)?;
         let claimed = Claimed::fill(&self.spot, node, claim)?;
         Ok(Once::Taken(claimed.published()))
     }

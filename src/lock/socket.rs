@@ -37,7 +37,7 @@
 //! use std::os::unix::net::UnixStream;
 //! use std::sync::Arc;
 //! use fm_watch::lock::{Attempt, Lock, socket::SocketLock};
-//! use fm_watch::world::Real;
+//! use fm_watch::system::Real;
 //!
 //! let world = Arc::new(Real);
 //! let Attempt::Taken(guard) = SocketLock::at(&world, &path)?.try_acquire()? else { panic!("nobody has it") };
@@ -70,6 +70,7 @@ use super::once::{self, until_answered};
 use super::temp_name::{self, Judged, PrivateName, Publication, Swap};
 use super::{Attempt, Lock, Somebody};
 use crate::base::error::{Context, Error, Result};
+use crate::base::failpoint::Failpoint;
 use crate::system::platform;
 use crate::system::storage;
 use crate::system::{Binding, Facts, Kind, Open, Sockets};
@@ -146,7 +147,7 @@ impl<W: Sockets> SocketLock<W> {
     }
 
     fn take_sidecar(&mut self) -> Result<Attempt<Sidecar<W>, Somebody>> {
-        if self.spot.world.is_protected("socket.removal-lock") {
+        if self.spot.world.is_protected(Failpoint::SocketRemovalLock) {
             Ok(self.sidecar.attempt()?.map(Sidecar::Held))
         } else {
             Ok(Attempt::Taken(Sidecar::Without))
@@ -160,11 +161,11 @@ impl<W: Sockets> SocketLock<W> {
             return Ok(Occupant::Nothing);
         };
         let facts = world.facts(&pinned).doing("examine", path)?;
-        if facts.kind != Kind::Socket && world.is_protected("socket.is-socket") {
+        if facts.kind != Kind::Socket && world.is_protected(Failpoint::SocketIsSocket) {
             let next = "use the path of a socket or of nothing";
             return Err(Error::refused(path, description(facts.kind), next));
         }
-        if !world.is_protected("socket.probe") {
+        if !world.is_protected(Failpoint::SocketProbe) {
             return Ok(Occupant::Stale(pinned, facts));
         }
         Ok(match probe::binding(&**world, directory, name, &pinned).doing("probe", path)? {
@@ -183,18 +184,18 @@ impl<W: Sockets> SocketLock<W> {
         let facts = world.facts(&pinned).doing("examine a socket beside", path)?;
         let claimed = Claimed::new(&self.spot, pinned, facts, sidecar);
         let mut guard = SocketGuard { listener, claimed };
-        world.reach("socket.bound").doing("make", path)?;
-        if world.is_protected("socket.publish-after-listen") {
+        world.reach(Failpoint::SocketBound).doing("make", path)?;
+        if world.is_protected(Failpoint::SocketPublishAfterListen) {
             world.listen(&guard.listener).doing("listen on a socket beside", path)?;
-            world.reach("socket.listening").doing("make", path)?;
+            world.reach(Failpoint::SocketListening).doing("make", path)?;
         }
         match self.give_name(&mut private, &mut guard.claimed)? {
             Naming::Given => {}
             Naming::Busy(obstacle) => return Ok(Once::Busy(obstacle)),
             Naming::Again => return Ok(Once::Again),
         }
-        world.reach("socket.published").doing("make", path)?;
-        if !world.is_protected("socket.publish-after-listen") {
+        world.reach(Failpoint::SocketPublished).doing("make", path)?;
+        if !world.is_protected(Failpoint::SocketPublishAfterListen) {
             world.listen(&guard.listener).doing("listen on", path)?;
         }
         Ok(Once::Taken(guard))
@@ -211,7 +212,7 @@ impl<W: Sockets> SocketLock<W> {
             Occupant::Holder => return Ok(Naming::Busy(None)),
             Occupant::Stale(pinned, facts) => (pinned, facts),
         };
-        self.spot.world.reach("socket.judged").doing("replace", &self.spot.path)?;
+        self.spot.world.reach(Failpoint::SocketJudged).doing("replace", &self.spot.path)?;
         let swap = private.exchange(&claimed.facts, |name| self.judged(name, &facts))?;
         // Pinned until here, so that its inode's number could not become another's.
         drop(stale);
@@ -230,7 +231,7 @@ impl<W: Sockets> SocketLock<W> {
     /// Whether what came out is what was judged.
     fn judged(&self, name: &OsStr, stale: &Facts) -> io::Result<Judged> {
         let Spot { world, directory, .. } = &self.spot;
-        if !world.is_protected("socket.inode-check") {
+        if !world.is_protected(Failpoint::SocketInodeCheck) {
             return Ok(Judged::Same);
         }
         Ok(Judged::from_sameness(world.facts_at(directory, name)?.is_same_inode(stale)))

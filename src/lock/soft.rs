@@ -46,7 +46,7 @@
 //! # let path = directory.path().join("cache.lock");
 //! use std::sync::Arc;
 //! use fm_watch::lock::{Attempt, Lock, soft::SoftLock};
-//! use fm_watch::world::Real;
+//! use fm_watch::system::Real;
 //!
 //! let world = Arc::new(Real);
 //! let Attempt::Taken(guard) = SoftLock::at(&world, &path)?.try_acquire()? else { panic!("nobody has it") };
@@ -91,6 +91,7 @@ use super::holder::Holder;
 use super::location::{Spot, description, found};
 use super::{Attempt, Guard, Lock, Loss, Somebody};
 use crate::base::error::{Context, Error, Result};
+use crate::base::failpoint::Failpoint;
 use crate::system::{Facts, Kind, Open, World};
 
 /// How often an attempt looks again when what it saw is gone before it could be judged.
@@ -175,14 +176,14 @@ impl<W: World> SoftLock<W> {
     fn publish(&mut self) -> Result<Attempt<SoftGuard<W>, Somebody>> {
         let record = self.record()?;
         let Spot { world, path, .. } = &self.spot;
-        let published = if world.is_protected("soft.complete-before-name") {
+        let published = if world.is_protected(Failpoint::SoftCompleteBeforeName) {
             self.stock.publish(&record)
         } else {
             temp_record::create_then_fill(&self.spot, &record)
         };
         let Some(own) = published.doing("make the lock", path)? else { return Ok(Attempt::Busy(Somebody)) };
         let guard = self.guard(own);
-        world.reach("soft.published").doing("make the lock", path)?;
+        world.reach(Failpoint::SoftPublished).doing("make the lock", path)?;
         Ok(Attempt::Taken(guard))
     }
 
@@ -210,13 +211,13 @@ impl<W: World> SoftLock<W> {
             Verdict::Gone { breaker, .. } => Some(breaker),
             Verdict::Malformed { breaker, .. } => {
                 let still = self.stillness.watch(&judged.facts, world.now().monotonic);
-                if still < stillness::ENOUGH && world.is_protected("soft.stillness") {
+                if still < stillness::ENOUGH && world.is_protected(Failpoint::SoftStillness) {
                     return Ok(Contest::Held);
                 }
                 breaker
             }
         };
-        world.reach("soft.judged").doing("lock", path)?;
+        world.reach(Failpoint::SoftJudged).doing("lock", path)?;
         self.take_over(&judged, breaker.as_ref())
     }
 
@@ -323,9 +324,9 @@ impl<W: World> SoftGuard<W> {
 
     fn give_up_the_name(&self, own: &Own<W>) -> io::Result<Fate> {
         let Spot { world, directory, name, .. } = &self.spot;
-        world.reach("soft.releasing")?;
+        world.reach(Failpoint::SoftReleasing)?;
         let is_ours = self.spot.facts()?.is_some_and(|there| there.is_same_inode(&own.facts));
-        if is_ours || !world.is_protected("soft.own-inode-on-release") {
+        if is_ours || !world.is_protected(Failpoint::SoftOwnInodeOnRelease) {
             found(world.unlink(directory, name))?;
         }
         if own.has_a_public_name(world)? {

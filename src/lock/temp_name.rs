@@ -20,6 +20,7 @@ use std::io;
 
 use super::location::Spot;
 use crate::base::error::{Context, Error, Result};
+use crate::base::failpoint::Failpoint;
 use crate::system::{Exchange, Facts, World};
 
 /// How often something that is replaced while it is being put back is put back.
@@ -110,7 +111,7 @@ impl<W: World> PrivateName<W> {
             self.content = Content::Disposable;
             return Ok(Swap::Unsupported);
         }
-        let judged = world.reach("takeover.exchanged").and_then(|()| is_judged(&self.name));
+        let judged = world.reach(Failpoint::TakeoverExchanged).and_then(|()| is_judged(&self.name));
         if matches!(judged, Ok(Judged::Same)) {
             self.content = Content::Disposable;
             return Ok(Swap::Done);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::home_lock::{HomeLock, Place};
+use crate::base::failpoint::Failpoint;
 use crate::lock::exploration::{HOLD, Outcome, assert_holds, assert_two_hold, take_alone};
 use crate::lock::{Attempt, Somebody};
 use crate::system::Open;
@@ -112,12 +113,12 @@ fn two_watchers_alone_never_hold_it_both() {
 
 #[test]
 fn without_the_directorys_lock_a_removed_file_makes_two_holders() {
-    let scenario = with_removal(Machine::default().without(&["lock.directory"]));
+    let scenario = with_removal(Machine::default().without(&[Failpoint::LockDirectory]));
     assert_two_hold(&scenario, bounds(2));
 }
 
 #[test]
 fn without_the_second_look_a_lock_of_a_home_that_was_replaced_counts() {
-    let scenario = with_restoring(Machine::default().without(&["lock.recheck"]));
+    let scenario = with_restoring(Machine::default().without(&[Failpoint::LockRecheck]));
     assert_two_hold(&scenario, Bounds::of(2, 0, 0));
 }

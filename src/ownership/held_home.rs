@@ -26,7 +26,7 @@ use super::home_lock::{self, HomeLock, Lost, Place};
 use super::observe;
 use super::owner::{self, Departure, Owner};
 use crate::base::error::{Context, Error, Result};
-use crate::base::failpoint::{is_protected, reach};
+use crate::base::failpoint::{Failpoint, is_protected, reach};
 use crate::firstmate::home::Fleet;
 use crate::firstmate::published_lock::{Usurper, View};
 use crate::home::paths::{Home, names};
@@ -149,7 +149,7 @@ impl<W: World> Holding<W> {
         };
         let generation = next_generation(world.as_ref(), &watch, predecessor.as_ref())
             .doing("read the generation in", &watch_path)?;
-        reach("holding.generation").doing("record the generation in", &watch_path)?;
+        reach(Failpoint::HoldingGeneration).doing("record the generation in", &watch_path)?;
         storage::replace(
             world.as_ref(),
             &watch,
@@ -169,9 +169,9 @@ impl<W: World> Holding<W> {
             owner,
             verified: Mutex::default(),
         };
-        reach("holding.owner").doing("record the owner in", &holding.watch_path)?;
+        reach(Failpoint::HoldingOwner).doing("record the owner in", &holding.watch_path)?;
         holding.write_owner().doing("replace", holding.watch_path.join(names::OWNER))?;
-        reach("holding.acquired").doing("hold", &holding.watch_path)?;
+        reach(Failpoint::HoldingAcquired).doing("hold", &holding.watch_path)?;
         if let Some(predecessor) = predecessor {
             holding.bury(&predecessor);
         }
@@ -183,7 +183,7 @@ impl<W: World> Holding<W> {
     /// # Errors
     /// Those of the system, which prove nothing: the holder keeps its lock and tries again.
     pub fn check(&self) -> io::Result<Result<(), Eviction>> {
-        if !is_protected("holding.eviction") {
+        if !is_protected(Failpoint::HoldingEviction) {
             return Ok(Ok(()));
         }
         if let Err(lost) = self.lock.check()? {

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::error::{Context, Error, Result};
+use crate::base::failpoint::Failpoint;
 use crate::base::wait_until::wait_in;
 use crate::home::paths::{Home, names};
 use crate::lock::once::{Once, until_answered};
@@ -123,22 +124,24 @@ impl<W: World> HomeLock<W> {
                  storm --self-test --dir DIR` shows what the locks of a file system do",
             ));
         }
-        world.reach("lock.directory-opened").doing("lock", &place.directory)?;
-        if world.is_protected("lock.directory") && lock_directory(world.as_ref(), &directory, place)? == Claim::Busy {
+        world.reach(Failpoint::LockDirectoryOpened).doing("lock", &place.directory)?;
+        if world.is_protected(Failpoint::LockDirectory)
+            && lock_directory(world.as_ref(), &directory, place)? == Claim::Busy
+        {
             return Ok(Once::Busy(Somebody));
         }
         world.raise_mark(&directory, Kind::Directory).doing("mark the lock of", &place.directory)?;
         let file = open_lock_file(world.as_ref(), &directory, place)?;
         let file_facts = world.facts(&file).doing("examine", place.file())?;
         check_lock_file(&place.file(), &file_facts)?;
-        world.reach("lock.file-opened").doing("lock", place.file())?;
+        world.reach(Failpoint::LockFileOpened).doing("lock", place.file())?;
         if world.try_lock(&file).doing("lock", place.file())? == Claim::Busy {
             return Ok(Once::Busy(Somebody));
         }
-        world.reach("lock.taken").doing("lock", place.file())?;
+        world.reach(Failpoint::LockTaken).doing("lock", place.file())?;
         let lock =
             Self { world: Arc::clone(world), place: place.clone(), directory, directory_facts, file, file_facts };
-        if world.is_protected("lock.recheck") && lock.check().doing("examine", lock.place.file())?.is_err() {
+        if world.is_protected(Failpoint::LockRecheck) && lock.check().doing("examine", lock.place.file())?.is_err() {
             return Ok(Once::Again);
         }
         lock.world.raise_mark(&lock.file, Kind::File).doing("mark the lock of", lock.place.file())?;

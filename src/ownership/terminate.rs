@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::home_lock::{self, Place};
 use super::owner::Owner;
-use crate::base::failpoint::{is_protected, reach};
+use crate::base::failpoint::{Failpoint, is_protected, reach};
 use crate::system::identity::{self, Observation, Sameness, Standpoint};
 use crate::system::{LockTaker, Signal, World};
 
@@ -65,7 +65,7 @@ pub fn prove<W: World>(
         .pin(owner.pid())
         .map_err(|error| Refusal::NotProven(format!("pid {} cannot be pinned: {error}", owner.pid())))?;
     let seen = process.as_ref().map_or(Observation::Gone, |process| world.observe(process));
-    let sameness = if is_protected("leave.identity") {
+    let sameness = if is_protected(Failpoint::LeaveIdentity) {
         identity::compare(&owner.identity, &seen, here)
     } else {
         Sameness::Same(identity::Proof::PidfdInode)
@@ -79,11 +79,11 @@ pub fn prove<W: World>(
         Sameness::Same(_) => {}
     }
     let Some(process) = process else { return Ok(None) };
-    if is_protected("leave.lock-taker") {
+    if is_protected(Failpoint::LeaveLockTaker) {
         prove_by_lock(world, place, owner)?;
     }
     // What happens to a test that pauses here is that the pin holds whatever becomes of the pid.
-    drop(reach("leave.proven"));
+    drop(reach(Failpoint::LeaveProven));
     Ok(Some(Proven { process }))
 }
 

@@ -11,7 +11,7 @@ use super::manager::{Manager, Standing, Systemctl};
 use super::spec::Plan;
 use super::{launchd, seal, systemd};
 use crate::base::error::{Context, Error, Result};
-use crate::base::failpoint::is_protected;
+use crate::base::failpoint::{Failpoint, is_protected};
 use crate::ownership::context::Session;
 use crate::system::World;
 use crate::system::identity::Pid;
@@ -118,7 +118,7 @@ impl Site {
 
     fn refuse_foreign<W: World>(&self, world: &W) -> Result<()> {
         match self.look(world)? {
-            Found::Foreign(why) if world.is_protected("service.mark") => {
+            Found::Foreign(why) if world.is_protected(Failpoint::ServiceMark) => {
                 Err(Error::refused(self.path(), why, "nothing was changed; move that file away and try again"))
             }
             Found::Nothing | Found::Current | Found::Other | Found::Foreign(_) => Ok(()),
@@ -132,7 +132,7 @@ fn judge(bytes: &[u8], wanted: &str, mark: &str) -> Found {
     let is_marked = text.contains(&format!("{mark}.\n")) || text.contains(&format!("{mark}. "));
     if !is_marked {
         Found::Foreign("is not the service of this home".to_owned())
-    } else if !seal::is_whole(&text) && is_protected("service.seal") {
+    } else if !seal::is_whole(&text) && is_protected(Failpoint::ServiceSeal) {
         Found::Foreign("is the service of this home, but was changed by hand since it was written".to_owned())
     } else if essence(&text) == essence(wanted) {
         Found::Current

@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::worker::now;
 use super::worker_history::{Course, Doing};
-use crate::base::failpoint::is_protected;
+use crate::base::failpoint::{Failpoint, is_protected};
 use crate::system::platform::{self, GroupChild};
 
 /// How long a killed worker, or one that has closed its output, may take to end.
@@ -68,8 +68,11 @@ impl Worker {
     pub fn start(mut command: Command) -> io::Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let started = now();
-        let mut child =
-            if is_protected("storm.bound") { platform::spawn_bound(command)? } else { platform::spawn_group(command)? };
+        let mut child = if is_protected(Failpoint::StormBound) {
+            platform::spawn_bound(command)?
+        } else {
+            platform::spawn_group(command)?
+        };
         let (stdout, stderr) = (child.child().stdout.take(), child.child().stderr.take());
         let course = Course::new(child.pid());
         let worker = Self {

@@ -25,6 +25,7 @@ use super::{
     Binding, Claim, Exchange, Facts, Kind, Listing, LockTaker, Now, Open, Peer, Reached, Real, Signal, Sockets,
     TableEntry, World,
 };
+use crate::base::failpoint::Failpoint;
 
 /// A call that can fail, before it is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,8 +176,8 @@ altered! {
     has_common_start_times() -> bool;
     observe(process: &Pinned) -> Observation;
     pause(at_most: Duration);
-    reach(step: &str) -> io::Result<()>;
-    is_protected(protection: &str) -> bool;
+    reach(step: Failpoint) -> io::Result<()>;
+    is_protected(protection: Failpoint) -> bool;
 }
 
 /// Nobody alters what a socket answers, so these have only what comes before them.

@@ -36,7 +36,7 @@ use serde::{Deserialize, Serialize};
 pub use sockets::{Binding, Peer, Reached, Sockets};
 
 use self::identity::{Observation, Pid, Standpoint};
-use crate::base::failpoint;
+use crate::base::failpoint::{self, Failpoint};
 
 /// How a file is opened. No variant truncates, and none follows a symbolic link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -274,11 +274,11 @@ pub trait World: fmt::Debug + Send + Sync + 'static {
     /// Lets others go on for a moment, between two looks at something that others change.
     fn pause(&self, at_most: Duration);
     /// Marks a step of a protocol; see [`crate::base::failpoint::reach`].
-    fn reach(&self, step: &str) -> io::Result<()> {
+    fn reach(&self, step: Failpoint) -> io::Result<()> {
         failpoint::reach(step)
     }
     /// Whether a protection is in place; see [`crate::base::failpoint::is_protected`].
-    fn is_protected(&self, protection: &str) -> bool {
+    fn is_protected(&self, protection: Failpoint) -> bool {
         failpoint::is_protected(protection)
     }
 }

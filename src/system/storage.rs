@@ -13,6 +13,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use crate::base::error::{Context, Result};
+use crate::base::failpoint::Failpoint;
 
 use super::{Facts, Kind, Open, World};
 
@@ -107,8 +108,8 @@ fn try_change<W: World>(
         world.set_mode(&node, change.mode)?;
         world.sync_all(&node)?;
     }
-    world.reach("storage.change")?;
-    if world.is_protected("storage.last-look") {
+    world.reach(Failpoint::StorageChange)?;
+    if world.is_protected(Failpoint::StorageLastLook) {
         let longest = change.before.map_or(0, <[u8]>::len);
         match read(world, directory, name.as_ref(), longest) {
             Ok(now) if now.as_deref() == change.before => {}
@@ -193,15 +194,6 @@ pub fn append_all<W: World>(world: &W, node: &W::Node, mut bytes: &[u8]) -> io::
         }
     }
     Ok(())
-}
-
-/// Makes an empty file at a path, for the signs that tests wait for.
-///
-/// # Errors
-/// Those of the file system.
-#[cfg(feature = "sync-points")]
-pub fn create_note(path: &std::path::Path) -> io::Result<()> {
-    std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(path).map(drop)
 }
 
 /// Opens a file to write at its end, and makes it if there is none. A file that has a second name is somebody else's

@@ -47,6 +47,7 @@ use super::sources::panes::Panes;
 use super::sources::signals::Signals;
 use super::tasks::Tasks;
 use crate::base::error::{Context, Result};
+use crate::base::failpoint::Failpoint;
 use crate::daemons::keeper::Keeper;
 use crate::firstmate::markers::{Changes, PaneMarkers};
 use crate::firstmate::queue_thread::Porter;
@@ -302,7 +303,7 @@ impl<'a> Cycle<'a> {
             self.checkpoint();
         }
         self.recorder.finish();
-        let is_protected = self.session.world.is_protected("firstmate.row-before-line");
+        let is_protected = self.session.world.is_protected(Failpoint::FirstmateRowBeforeLine);
         let written = self.porter.map_or(Ok(()), Porter::finish);
         self.beacon.finish();
         match (end, written) {
@@ -335,7 +336,7 @@ impl<'a> Cycle<'a> {
         if let Some(files) = self.coalescer.take_if_due(self.now()) {
             self.announce(&files);
         }
-        if let Err(error) = self.session.world.reach("cycle.round") {
+        if let Err(error) = self.session.world.reach(Failpoint::CycleRound) {
             tracing::debug!("not paused: {error}");
         }
         self.tell_of_first_look();

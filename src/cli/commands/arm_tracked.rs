@@ -21,6 +21,7 @@ use super::arm;
 use super::waiter;
 use crate::base::error::{Context, Error, Result};
 use crate::base::exit;
+use crate::base::failpoint::Failpoint;
 use crate::base::wait_until::wait_until;
 use crate::firstmate::script_output::{self, Holder, Stream};
 use crate::launch::bound_child::{Companion, FirstLook};
@@ -142,7 +143,8 @@ fn obtain_and_follow(session: &Session, wish: Wish, failing: Failing, sender: &S
         };
         if together.first_look == FirstLook::Ended {
             let (printed, ended) = together.companion.follow().doing("follow", "the watcher")?;
-            if script_output::is_wake(&printed) && (ended.success() || session.world.is_protected("tracked.any-reason"))
+            if script_output::is_wake(&printed)
+                && (ended.success() || session.world.is_protected(Failpoint::TrackedAnyReason))
             {
                 // Nobody else will print it: the watcher has marked it as told.
                 print_raw(&printed)?;

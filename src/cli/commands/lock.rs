@@ -35,6 +35,7 @@ use self::wait::{Acquired, Obstacle, Patience};
 use crate::base::console::Console;
 use crate::base::error::{Context, Result};
 use crate::base::exit;
+use crate::base::failpoint::Failpoint;
 use crate::cli::args;
 use crate::lock::any::{AnyGuard, AnyLock, Subject, Tie};
 use crate::lock::{Guard, Holder};
@@ -69,7 +70,7 @@ struct Order<'a> {
 impl Order<'_> {
     /// Without the protection, every kind is taken as if a record named the command.
     fn tie(&self) -> Tie {
-        if Real.is_protected("lock.descriptor") { self.options.kind.tie() } else { Tie::Record }
+        if Real.is_protected(Failpoint::LockDescriptor) { self.options.kind.tie() } else { Tie::Record }
     }
 
     fn take_then_make(&self) -> Result<u8> {
@@ -96,7 +97,7 @@ impl Order<'_> {
 
     /// The lock is held: lets the command begin, and stays with it to its end.
     fn run(&self, mut command: HeldCommand, guard: AnyGuard) -> Result<u8> {
-        Real.reach("lock.taken").doing("lock", guard.path())?;
+        Real.reach(Failpoint::LockTaken).doing("lock", guard.path())?;
         if let Err(error) = command.start() {
             self.end(command, guard)?;
             return Ok(self.not_executed(&error));
@@ -111,9 +112,9 @@ impl Order<'_> {
     }
 
     fn end(&self, command: HeldCommand, guard: AnyGuard) -> Result<Ending> {
-        const BETWEEN: &str = "lock.between-release-and-reap";
+        const BETWEEN: Failpoint = Failpoint::LockBetweenReleaseAndReap;
         let path = guard.path().to_owned();
-        if Real.is_protected("lock.release-before-reap") {
+        if Real.is_protected(Failpoint::LockReleaseBeforeReap) {
             self.release(guard);
             Real.reach(BETWEEN).doing("release", path)?;
             command.reap().doing("wait for", self.program())

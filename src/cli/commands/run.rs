@@ -16,6 +16,7 @@ use super::print_wakes;
 use crate::base::console::Format;
 use crate::base::error::{Context, Error, Result};
 use crate::base::exit;
+use crate::base::failpoint::Failpoint;
 use crate::base::wait_until::wait_until;
 use crate::cli::args::{self, Global};
 use crate::firstmate::script_output;
@@ -90,7 +91,7 @@ fn watch(mut session: Session, options: &args::Run, manner: Manner, speaker: &mu
     };
     let ready = get_ready(&session, options, span)?;
     let taken = match options.standby {
-        None if options.take_over && session.world.is_protected("service.take-over") => {
+        None if options.take_over && session.world.is_protected(Failpoint::ServiceTakeOver) => {
             match take_over(&session, &ready.channel)? {
                 Takeover::Taken(holding) => Some(*holding),
                 Takeover::Refused => None,
@@ -331,7 +332,7 @@ fn stay(session: &Session, holding: Holding<Real>, ready: Ready, life: Life<'_>)
         Err(error) => (End::Failed(error.to_string()), Err(error)),
     };
     // Also if nobody reads: whoever comes next is not to find the locks of a dead one.
-    if told.is_ok() || session.world.is_protected("run.leaves") {
+    if told.is_ok() || session.world.is_protected(Failpoint::RunLeaves) {
         leave(session, &holding, &end);
     }
     // The lock goes now. The process ends a little later: the kernel takes its time to end file events.
@@ -352,7 +353,7 @@ fn tell(session: &Session, end: &End, span: Span) -> Result<u8> {
                 Span::Script => show(session, &of_first_line(wakes), print_wakes::reasons_as_script)?,
                 Span::Once | Span::Resident => show(session, wakes, print_wakes::reasons)?,
             }
-            session.world.reach("run.told").doing("leave", session.home.watch())?;
+            session.world.reach(Failpoint::RunTold).doing("leave", session.home.watch())?;
             Ok(exit::OK)
         }
         End::Failed(why) => {

@@ -8,6 +8,7 @@ use super::daemon;
 use crate::base::console::Format;
 use crate::base::error::{Context, Error, Result};
 use crate::base::exit;
+use crate::base::failpoint::Failpoint;
 use crate::firstmate::home::names as firstmate;
 use crate::firstmate::shell_watcher::{LEAVES_WITHIN, ShellHolder};
 use crate::home::paths::names;
@@ -84,7 +85,7 @@ fn stop_shell_watcher(session: &Session, evidence: &Evidence, shell: &ShellHolde
     };
     let world = session.world.as_ref();
     // Without a directory of ours, nobody of ours waits who would have to know.
-    let is_written = world.is_protected("stop.shell") && world.facts_of_path(&session.home.watch()).is_ok();
+    let is_written = world.is_protected(Failpoint::StopShell) && world.facts_of_path(&session.home.watch()).is_ok();
     let generation = evidence.owner.generation().unwrap_or(0);
     let write = |beacon_ns| {
         let shell = Some(StoppedShell { pid, beacon_ns });

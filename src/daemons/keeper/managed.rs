@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::decide::{self, Action, Attempt, Care, Clock, Presence, Subject};
 use super::memory::{Memory, Number};
 use super::observe::{self, View};
+use crate::base::failpoint::Failpoint;
 use crate::daemons::log;
 use crate::daemons::monitor_status::MonitorWord;
 use crate::daemons::paths::{self, DaemonPlace};
@@ -235,7 +236,7 @@ impl Kept {
             }
             Action::Announce { keeping, what } => {
                 let number = hands.announce(&self.name, &what, self.last_words(world));
-                let number = Some(number).filter(|_| world.is_protected("keeper.recorded-first"));
+                let number = Some(number).filter(|_| world.is_protected(Failpoint::KeeperRecordedFirst));
                 self.memory.keep(view.keeping.clone(), keeping, number);
                 (self.failed, self.first) = (None, First::Behind);
                 self.write_down(world, view.keeping.as_ref(), hands);
@@ -329,7 +330,7 @@ impl Kept {
 
     fn write(&self, world: &Arc<Real>, keeping: &Keeping) -> std::io::Result<()> {
         storage::make_directories(self.place.directory()).map_err(std::io::Error::other)?;
-        world.reach("keeper.recorded")?;
+        world.reach(Failpoint::KeeperRecorded)?;
         let directory = world.open_directory(self.place.directory())?;
         records::write(world.as_ref(), &directory, paths::KEEP, keeping)
     }

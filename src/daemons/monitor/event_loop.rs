@@ -18,6 +18,7 @@ use super::records::Desk;
 use super::start::Born;
 use super::transitions::{self, Succession, succession};
 use crate::base::error::{Context, Result};
+use crate::base::failpoint::Failpoint;
 use crate::daemons::monitor_status::MonitorWord;
 use crate::daemons::records::{Life, Phase, SocketInode};
 use crate::daemons::restart_policy::End;
@@ -420,7 +421,7 @@ impl<'a> Vigil<'a> {
         self.life.phase = Phase::Ready { after_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX) };
         self.stage = Stage::Ready { since: now };
         self.write_life();
-        self.desk.reach("daemon.ready-recorded")?;
+        self.desk.reach(Failpoint::DaemonReadyRecorded)?;
         let (pid, generation) = (self.life.pid(), self.life.generation);
         self.speaker.say(&MonitorWord::Ready { pid, generation, after });
         Ok(())

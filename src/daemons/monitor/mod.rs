@@ -53,6 +53,7 @@ use super::orphans::Leftovers;
 use super::paths;
 use super::records::{Life, Phase, Read};
 use crate::base::error::{Context, Error, Result};
+use crate::base::failpoint::Failpoint;
 use crate::lock::Lock;
 use crate::lock::kernel::KernelLock;
 use crate::settings::daemon_definition::{Ready, StopSignal};
@@ -95,7 +96,7 @@ pub fn run(assignment: &Assignment, speaker: &mut Speaker<MonitorWord>) -> Resul
         return Ok(());
     };
     let directory = assignment.place.directory();
-    desk.reach("daemon.monitor-locked")?;
+    desk.reach(Failpoint::DaemonMonitorLocked)?;
     let news = platform::outlive_requests().doing("listen for ends in", directory)?;
     platform::adopt_orphans().doing("become the reaper for", directory)?;
     loop {

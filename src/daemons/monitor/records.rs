@@ -9,6 +9,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use crate::base::error::{Context, Error, Result};
+use crate::base::failpoint::Failpoint;
 use crate::daemons::locks::MonitorLock;
 use crate::daemons::look;
 use crate::daemons::paths::{self, DaemonPlace};
@@ -79,7 +80,8 @@ impl<'a> Desk<'a> {
 
     /// What to start if nothing lives, if the order is still good: no life has begun since it was given.
     pub fn wanted(&self) -> Option<&Definition> {
-        let is_good = |order: &&Order| order.after == self.found || !self.world().is_protected("daemon.order-fence");
+        let is_good =
+            |order: &&Order| order.after == self.found || !self.world().is_protected(Failpoint::DaemonOrderFence);
         self.assignment.order.as_ref().filter(is_good).map(|order| &order.definition)
     }
 
@@ -126,7 +128,7 @@ impl<'a> Desk<'a> {
     /// # Errors
     /// Those of the file system.
     pub fn end(&self, life: &Life, end: &Ended) -> Result<()> {
-        if self.is_recorded(life) || !self.world().is_protected("daemon.late-end") {
+        if self.is_recorded(life) || !self.world().is_protected(Failpoint::DaemonLateEnd) {
             self.write(paths::END, end)
         } else {
             Ok(())
@@ -152,7 +154,7 @@ impl<'a> Desk<'a> {
     ///
     /// # Errors
     /// Only what a test injects.
-    pub fn reach(&self, step: &str) -> Result<()> {
+    pub fn reach(&self, step: Failpoint) -> Result<()> {
         self.world().reach(step).doing("work in", self.assignment.place.directory())
     }
 

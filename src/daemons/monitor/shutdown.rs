@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::event_loop::{Over, Tie, Vigil, Was};
 use super::start::ended;
 use crate::base::error::Result;
+use crate::base::failpoint::Failpoint;
 use crate::daemons::look;
 use crate::daemons::monitor_status::MonitorWord;
 use crate::daemons::orphans::{Anchor, Leftovers};
@@ -30,12 +31,12 @@ const ROUNDS: usize = 5;
 /// Only what a test injects. What cannot be written or cleared is told in the log.
 pub fn close(mut vigil: Vigil<'_>, over: Over) -> Result<()> {
     vigil.output.drain(|_| {});
-    vigil.desk.reach("daemon.ended")?;
+    vigil.desk.reach(Failpoint::DaemonEnded)?;
     let ended = ended(vigil.desk, &vigil.life, over.end);
     if let Err(error) = vigil.desk.end(&vigil.life, &ended) {
         tracing::warn!("{error}");
     }
-    vigil.desk.reach("daemon.end-recorded")?;
+    vigil.desk.reach(Failpoint::DaemonEndRecorded)?;
     clear(&vigil);
     vigil.output.drain(|_| {});
     if over.was == Was::Starting {

@@ -13,6 +13,7 @@ use super::readiness_channel::{Ears, Mouth};
 use super::records::Desk;
 use super::stale_socket;
 use crate::base::error::{Context, Error, Result};
+use crate::base::failpoint::Failpoint;
 use crate::daemons::locks::LifeLock;
 use crate::daemons::membership;
 use crate::daemons::monitor_status::MonitorWord;
@@ -51,11 +52,11 @@ pub fn give_birth(
     lock: LifeLock,
     speaker: &mut Speaker<MonitorWord>,
 ) -> Result<Born> {
-    desk.reach("daemon.life-locked")?;
+    desk.reach(Failpoint::DaemonLifeLocked)?;
     if let Ready::Socket { path, .. } = &definition.ready {
         stale_socket::clear(desk.world(), path)?;
     }
-    desk.reach("daemon.socket-cleared")?;
+    desk.reach(Failpoint::DaemonSocketCleared)?;
     let nonce = nonce(desk)?;
     let mut output = Output::open(desk, definition.log_max)?;
     output.begin();
@@ -64,13 +65,13 @@ pub fn give_birth(
     let mut held = fork(desk, definition, &lock, &mouth, &mark)?;
     // Only the daemon is to have it, so that its end is seen.
     drop(mouth);
-    if !desk.world().is_protected("daemon.record-first") {
+    if !desk.world().is_protected(Failpoint::DaemonRecordFirst) {
         held = Waiting::Started(start(desk, definition, held)?);
     }
-    desk.reach("daemon.forked")?;
+    desk.reach(Failpoint::DaemonForked)?;
     let mut life = life(desk, definition, nonce, held.process()?)?;
     desk.begin(&life)?;
-    desk.reach("daemon.recorded")?;
+    desk.reach(Failpoint::DaemonRecorded)?;
     speaker.say(&MonitorWord::Forked { pid: life.pid(), generation: life.generation });
     let process = match start(desk, definition, held) {
         Ok(process) => process,
@@ -79,7 +80,7 @@ pub fn give_birth(
             return Err(error);
         }
     };
-    desk.reach("daemon.executed")?;
+    desk.reach(Failpoint::DaemonExecuted)?;
     let facts = lock.facts();
     // From now on it is held exactly as long as the daemon, or a process of it that kept it, lives.
     drop(lock);

@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 
 use super::target::Place;
 use crate::base::error::{Context, Error, Result};
+use crate::base::failpoint::Failpoint;
 use crate::system::platform;
 use crate::system::storage::{self, Change, Replaced};
 use crate::system::{Facts, Kind, World};
@@ -117,7 +118,7 @@ impl<W: World> File<W> {
     }
 
     fn change(&self, world: &W, after: Option<&[u8]>) -> Result<()> {
-        world.reach("hooks.backed-up").doing("replace", &self.path)?;
+        world.reach(Failpoint::HooksBackedUp).doing("replace", &self.path)?;
         let mode = self.found.as_ref().map_or(0o600, |(facts, _)| facts.mode);
         let change = Change { before: self.content(), after, mode };
         match storage::change(world, &self.directory, &self.name, &change) {

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 
 use super::*;
+use crate::base::failpoint::Failpoint;
 use crate::lock::kernel::KernelLock;
 use crate::system::simulated::Machine;
 use crate::system::{Claim, Open};
@@ -49,6 +50,6 @@ fn a_peer_that_removes_the_file_when_it_lets_go_makes_no_second_holder() {
 
 #[test]
 fn without_the_second_look_a_removed_file_is_held_beside_a_new_one() {
-    let scenario = beside_one_that_removes(Machine::default().without(&["kernel.recheck"]));
+    let scenario = beside_one_that_removes(Machine::default().without(&[Failpoint::KernelRecheck]));
     assert_two_hold(&scenario, Bounds::of(2, 1, 0));
 }

@@ -2,6 +2,7 @@
 
 use super::filelock::Filelock;
 use super::*;
+use crate::base::failpoint::Failpoint;
 use crate::lock::soft::SoftLock;
 use crate::system::simulated::Machine;
 
@@ -189,47 +190,47 @@ fn a_dead_holders_pid_is_given_away() {
 
 #[test]
 fn breaking_by_unlink_beside_a_peer_makes_two_holders() {
-    assert_two_hold(&mixed(with_dead_marker().without(&["soft.break-by-exchange"])), bounds());
+    assert_two_hold(&mixed(with_dead_marker().without(&[Failpoint::SoftBreakByExchange])), bounds());
 }
 
 #[test]
 fn without_the_inode_check_there_are_two_holders() {
-    assert_two_hold(&mixed(with_dead_marker().without(&["soft.inode-check"])), bounds());
+    assert_two_hold(&mixed(with_dead_marker().without(&[Failpoint::SoftInodeCheck])), bounds());
 }
 
 #[test]
 fn without_the_put_back_there_are_two_holders() {
-    assert_two_hold(&mixed(with_dead_marker().without(&["soft.put-back"])), bounds());
+    assert_two_hold(&mixed(with_dead_marker().without(&[Failpoint::SoftPutBack])), bounds());
 }
 
 #[test]
 fn without_recovery_a_dead_breaker_makes_two_holders() {
-    assert_two_hold(&restored(with_stranded_marker().without(&["soft.recovery"])), bounds());
+    assert_two_hold(&restored(with_stranded_marker().without(&[Failpoint::SoftRecovery])), bounds());
 }
 
 #[test]
 fn passing_over_what_vanished_makes_two_holders() {
-    assert_two_hold(&restored(with_stranded_marker().without(&["soft.vanished-is-held"])), bounds());
+    assert_two_hold(&restored(with_stranded_marker().without(&[Failpoint::SoftVanishedIsHeld])), bounds());
 }
 
 #[test]
 fn without_stillness_a_record_that_is_being_written_is_broken() {
-    assert_two_hold(&with_a_slow_writer(directory().without(&["soft.stillness"])), bounds());
+    assert_two_hold(&with_a_slow_writer(directory().without(&[Failpoint::SoftStillness])), bounds());
 }
 
 #[test]
 fn if_an_empty_marker_may_be_broken_there_are_two_holders() {
-    assert_two_hold(&mixed(directory().without(&["soft.empty-is-held"])), bounds());
+    assert_two_hold(&mixed(directory().without(&[Failpoint::SoftEmptyIsHeld])), bounds());
 }
 
 #[test]
 fn a_marker_that_is_created_and_then_filled_can_be_seen_empty() {
-    let violation = assert_found(&three_of_ours(directory().without(&["soft.complete-before-name"])), bounds());
+    let violation = assert_found(&three_of_ours(directory().without(&[Failpoint::SoftCompleteBeforeName])), bounds());
     assert_eq!(violation.what, "an empty marker");
 }
 
 #[test]
 fn by_pid_alone_a_dead_holder_holds_for_ever() {
-    let violation = assert_found(&with_reuse(directory().without(&["soft.start"])), bounds());
+    let violation = assert_found(&with_reuse(directory().without(&[Failpoint::SoftStart])), bounds());
     assert!(violation.what.starts_with("nobody is left, and still it is busy"), "{violation}");
 }

@@ -24,6 +24,7 @@ use super::path::{Place, Step};
 use super::published::Claim;
 use super::record::{Record, Shape};
 use crate::base::error::{Context, Result};
+use crate::base::failpoint::Failpoint;
 use crate::lock::location::found;
 use crate::system::{Exchange, Facts, Kind, World};
 
@@ -81,7 +82,7 @@ impl<W: World> Swap<W> {
         }
         place.reach(Step::Swapped)?;
         let is_judged = self.has_aside(&self.judged.facts)? && self.points_where_it_was_judged()?;
-        Ok(is_judged || !place.world().is_protected("owner-link.steal-revalidation"))
+        Ok(is_judged || !place.world().is_protected(Failpoint::OwnerLinkStealRevalidation))
     }
 
     fn has_aside(&self, facts: &Facts) -> Result<bool> {
@@ -168,7 +169,7 @@ fn restore_in_gap<W: World>(place: &Place<W>, aside: &OsStr) -> io::Result<()> {
 /// # Errors
 /// Those of the system, and of what no lock looks like.
 pub(super) fn put_back_stranded<W: World>(judge: &mut Judge, place: &Place<W>, dead: &Record<W>) -> Result<bool> {
-    let is_protected = place.world().is_protected("owner-link.stranded");
+    let is_protected = place.world().is_protected(Failpoint::OwnerLinkStranded);
     let Some(aside) = dead.owner().filter(|_| is_protected).map(aside) else { return Ok(false) };
     if !matches!(judge.look_at(place, &aside)?, Judged::Held(..)) {
         return Ok(false);

@@ -8,6 +8,7 @@ use super::path::Place;
 use super::record::{Record, Sight};
 use super::verdict::{self, FLOOR, Life, Seen, Verdict, Written};
 use crate::base::error::Result;
+use crate::base::failpoint::Failpoint;
 use crate::system::World;
 use crate::system::identity::Pid;
 
@@ -68,7 +69,7 @@ impl Judge {
 
     /// How long a record without a pid is left alone.
     fn patience<W: World>(&self, world: &W) -> Duration {
-        if world.is_protected("owner-link.floor") { self.stale_after.max(FLOOR) } else { self.stale_after }
+        if world.is_protected(Failpoint::OwnerLinkFloor) { self.stale_after.max(FLOOR) } else { self.stale_after }
     }
 
     /// Looks at a place and judges what is there.
@@ -94,7 +95,7 @@ impl Judge {
             Written::Number(pid) => life(world, pid, &record),
             Written::Nothing | Written::Odd | Written::Zero => Life::Unknown("no pid".to_owned()),
         };
-        let identity = record.identity.clone().filter(|_| world.is_protected("owner-link.identity"));
+        let identity = record.identity.clone().filter(|_| world.is_protected(Failpoint::OwnerLinkIdentity));
         let belief = self.belief;
         let seen = Seen { pid: record.pid, life, identity, belief, age: self.age(world, name, &record) };
         Ok(match verdict::judge(&seen, self.patience(world)) {

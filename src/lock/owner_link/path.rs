@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::base::error::{Context, Result};
+use crate::base::failpoint::Failpoint;
 use crate::lock::location::Spot;
 use crate::system::{Facts, World};
 
@@ -109,18 +110,18 @@ impl<W: World> Place<W> {
     /// Marks a step of the protocol.
     pub(super) fn reach(&self, step: Step) -> Result<()> {
         let name = match (self.level, step) {
-            (Level::Lock, Step::Prepared) => "owner-link.prepared",
-            (Level::Lock, Step::Linked) => "owner-link.linked",
-            (Level::Lock, Step::Swapping) => "owner-link.swapping",
-            (Level::Lock, Step::Swapped) => "owner-link.swapped",
-            (Level::Lock, Step::Withdrawing) => "owner-link.withdrawing",
-            (Level::Lock, Step::Withdrawn) => "owner-link.withdrawn",
-            (_, Step::Prepared) => "owner-link.steal-prepared",
-            (_, Step::Linked) => "owner-link.steal-linked",
-            (_, Step::Swapping) => "owner-link.steal-swapping",
-            (_, Step::Swapped) => "owner-link.steal-swapped",
-            (_, Step::Withdrawing) => "owner-link.steal-withdrawing",
-            (_, Step::Withdrawn) => "owner-link.steal-withdrawn",
+            (Level::Lock, Step::Prepared) => Failpoint::OwnerLinkPrepared,
+            (Level::Lock, Step::Linked) => Failpoint::OwnerLinkLinked,
+            (Level::Lock, Step::Swapping) => Failpoint::OwnerLinkSwapping,
+            (Level::Lock, Step::Swapped) => Failpoint::OwnerLinkSwapped,
+            (Level::Lock, Step::Withdrawing) => Failpoint::OwnerLinkWithdrawing,
+            (Level::Lock, Step::Withdrawn) => Failpoint::OwnerLinkWithdrawn,
+            (_, Step::Prepared) => Failpoint::OwnerLinkStealPrepared,
+            (_, Step::Linked) => Failpoint::OwnerLinkStealLinked,
+            (_, Step::Swapping) => Failpoint::OwnerLinkStealSwapping,
+            (_, Step::Swapped) => Failpoint::OwnerLinkStealSwapped,
+            (_, Step::Withdrawing) => Failpoint::OwnerLinkStealWithdrawing,
+            (_, Step::Withdrawn) => Failpoint::OwnerLinkStealWithdrawn,
         };
         self.world().reach(name).doing("lock", self.path())
     }

@@ -6,6 +6,7 @@ use std::io;
 use super::owner::Owner;
 use super::path::{Place, Step};
 use crate::base::error::{Context, Result};
+use crate::base::failpoint::Failpoint;
 use crate::lock::Loss;
 use crate::lock::location::found;
 use crate::system::{Facts, Open, World};
@@ -114,7 +115,7 @@ impl<W: World> Claim<W> {
     fn unlink(&mut self) -> Result<()> {
         let place = self.place.clone();
         place.reach(Step::Withdrawing)?;
-        let is_protected = place.world().is_protected("owner-link.own-only-on-release");
+        let is_protected = place.world().is_protected(Failpoint::OwnerLinkOwnOnlyOnRelease);
         let standing = if is_protected { self.standing()? } else { Ok(()) };
         match standing {
             Ok(()) => {

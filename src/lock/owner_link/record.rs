@@ -13,6 +13,7 @@ use super::path::Place;
 use super::verdict::{PID_LIMIT, Written};
 use crate::base::error::{Context, Error, Result};
 use crate::base::escape;
+use crate::base::failpoint::Failpoint;
 use crate::lock::location::{description, found};
 use crate::system::{Facts, Kind, Open, World};
 
@@ -219,7 +220,7 @@ fn read<W: World>(place: &Place<W>, path: &Path, shape: &Shape<W>) -> Result<Tol
     };
     // Nobody depends on an identity that cannot be read.
     let identity = entry::read(place.world(), (directory, &path), entry::IDENTITY, identity::LIMIT + 1).ok();
-    let is_protected = place.world().is_protected("owner-link.identity-of-pid");
+    let is_protected = place.world().is_protected(Failpoint::OwnerLinkIdentityOfPid);
     let identity = identity.and_then(|identity| match identity {
         Content::Bytes(_, told) if is_protected && is_of_an_earlier_pid(&told, &facts) => None,
         Content::Bytes(bytes, facts) => Some(Recorded {

@@ -27,6 +27,7 @@ use super::published::Claim;
 use super::record::{Record, Shape};
 use super::verdict::{Stale, Verdict};
 use crate::base::error::{Context, Result};
+use crate::base::failpoint::Failpoint;
 use crate::system::{Claim as Turn, World};
 
 /// Takes the mutex of a lock. `None`: somebody has it.
@@ -115,7 +116,7 @@ fn is_our_turn<W: World>(steal: &Place<W>, dead: &Record<W>) -> Result<bool> {
 
 /// Whether no living peer is reclaiming the mutex right now.
 fn nobody_reclaims_it<W: World>(judge: &mut Judge, steal: &Place<W>) -> Result<bool> {
-    if !steal.world().is_protected("owner-link.steal-of-steal") {
+    if !steal.world().is_protected(Failpoint::OwnerLinkStealOfSteal) {
         return Ok(true);
     }
     Ok(matches!(judge.look(&steal.steal())?, Judged::Nothing | Judged::Stale(..)))

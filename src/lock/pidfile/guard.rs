@@ -5,6 +5,7 @@ use std::path::Path;
 use super::record;
 use super::sight::Sight;
 use crate::base::error::{Context, Error, Result};
+use crate::base::failpoint::Failpoint;
 use crate::lock::location::Spot;
 use crate::lock::{Guard, Loss};
 use crate::system::storage;
@@ -71,12 +72,12 @@ impl<W: World> Claimed<W> {
         let Spot { world, directory, name, path } = &self.spot;
         let was_published = std::mem::replace(&mut self.name, Name::Private) == Name::Published;
         // A forked copy of this process has a copy of the guard, and lets go of nothing.
-        if !was_published || (world.own_pid() != self.maker && world.is_protected("pidfile.maker")) {
+        if !was_published || (world.own_pid() != self.maker && world.is_protected(Failpoint::PidfileMaker)) {
             return Ok(());
         }
-        world.reach("pidfile.releasing").doing("remove", path)?;
+        world.reach(Failpoint::PidfileReleasing).doing("remove", path)?;
         let is_ours = match self.spot.facts().doing("examine", path)? {
-            Some(facts) => self.is_at(&facts)? || !world.is_protected("pidfile.own-inode-on-release"),
+            Some(facts) => self.is_at(&facts)? || !world.is_protected(Failpoint::PidfileOwnInodeOnRelease),
             None => false,
         };
         if is_ours { storage::remove(&**world, directory, name).doing("remove", path) } else { Ok(()) }

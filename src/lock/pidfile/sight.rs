@@ -6,6 +6,7 @@ use std::io;
 use super::record::{self, Record};
 use super::staleness::{Inside, Sighting, StartTimes, Verdict, judge};
 use crate::base::error::{Context, Error, Result};
+use crate::base::failpoint::Failpoint;
 use crate::lock::location::{Spot, description, found};
 use crate::system::identity::{Observation, Pid, Sameness};
 use crate::system::storage;
@@ -82,7 +83,7 @@ impl<W: World> Sight<W> {
         match (verdict, self.pid()) {
             // What must not be believed, for the test that shows why: that whoever has the pid is its owner.
             (Verdict::Dead(_), Some(pid))
-                if matches!(seen, Observation::Seen(_)) && !world.is_protected("pidfile.identity") =>
+                if matches!(seen, Observation::Seen(_)) && !world.is_protected(Failpoint::PidfileIdentity) =>
             {
                 Verdict::Held(Some(pid), Sameness::Unknown("its pid is alive".to_owned()))
             }

@@ -11,6 +11,7 @@ use super::sight::Sight;
 use super::staleness::Verdict;
 use super::{KIND, Obstacle, Once, PidfileLock};
 use crate::base::error::{Context, Result};
+use crate::base::failpoint::Failpoint;
 use crate::lock::location::Spot;
 use crate::lock::temp_name::{self, Judged, PrivateName, Swap};
 use crate::system::storage;
@@ -41,16 +42,16 @@ impl<W: World> Takeover<'_, W> {
         if !may_have(&**world, &self.stale).doing("lock", path)? {
             return Ok(Once::Busy(Some(Obstacle::Locked)));
         }
-        world.reach("pidfile.locked").doing("lock", path)?;
+        world.reach(Failpoint::PidfileLocked).doing("lock", path)?;
         // Whoever had this lock before us may have replaced the file, or written into it.
         let is_as_judged = Sight::look(&self.lock.spot)?.is_some_and(|now| now.is_same_as(&self.stale));
-        if !is_as_judged && world.is_protected("pidfile.inode-check") {
+        if !is_as_judged && world.is_protected(Failpoint::PidfileInodeCheck) {
             return Ok(Once::Again);
         }
         if self.mend().doing("examine what is beside", path)? == Leftover::PutBack {
             return Ok(Once::Again);
         }
-        world.reach("pidfile.judged").doing("replace", path)?;
+        world.reach(Failpoint::PidfileJudged).doing("replace", path)?;
         self.replace()
     }
 
@@ -74,7 +75,7 @@ impl<W: World> Takeover<'_, W> {
     /// Whether what came out is what was judged.
     fn judged(&self, name: &OsStr) -> io::Result<Judged> {
         let Spot { world, .. } = &self.lock.spot;
-        if !world.is_protected("pidfile.inode-check") {
+        if !world.is_protected(Failpoint::PidfileInodeCheck) {
             return Ok(Judged::Same);
         }
         let came_out = Sight::open(&self.lock.spot, name)?;
@@ -104,7 +105,7 @@ impl<W: World> Takeover<'_, W> {
 
 /// Whether nobody has locked a file, in either of the two ways; now we have.
 fn may_have<W: World>(world: &W, sight: &Sight<W>) -> io::Result<bool> {
-    if !world.is_protected("pidfile.stale-lock") {
+    if !world.is_protected(Failpoint::PidfileStaleLock) {
         return Ok(true);
     }
     Ok(world.try_lock(&sight.node)? == KernelClaim::Taken && !world.is_marked(&sight.node)?)

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::base::error::{Context, Result};
+use crate::base::failpoint::Failpoint;
 use crate::lock::kernel::KernelGuard;
 use crate::lock::location::Spot;
 use crate::lock::{Guard, Loss};
@@ -74,12 +75,12 @@ impl<W: Sockets> Claimed<W> {
         let Spot { world, directory, name, path } = &self.spot;
         let was_published = std::mem::replace(&mut self.name, Name::Private) == Name::Published;
         // A forked copy of this process has a copy of the guard, and lets go of nothing.
-        if !was_published || (world.own_pid() != self.maker && world.is_protected("socket.maker")) {
+        if !was_published || (world.own_pid() != self.maker && world.is_protected(Failpoint::SocketMaker)) {
             return Ok(());
         }
-        world.reach("socket.releasing").doing("remove", path)?;
+        world.reach(Failpoint::SocketReleasing).doing("remove", path)?;
         let is_ours = match self.spot.facts().doing("examine", path)? {
-            Some(facts) => facts.is_same_inode(&self.facts) || !world.is_protected("socket.own-inode-on-release"),
+            Some(facts) => facts.is_same_inode(&self.facts) || !world.is_protected(Failpoint::SocketOwnInodeOnRelease),
             None => false,
         };
         if is_ours && self.is_over().doing("probe", path)? {

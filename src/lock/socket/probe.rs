@@ -26,7 +26,7 @@
 //! use std::sync::Arc;
 //! use std::time::Duration;
 //! use fm_watch::lock::socket::probe::{Question, Readiness, probe};
-//! use fm_watch::world::Real;
+//! use fm_watch::system::Real;
 //!
 //! let world = Arc::new(Real);
 //! let soon = Duration::from_millis(100);
@@ -50,6 +50,7 @@ use std::time::Duration;
 
 use super::exchange::ask;
 use crate::base::error::{Context, Error, Result};
+use crate::base::failpoint::Failpoint;
 use crate::lock::location::{Spot, description, found};
 use crate::system::identity::{Observation, Proof, Sameness};
 use crate::system::platform;
@@ -238,7 +239,7 @@ pub fn gather<W: Sockets>(
     let evidence = match world.connect(&pinned, at_most)? {
         Reached::Connected(connection) => {
             let met = converse(world.as_ref(), &connection, question, end);
-            let farewell = world.is_protected("probe.farewell").then(|| Farewell::begin(world, connection));
+            let farewell = world.is_protected(Failpoint::ProbeFarewell).then(|| Farewell::begin(world, connection));
             return met.map(|evidence| Gathered { evidence, socket: Some(facts), farewell });
         }
         Reached::Refused => Evidence::Refused(binding(world.as_ref(), directory, name, &pinned)?),

@@ -7,6 +7,7 @@ use super::host;
 use super::marker::{Content, Record};
 use super::process_id::{Boot, Start};
 use super::staleness::{self, Clocks, Held, Here, Life, Owner, Verdict};
+use crate::base::failpoint::Failpoint;
 use crate::system::World;
 use crate::system::identity::Difference;
 
@@ -37,7 +38,7 @@ pub fn record_with<W: World>(world: &W, pid: u32, ticks: impl FnOnce() -> Option
 
 /// The verdict on what is at a lock's name.
 pub fn verdict<W: World>(world: &W, content: &Content) -> Verdict {
-    if *content == Content::Empty && !world.is_protected("soft.empty-is-held") {
+    if *content == Content::Empty && !world.is_protected(Failpoint::SoftEmptyIsHeld) {
         let breaker = super::decimal::Decimal::from(world.own_pid());
         return Verdict::Gone { how: Difference::Gone, breaker };
     }
@@ -62,7 +63,7 @@ fn judged_owner<W: World>(world: &W, here: &Here, record: &Record) -> Result<Dif
 fn life<W: World>(world: &W, here: &Here, pid: u32) -> Life {
     match world.exists(pid) {
         Ok(false) => Life::Gone,
-        Ok(true) if !world.is_protected("soft.start") => Life::Alive(None),
+        Ok(true) if !world.is_protected(Failpoint::SoftStart) => Life::Alive(None),
         Ok(true) => Life::Alive(start_of(world, here, pid)),
         Err(error) => Life::Unknown(error.to_string()),
     }
@@ -78,7 +79,7 @@ fn start_of<W: World>(world: &W, here: &Here, pid: u32) -> Option<Start> {
 /// Whether the owner runs in another pid namespace, where the recorded number is its own. If the processes cannot be
 /// listed, that proves nothing either way, and the number alone has decided; so does the peer.
 fn runs_elsewhere<W: World>(world: &W, here: &Here, record: &Record) -> bool {
-    if !world.is_protected("soft.elsewhere") {
+    if !world.is_protected(Failpoint::SoftElsewhere) {
         return false;
     }
     world.processes().unwrap_or_default().into_iter().any(|task| {

@@ -20,6 +20,7 @@ use super::names::{self, Trace};
 use super::observation;
 use super::reuse_marker::{self, Marker};
 use super::staleness::{Held, Verdict};
+use crate::base::failpoint::Failpoint;
 use crate::lock::location::Spot;
 use crate::system::{Exchange, Kind, World};
 
@@ -37,7 +38,7 @@ pub enum Recovery {
 /// # Errors
 /// Those of the system; the lock counts as held then.
 pub fn recover<W: World>(spot: &Spot<W>, breaker: &Decimal, judged: &Marker) -> io::Result<Recovery> {
-    if !spot.world.is_protected("soft.recovery") {
+    if !spot.world.is_protected(Failpoint::SoftRecovery) {
         return Ok(Recovery::Nothing);
     }
     let Search::Found(stranded) = search(spot, breaker)? else { return Ok(Recovery::Held) };
@@ -69,7 +70,7 @@ fn search<W: World>(spot: &Spot<W>, breaker: &Decimal) -> io::Result<Search> {
     names.extend(world.names(directory)?);
     names.sort();
     names.dedup();
-    world.reach("soft.searched")?;
+    world.reach(Failpoint::SoftSearched)?;
     let mut found = Vec::new();
     for name in names {
         let Some(trace) = names::trace(lock, &name) else { continue };
@@ -83,7 +84,7 @@ fn search<W: World>(spot: &Spot<W>, breaker: &Decimal) -> io::Result<Search> {
         }
         match spot.facts_of(&name)? {
             // It was listed a moment ago, so somebody is at work on it, and what it stood for may be live.
-            None if world.is_protected("soft.vanished-is-held") => return Ok(Search::SomebodyElseIs),
+            None if world.is_protected(Failpoint::SoftVanishedIsHeld) => return Ok(Search::SomebodyElseIs),
             Some(facts) if facts.kind == Kind::File => {}
             // Nobody's work: breakers leave regular files only.
             _ => continue,
@@ -106,13 +107,13 @@ fn restore<W: World>(spot: &Spot<W>, stranded: Stranded, breaker: &Decimal, judg
     // Before it has the name, so that another thread that then finds the name also finds somebody at work.
     let Some(_at_work) = AtWork::on(&claim) else { return Ok(Recovery::Held) };
     if let Some(name) = from {
-        world.reach("soft.claiming")?;
+        world.reach(Failpoint::SoftClaiming)?;
         if world.rename(directory, &name, &claim).is_err() {
             // Somebody else was first.
             return Ok(Recovery::Held);
         }
     }
-    world.reach("soft.claimed")?;
+    world.reach(Failpoint::SoftClaimed)?;
     let Ok(Some(found)) = reuse_marker::read(spot, &claim) else {
         return_claim(spot, &claim, breaker);
         return Ok(Recovery::Held);
@@ -140,11 +141,11 @@ fn exchange<W: World>(spot: &Spot<W>, claim: &OsStr, judged: &Marker) -> io::Res
     if !spot.facts()?.is_some_and(|facts| judged.is_still(&facts)) {
         return Ok(Restored::No);
     }
-    world.reach("soft.restoring")?;
+    world.reach(Failpoint::SoftRestoring)?;
     if world.exchange(directory, claim, lock)? == Exchange::Unsupported {
         return Ok(Restored::No);
     }
-    world.reach("soft.restored")?;
+    world.reach(Failpoint::SoftRestored)?;
     if spot.facts_of(claim)?.is_some_and(|facts| facts.is_same_inode(&judged.facts)) {
         world.unlink(directory, claim)?;
         return Ok(Restored::Yes);

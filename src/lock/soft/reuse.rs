@@ -15,6 +15,7 @@ use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use super::marker::Record;
 use super::recovery;
 use super::temp_record::{Own, Prepared};
+use crate::base::failpoint::Failpoint;
 use crate::lock::location::Spot;
 use crate::system::World;
 
@@ -90,7 +91,7 @@ impl<W: World> Stock<W> {
 
     fn link(&self, kept: &mut Kept<W>, own: Own<W>, name: OsString) -> io::Result<Option<Own<W>>> {
         let Spot { world, directory, name: lock, .. } = &self.spot;
-        match world.reach("soft.prepared").and_then(|()| world.link(directory, &name, lock)) {
+        match world.reach(Failpoint::SoftPrepared).and_then(|()| world.link(directory, &name, lock)) {
             Ok(()) => Ok(Some(Own { private: Some(name), ..own })),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 *kept = Kept::File { own, name, of: world.own_pid() };

@@ -18,6 +18,7 @@ use std::time::Duration;
 use super::marker::{self, Content, Record};
 use super::reuse_marker::{self, Marker};
 use super::temp_record::{Own, Prepared};
+use crate::base::failpoint::Failpoint;
 use crate::lock::location::Spot;
 use crate::system::{Exchange, Facts, World};
 
@@ -37,7 +38,7 @@ pub enum Takeover<W: World> {
 /// # Errors
 /// Those of preparing a record. Nothing at the lock's name has changed then.
 pub fn take_over<W: World>(spot: &Spot<W>, judged: &Marker, record: &Record) -> io::Result<Takeover<W>> {
-    if !spot.world.is_protected("soft.break-by-exchange") {
+    if !spot.world.is_protected(Failpoint::SoftBreakByExchange) {
         return break_by_unlink(spot, record);
     }
     let (aside, own) = Prepared::write(spot, record)?.stand_aside(record.pid)?;
@@ -68,9 +69,9 @@ fn impossible<W: World>(error: &io::Error) -> Takeover<W> {
 
 /// What must never be done: the name is free between two steps, and the first may remove what nobody judged.
 fn break_by_unlink<W: World>(spot: &Spot<W>, record: &Record) -> io::Result<Takeover<W>> {
-    spot.world.reach("soft.rechecked")?;
+    spot.world.reach(Failpoint::SoftRechecked)?;
     spot.world.unlink(&spot.directory, &spot.name)?;
-    spot.world.reach("soft.exchanged")?;
+    spot.world.reach(Failpoint::SoftExchanged)?;
     Ok(Prepared::write(spot, record)?.publish_and_forget()?.map_or(Takeover::Overtaken, Takeover::Done))
 }
 
@@ -97,14 +98,14 @@ enum Taken {
 impl<W: World> Breaker<'_, W> {
     fn swap(&self, judged: &Marker) -> io::Result<Swap> {
         let Spot { world, directory, name, .. } = self.spot;
-        world.reach("soft.set-aside")?;
+        world.reach(Failpoint::SoftSetAside)?;
         // Judging and writing took long enough for somebody to hold the lock by now, and an exchange would move a live
         // marker away.
         let is_there = self.spot.facts()?.is_some_and(|facts| judged.is_still(&facts));
-        if !is_there && world.is_protected("soft.recheck-before-exchange") {
+        if !is_there && world.is_protected(Failpoint::SoftRecheckBeforeExchange) {
             return Ok(Swap::Overtaken);
         }
-        world.reach("soft.rechecked")?;
+        world.reach(Failpoint::SoftRechecked)?;
         match world.exchange(directory, self.aside, name) {
             Ok(Exchange::Done) => Ok(Swap::Done),
             Ok(Exchange::Unsupported) => Ok(Swap::Unsupported),
@@ -116,12 +117,12 @@ impl<W: World> Breaker<'_, W> {
     /// Compares what came out with what was judged, and does away with it if it is that.
     fn keep(&self, judged: &Marker) -> io::Result<Taken> {
         let Spot { world, directory, .. } = self.spot;
-        world.reach("soft.exchanged")?;
+        world.reach(Failpoint::SoftExchanged)?;
         let is_judged = self.spot.facts_of(self.aside)?.is_some_and(|facts| judged.is_still(&facts));
-        if !is_judged && world.is_protected("soft.inode-check") {
+        if !is_judged && world.is_protected(Failpoint::SoftInodeCheck) {
             return Ok(Taken::SomethingElse);
         }
-        world.reach("soft.verified")?;
+        world.reach(Failpoint::SoftVerified)?;
         world.unlink(directory, self.aside)?;
         Ok(Taken::WhatWasJudged)
     }
@@ -134,7 +135,7 @@ impl<W: World> Breaker<'_, W> {
     /// Puts back what was taken, and removes our record.
     fn put_back(&self) {
         let put_back =
-            if self.spot.world.is_protected("soft.put-back") { self.exchange_back() } else { Ok(Back::Done) };
+            if self.spot.world.is_protected(Failpoint::SoftPutBack) { self.exchange_back() } else { Ok(Back::Done) };
         if !matches!(put_back, Ok(Back::Done)) {
             return self.leave_a_placeholder();
         }
@@ -162,7 +163,7 @@ impl<W: World> Breaker<'_, W> {
         let deadline = now() + GIVES_UP_AFTER;
         let mut swaps_at = now() + STALL;
         loop {
-            world.reach("soft.putting-back")?;
+            world.reach(Failpoint::SoftPuttingBack)?;
             match self.spot.facts_of(self.aside)? {
                 // Somebody who takes us for dead puts it back in our stead.
                 None => return Ok(Back::Done),

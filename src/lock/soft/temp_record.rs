@@ -10,6 +10,7 @@ use std::io;
 use super::decimal::Decimal;
 use super::marker::Record;
 use super::names;
+use crate::base::failpoint::Failpoint;
 use crate::lock::location::Spot;
 use crate::system::{Facts, Open, World};
 
@@ -76,7 +77,7 @@ impl<'a, W: World> Prepared<'a, W> {
     /// Those of the system; then it has not got the name.
     pub fn publish_and_forget(self) -> io::Result<Option<Own<W>>> {
         let Spot { world, directory, name: lock, .. } = self.spot;
-        let linked = world.reach("soft.prepared").and_then(|()| world.link(directory, &self.name, lock));
+        let linked = world.reach(Failpoint::SoftPrepared).and_then(|()| world.link(directory, &self.name, lock));
         // Also when it was linked: the private name has done its work. If it stays, that does no harm.
         let _left_behind = world.unlink(directory, &self.name);
         match linked {
@@ -93,7 +94,7 @@ impl<'a, W: World> Prepared<'a, W> {
     /// Those of the system; then nothing is left behind.
     pub fn stand_aside(self, recorded: u32) -> io::Result<(OsString, Own<W>)> {
         let Spot { world, directory, name: lock, .. } = self.spot;
-        let renamed = world.reach("soft.prepared").and_then(|()| {
+        let renamed = world.reach(Failpoint::SoftPrepared).and_then(|()| {
             let aside = names::aside(lock, &Decimal::from(recorded), world.nonce()?);
             world.rename(directory, &self.name, &aside).map(|()| aside)
         });
@@ -119,7 +120,7 @@ pub fn create_then_fill<W: World>(spot: &Spot<W>, record: &Record) -> io::Result
 }
 
 fn fill<W: World>(world: &W, node: &W::Node, record: &Record) -> io::Result<()> {
-    world.reach("soft.created")?;
+    world.reach(Failpoint::SoftCreated)?;
     let mut rest = record.to_bytes();
     while !rest.is_empty() {
         let written = world.append(node, &rest)?;

@@ -11,6 +11,7 @@ use super::node::{Both, In, Itself, SimNode};
 use super::openings::Opening;
 use super::processes::{Life, Number};
 use super::{Machine, SimWorld};
+use crate::base::failpoint::Failpoint;
 use crate::system::identity::{Observation, Pid, Standpoint};
 use crate::system::{Claim, Exchange, Facts, Kind, Listing, LockTaker, Now, Open, Signal, World};
 
@@ -240,12 +241,12 @@ impl World for SimWorld {
         });
         self.let_time_pass();
     }
-    fn reach(&self, step: &str) -> io::Result<()> {
+    fn reach(&self, step: Failpoint) -> io::Result<()> {
         // Nobody can notice it, so nothing happens here that could not happen at the next step.
-        Ok(self.call_privately("reach", &step, |_, _| Ok(()))?)
+        Ok(self.call_privately("reach", &step.name(), |_, _| Ok(()))?)
     }
-    fn is_protected(&self, protection: &str) -> bool {
-        !super::stage::lock(&self.stage).machine().nature.removed.contains(protection)
+    fn is_protected(&self, protection: Failpoint) -> bool {
+        !super::stage::lock(&self.stage).machine().nature.removed.contains(&protection)
     }
 }
 

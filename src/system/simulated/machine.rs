@@ -18,6 +18,7 @@ use super::openings::Openings;
 use super::power::{self, Cut, Power};
 use super::processes::{Life, Number, Part, Process};
 use super::way::{Place, walk};
+use crate::base::failpoint::Failpoint;
 
 /// What one step takes.
 const STEP: Duration = Duration::from_micros(1);
@@ -50,7 +51,7 @@ pub(crate) struct Machine {
 #[derive(Debug, Clone)]
 pub(crate) struct Nature {
     /// The protections that are taken away.
-    pub(crate) removed: BTreeSet<String>,
+    pub(crate) removed: BTreeSet<Failpoint>,
     /// No pause is shorter. A loop that looks every half millisecond until a deadline would have thousands of states
     /// that differ in nothing but the time; to sleep longer than asked for is what a busy machine does anyway.
     pub(crate) shortest_pause: Duration,
@@ -97,9 +98,8 @@ impl Hash for Machine {
 /// Setting up.
 impl Machine {
     /// Without these protections.
-    pub(crate) fn without(mut self, protections: &[&str]) -> Self {
-        let names = protections.iter().map(|name| (*name).to_owned());
-        Arc::make_mut(&mut self.nature).removed.extend(names);
+    pub(crate) fn without(mut self, protections: &[Failpoint]) -> Self {
+        Arc::make_mut(&mut self.nature).removed.extend(protections);
         self
     }
 

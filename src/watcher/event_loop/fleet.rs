@@ -2,6 +2,7 @@
 //! may be something to do at the wake queue, and hears what came of it.
 
 use crate::base::error::{Context, Result};
+use crate::base::failpoint::Failpoint;
 use crate::firstmate::home::Fleet;
 use crate::firstmate::markers::{self, Authority, Changes};
 use crate::firstmate::memory;
@@ -77,7 +78,7 @@ impl Cycle<'_> {
 
     /// These markers move when everything that was handed to the recorder until now is durable.
     pub(crate) fn move_when_recorded(&mut self, changes: Changes) {
-        let is_protected = self.session.world.is_protected("firstmate.sweep-after-record");
+        let is_protected = self.session.world.is_protected(Failpoint::FirstmateSweepAfterRecord);
         if let (Some(last), true) = (self.carried.back_mut(), is_protected) {
             last.markers.extend(changes);
         } else {

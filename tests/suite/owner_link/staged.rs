@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use fm_watch::base::failpoint::Failpoint;
 use fm_watch::system::altered::{Altered, Call, Nature};
 use fm_watch::system::{Exchange, Now, Real, World};
 
@@ -114,11 +115,11 @@ impl Altered for Staged {
         }
     }
 
-    fn reach(&self, step: &str) -> io::Result<()> {
+    fn reach(&self, step: Failpoint) -> io::Result<()> {
         self.alive()?;
         let scene = {
             let mut scenes = self.scenes.lock().unwrap();
-            let next = scenes.iter().position(|(name, _)| *name == step);
+            let next = scenes.iter().position(|(name, _)| *name == step.name());
             next.map(|next| scenes.remove(next).1)
         };
         if let Some(scene) = scene {
@@ -127,8 +128,8 @@ impl Altered for Staged {
         Real.reach(step)
     }
 
-    fn is_protected(&self, protection: &str) -> bool {
-        !self.without.contains(&protection) && Real.is_protected(protection)
+    fn is_protected(&self, protection: Failpoint) -> bool {
+        !self.without.contains(&protection.name()) && Real.is_protected(protection)
     }
 
     fn now(&self) -> Now {

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use fm_watch::base::failpoint::Failpoint;
 use fm_watch::system::altered::{Altered, Call};
 use fm_watch::system::{Exchange, Now, Real, World};
 
@@ -125,17 +126,17 @@ impl Altered for Rigged {
         Real.own_pid() + u32::from(self.is_copy.load(Ordering::SeqCst))
     }
 
-    fn reach(&self, step: &str) -> io::Result<()> {
+    fn reach(&self, step: Failpoint) -> io::Result<()> {
         self.call("reach")?;
-        let action = self.steps.lock().unwrap().remove(step);
+        let action = self.steps.lock().unwrap().remove(step.name());
         if let Some(action) = action {
             action();
         }
-        self.is_dead.fetch_or(self.dies_at == Some(step), Ordering::SeqCst);
+        self.is_dead.fetch_or(self.dies_at == Some(step.name()), Ordering::SeqCst);
         self.call("reach")
     }
 
-    fn is_protected(&self, protection: &str) -> bool {
-        !self.without.contains(&protection)
+    fn is_protected(&self, protection: Failpoint) -> bool {
+        !self.without.contains(&protection.name())
     }
 }

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use fm_watch::base::failpoint::Failpoint;
 use fm_watch::system::altered::{Altered, Call, Nature};
 use fm_watch::system::{Exchange, Now, Open, Real, World};
 
@@ -175,16 +176,16 @@ impl Altered for Scripted {
         self.pid
     }
 
-    fn reach(&self, step: &str) -> io::Result<()> {
+    fn reach(&self, step: Failpoint) -> io::Result<()> {
         self.alive()?;
-        let happens = self.steps.lock().unwrap().remove(step);
+        let happens = self.steps.lock().unwrap().remove(step.name());
         if let Some(happens) = happens {
             happens();
         }
         Ok(())
     }
 
-    fn is_protected(&self, protection: &str) -> bool {
-        !self.without.contains(&protection)
+    fn is_protected(&self, protection: Failpoint) -> bool {
+        !self.without.contains(&protection.name())
     }
 }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use self::situation::Place;
 use crate::base::environment::Environment;
 use crate::base::exit;
+use crate::base::failpoint::Failpoint;
 use crate::cli::args::{self, Global};
 use crate::hooks::decision::{Allowance, Decision, Message, Waking, turn_end};
 use crate::hooks::event::Event;
@@ -68,7 +69,7 @@ pub fn hook(global: &Global, options: args::Hook) -> u8 {
     }
     let late = failure(harness, "no answer was found in time");
     let left = ANSWERS_WITHIN.saturating_sub(began.elapsed());
-    if Real.is_protected("hooks.in-time")
+    if Real.is_protected(Failpoint::HooksInTime)
         && let Err(error) = platform::put_down_last_words(late.stdout.into_bytes(), late.stderr.into_bytes(), left)
     {
         return leave(&failure(harness, &format!("nothing can see to it that it answers in time: {error}")));
@@ -154,7 +155,7 @@ fn decide(
     payload: &Payload,
     until: Instant,
 ) -> Result<Decision, String> {
-    Real.reach("hooks.decides").map_err(|error| error.to_string())?;
+    Real.reach(Failpoint::HooksDecides).map_err(|error| error.to_string())?;
     match event {
         Event::PreTool => before_a_tool(global, payload),
         Event::SessionStart => {

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
+use crate::base::failpoint::Failpoint;
 use crate::base::wait_until::wait_until;
 use crate::cli::commands::guard::Charge;
 use crate::home::paths::names;
@@ -205,7 +206,7 @@ impl<'a> Place<'a> {
             let node = world.open(directory, &name, Open::Read).map_err(|error| error.to_string())?;
             world.try_lock(&node).map_err(|error| error.to_string())
         };
-        self.session.world.is_protected("hooks.waiter-begins") && self.with_turn(look) == Ok(Claim::Busy)
+        self.session.world.is_protected(Failpoint::HooksWaiterBegins) && self.with_turn(look) == Ok(Claim::Busy)
     }
 
     /// The file that the one waiter of this session locks.

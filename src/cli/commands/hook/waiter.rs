@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use super::situation::Place;
 use super::{failure, leave, open, say};
 use crate::base::exit;
+use crate::base::failpoint::Failpoint;
 use crate::cli::args::Global;
 use crate::cli::commands::waiter::{OnLoss, Waiting, Woken, newest};
 use crate::hooks::decision::{Allowance, Decision, Message, Role, Supervision, Work};
@@ -127,9 +128,9 @@ impl<'a> Only<'a> {
         let locked = place.with_turn(|world, directory| {
             let node = world.open(directory, &name, Open::Lock).map_err(failed)?;
             let claim = world.try_lock(&node).map_err(failed)?;
-            Ok((claim == Claim::Taken || !world.is_protected("hooks.waiter")).then_some(node))
+            Ok((claim == Claim::Taken || !world.is_protected(Failpoint::HooksWaiter)).then_some(node))
         })?;
-        world.reach("hooks.waiter.taken").map_err(|error| error.to_string())?;
+        world.reach(Failpoint::HooksWaiterTaken).map_err(|error| error.to_string())?;
         Ok(locked.map(|locked| Self { session, place, name, _locked: locked }))
     }
 }

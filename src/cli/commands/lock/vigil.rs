@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::supervise::{Place, is_passed_on};
 use crate::base::console::Console;
+use crate::base::failpoint::Failpoint;
 use crate::lock::any::AnyGuard;
 use crate::lock::{Guard, Loss};
 use crate::system::platform::{Happening, HeldCommand, Signals, leads_session, wait_for_happening};
@@ -36,7 +37,9 @@ pub(crate) fn keep(console: Console, command: &HeldCommand, guard: &AnyGuard, si
     loop {
         match wait_for_happening(Some(command), signals, next_check.saturating_duration_since(Instant::now())) {
             Ok(Happening::Ended) => return watched,
-            Ok(Happening::Caught(caught)) if is_passed_on(caught, place) || !Real.is_protected("lock.relay") => {
+            Ok(Happening::Caught(caught))
+                if is_passed_on(caught, place) || !Real.is_protected(Failpoint::LockRelay) =>
+            {
                 tell_failure(console, command, command.signal(caught.number));
             }
             Ok(Happening::Caught(_) | Happening::Nothing) => {}
@@ -59,7 +62,7 @@ pub(crate) fn keep(console: Console, command: &HeldCommand, guard: &AnyGuard, si
 
 /// Whether the lock is known to be lost. That nobody can look proves nothing.
 fn loss_of(guard: &AnyGuard) -> Option<Loss> {
-    if !Real.is_protected("lock.vigil") {
+    if !Real.is_protected(Failpoint::LockVigil) {
         return None;
     }
     guard.check().ok()?.err()

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use crate::base::failpoint::Failpoint;
 use crate::firstmate::shell_watcher::ShellHolder;
 use crate::ownership::context::Session;
 use crate::ownership::verdict::{Evidence, STOPPED, Verdict};
@@ -48,7 +49,7 @@ pub enum End {
 /// The shell watcher behind which a service has to wait, if one watches, or is to watch, this home.
 pub fn ahead(session: &Session) -> Option<ShellHolder> {
     let (evidence, verdict) = session.verdict();
-    ahead_of_us(&evidence, &verdict).filter(|_| session.world.is_protected("service.standby"))
+    ahead_of_us(&evidence, &verdict).filter(|_| session.world.is_protected(Failpoint::ServiceStandby))
 }
 
 /// One that nobody can prove to be this home's watcher is not waited for: that is for a person to look at.

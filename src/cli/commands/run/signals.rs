@@ -22,7 +22,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::base::exit;
-use crate::base::failpoint::{is_protected, reach};
+use crate::base::failpoint::{Failpoint, is_protected, reach};
 use crate::base::wait_until::wait_until;
 use crate::system::platform;
 use crate::watcher::event_loop::Span;
@@ -50,9 +50,9 @@ pub(crate) enum Insistence {
 pub(crate) fn listen(sender: &Sender<Message>, insistence: Insistence, span: Span) -> std::io::Result<()> {
     let heard = heard(insistence, span, &platform::heeded(&KNOWN));
     let read = || Signals::new(&heard);
-    let first = is_protected("run.reads-first").then(read).transpose()?;
+    let first = is_protected(Failpoint::RunReadsFirst).then(read).transpose()?;
     let is_over = insist(&heard, insistence)?;
-    reach("run.insists")?;
+    reach(Failpoint::RunInsists)?;
     let mut signals = first.map_or_else(read, Ok)?;
     let sender = sender.clone();
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {

@@ -25,7 +25,7 @@ use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::base::failpoint::is_protected;
+use crate::base::failpoint::{Failpoint, is_protected};
 
 /// The signals that people and programs send to end a process or to tell it something.
 const HEEDED: [i32; 7] =
@@ -164,7 +164,7 @@ pub fn leads_session() -> bool {
 
 /// Those of these signals that this process was not started to ignore. It must be asked before any of them is listened to.
 pub fn heeded(signals: &[i32]) -> Vec<i32> {
-    let may_listen = |signal: &i32| !is_ignored(*signal) || !is_protected("signals.ignored");
+    let may_listen = |signal: &i32| !is_ignored(*signal) || !is_protected(Failpoint::SignalsIgnored);
     signals.iter().copied().filter(may_listen).collect()
 }
 

@@ -25,7 +25,7 @@ use rustix::fs::FileType;
 
 use super::process::{Pinned, pin_reported, wait_for_exit};
 use super::signals::let_act;
-use crate::base::failpoint::is_protected;
+use crate::base::failpoint::{Failpoint, is_protected};
 
 /// What became of a detached start.
 #[derive(Debug)]
@@ -155,7 +155,7 @@ pub fn spawn_bound(mut command: Command) -> io::Result<GroupChild> {
 /// # Errors
 /// The reason why the program could not be executed.
 pub fn spawn_companion(mut command: Command, inherit: &[BorrowedFd<'_>]) -> io::Result<GroupChild> {
-    if is_protected("spawn.acts") {
+    if is_protected(Failpoint::SpawnActs) {
         // Before the bond, because the kernel asks once. A forked child still has its starter's handlers, and one of
         // them would take the signal and do nothing with it.
         // SAFETY: between fork and exec only async-signal-safe calls are made: signal, sigmask.
