@@ -19,6 +19,7 @@ use crate::base::environment::Environment;
 use crate::base::error::{Error, Result};
 use crate::base::exit;
 use crate::cli::args::{self, Color, Global};
+use crate::cli::fast_path::{Before, Words};
 use crate::firstmate::drain;
 use crate::firstmate::home::{Origin, names};
 use crate::firstmate::script_output::{self, Asked, LastBeat, Queue};
@@ -68,17 +69,21 @@ pub struct Called {
 }
 
 /// What `fm-watch firstmate VERB [--script PATH] WORDS...` says; `None` if that is not the form of this command line.
-pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Option<Called> {
-    let mut words = arguments.into_iter().skip(1);
-    if words.next()? != "firstmate" {
+pub fn read(words: &Words) -> Option<Called> {
+    if words.before != Before::Nothing || words.command != "firstmate" {
         return None;
     }
-    let verb = words.next()?;
-    let verb = Verb::ALL.into_iter().find(|known| verb == known.word())?;
-    let mut words: Vec<OsString> = words.collect();
-    let is_told = words.len() >= 2 && words[0] == "--script";
-    let script = is_told.then(|| words.drain(..2).next_back().map(PathBuf::from)).flatten();
-    Some(Called { verb, script, words })
+    called(&words.rest)
+}
+
+fn called(words: &[OsString]) -> Option<Called> {
+    let (verb, words) = words.split_first()?;
+    let verb = Verb::ALL.into_iter().find(|known| *verb == known.word())?;
+    let (script, words) = match words {
+        [flag, script, words @ ..] if flag == "--script" => (Some(script.into()), words),
+        words => (None, words),
+    };
+    Some(Called { verb, script, words: words.to_vec() })
 }
 
 /// Answers as a script does, for the home of the flags. This is for people who try one; the shims say nothing of a home.
@@ -86,8 +91,7 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Option<Called> {
 /// # Errors
 /// Nobody knows such a script, and whatever the scripts have no line for.
 pub fn answer_for(global: &Global, words: &[OsString]) -> Result<u8> {
-    let own = [OsString::new(), "firstmate".into()];
-    if let Some(called) = read(own.into_iter().chain(words.iter().cloned())) {
+    if let Some(called) = called(words) {
         let origin = Origin::of(&Environment::of_this_process());
         return answer(&Caller { global, origin }, called.verb, &called.words);
     }
@@ -253,11 +257,12 @@ fn queue(session: &Session) -> Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::fast_path::split;
 
     #[test]
     fn only_the_form_of_the_shims_is_read_here() {
         let read = |line: &str| {
-            let called = read(line.split(' ').map(OsString::from))?;
+            let called = read(&split(line.split(' ').map(OsString::from))?)?;
             Some((called.verb, called.script, called.words))
         };
         assert_eq!(read("fm-watch firstmate guard"), Some((Verb::Guard, None, Vec::new())));

@@ -82,20 +82,6 @@ pub fn hook(global: &Global, options: args::Hook) -> u8 {
     leave(&answer)
 }
 
-/// Whether a command line that cannot be understood was meant for a hook: an entry of another release must not fail either.
-pub fn is_meant(arguments: impl IntoIterator<Item = OsString>) -> bool {
-    const WITH_A_VALUE: [&str; 5] = ["--home", "--state", "--runtime-dir", "--set", "--color"];
-    let mut arguments = arguments.into_iter().skip(1);
-    while let Some(argument) = arguments.next() {
-        match argument.to_str() {
-            Some(flag) if WITH_A_VALUE.contains(&flag) => drop(arguments.next()),
-            Some(flag) if flag.starts_with('-') => {}
-            command => return command == Some("hook"),
-        }
-    }
-    false
-}
-
 /// Answers an entry of a settings file that this release does not understand: any exit code of a usage error would mean
 /// something to some harness.
 pub fn misunderstood(arguments: impl IntoIterator<Item = OsString>) -> u8 {
@@ -241,19 +227,4 @@ fn open(global: &Global) -> Result<Session, String> {
     let settings = &mut session.loaded.settings;
     settings.arm_timeout = settings.arm_timeout.min(STARTS_WITHIN);
     Ok(session)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_command_line_of_another_release_is_still_known_as_a_hook() {
-        let is_hook = |line: &str| is_meant(line.split(' ').map(OsString::from));
-        assert!(is_hook("fm-watch hook --harness claude --event turn-end --new"));
-        assert!(is_hook("fm-watch --home /h --quiet hook --harness nobody"));
-        assert!(!is_hook("fm-watch lock --kind x /l -- hook"));
-        assert!(!is_hook("fm-watch --home hook status --wrong"));
-        assert!(!is_hook("fm-watch"));
-    }
 }
