@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::paths::{self, DaemonPlace};
 use crate::base::error::{Context, Result};
 use crate::lock::kernel::{KernelGuard, KernelLock};
-use crate::lock::{Attempt, Guard, Lock, Loss};
+use crate::lock::{Attempt, Guard, Lock, Ownership};
 use crate::system::{Facts, Real, World};
 
 /// The held lock of a monitor. Nobody else starts the daemon, writes its records or clears up after it meanwhile.
@@ -43,7 +43,7 @@ impl MonitorLock {
     ///
     /// # Errors
     /// That cannot be seen.
-    pub fn check(&self) -> Result<Result<(), Loss>> {
+    pub fn check(&self) -> Result<Ownership> {
         self.guard.check()
     }
 }

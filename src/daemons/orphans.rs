@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use super::locks::MonitorLock;
 use crate::base::failpoint::Failpoint;
+use crate::lock::Ownership;
 use crate::settings::daemon_definition::StopSignal;
 use crate::system::identity::Pid;
 use crate::system::platform::{self, Pinned};
@@ -101,7 +102,7 @@ impl Leftovers {
         };
         let holders = pinned_and_proven(holds, holds)?;
         // Asked last: whoever was pinned before held the lock while nobody else could begin a life.
-        let is_held = matches!(held.check(), Ok(Ok(()))) || !Real.is_protected(Failpoint::DaemonLeftoverTurn);
+        let is_held = matches!(held.check(), Ok(Ownership::Held)) || !Real.is_protected(Failpoint::DaemonLeftoverTurn);
         Ok(if is_held { holders } else { Self::default() })
     }
 

@@ -34,7 +34,7 @@ use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint::Failpoint;
 use crate::lock::owner_link::claims::Sight;
 use crate::lock::owner_link::{OwnerLinkGuard, OwnerLinkLock};
-use crate::lock::{Attempt, Guard, Lock, Loss, Somebody};
+use crate::lock::{Attempt, Guard, Lock, Loss, Ownership};
 use crate::system::World;
 
 /// For how long a lock that changes hands just now is waited for.
@@ -78,12 +78,12 @@ impl<W: World> View<W> {
     ///
     /// # Errors
     /// Something stands in its place that is no lock of this kind, and those of the system.
-    pub fn claim(world: &Arc<W>, fleet: &Fleet) -> Result<Attempt<Self, Somebody>> {
+    pub fn claim(world: &Arc<W>, fleet: &Fleet) -> Result<Attempt<Self, ()>> {
         let state = world.open_directory(fleet.state()).doing("open the directory", fleet.state())?;
         let guard = if world.is_protected(Failpoint::FirstmateClaim) {
             match lock(world, fleet)?.acquire(CHANGES_WITHIN)? {
                 Attempt::Taken(guard) => Some(guard),
-                Attempt::Busy(_) => return Ok(Attempt::Busy(Somebody)),
+                Attempt::Busy(_) => return Ok(Attempt::Busy(())),
             }
         } else {
             None
@@ -101,22 +101,22 @@ impl<W: World> View<W> {
     ///
     /// # Errors
     /// Those of the system, which prove nothing.
-    pub fn check(&self) -> io::Result<std::result::Result<(), Usurper>> {
+    pub fn check(&self) -> io::Result<Ownership<Usurper>> {
         let mut held = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(guard) = held.as_ref().filter(|_| self.world.is_protected(Failpoint::FirstmateEviction)) else {
-            return Ok(Ok(()));
+            return Ok(Ownership::Held);
         };
-        let Err(loss) = guard.check().map_err(in_io)? else { return Ok(Ok(())) };
+        let Ownership::Lost(loss) = guard.check().map_err(in_io)? else { return Ok(Ownership::Held) };
         let mut contender = lock(&self.world, &self.fleet).map_err(in_io)?;
         match after(&contender.sight().map_err(in_io)?, self.world.own_pid()) {
-            Next::Leave(usurper) => Ok(Err(usurper)),
-            Next::LookAgain => Ok(Ok(())),
+            Next::Leave(usurper) => Ok(Ownership::Lost(usurper)),
+            Next::LookAgain => Ok(Ownership::Held),
             Next::Retake => {
                 if let Attempt::Taken(again) = contender.attempt().map_err(in_io)? {
                     self.say_retaken(loss);
                     *held = Some(again);
                 }
-                Ok(Ok(()))
+                Ok(Ownership::Held)
             }
         }
     }

@@ -37,7 +37,7 @@ use super::row::{self, Row};
 use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint::Failpoint;
 use crate::lock::owner_link::{OwnerLinkGuard, OwnerLinkLock};
-use crate::lock::{Attempt, Guard, Lock};
+use crate::lock::{Attempt, Guard, Lock, Ownership};
 use crate::system::storage;
 use crate::system::{Facts, Kind, Open, World};
 
@@ -359,8 +359,10 @@ impl<W: World> HeldQueue<'_, W> {
     fn make_sure_that_it_is_held(&self) -> Result<()> {
         let Some(guard) = &self.guard else { return Ok(()) };
         match guard.check()? {
-            Ok(()) => Ok(()),
-            Err(loss) => Err(Error::refused(guard.path(), loss, "nothing was changed since; it is tried again")),
+            Ownership::Held => Ok(()),
+            Ownership::Lost(loss) => {
+                Err(Error::refused(guard.path(), loss, "nothing was changed since; it is tried again"))
+            }
         }
     }
 

@@ -22,7 +22,7 @@ use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint::Failpoint;
 use crate::base::wait_until::wait_until;
 use crate::journal::record::Wake;
-use crate::lock::{Attempt, Holder};
+use crate::lock::{Attempt, Holder, Ownership};
 use crate::ownership::held_home::Holding;
 use crate::settings::Patterns;
 use crate::system::{Facts, World};
@@ -260,7 +260,7 @@ impl<W: World> Round<W> {
 
 /// One who was evicted touches nothing more.
 fn is_still_ours<W: World>(holding: &Holding<W>) -> bool {
-    matches!(holding.check(), Ok(Ok(())))
+    matches!(holding.check(), Ok(Ownership::Held))
 }
 
 /// Takes the lock of the queue, unless somebody keeps it for long.

@@ -41,7 +41,7 @@ use crate::base::error::{Context, Error};
 use crate::base::failpoint::Failpoint;
 use crate::lock::owner_link::OwnerLinkLock;
 use crate::lock::owner_link::claims::{Sight, Testimony};
-use crate::lock::{Attempt, Guard, Lock, Somebody};
+use crate::lock::{Attempt, Guard, Lock};
 use crate::ownership::home_lock;
 use crate::ownership::terminate::{Proven, Refusal};
 use crate::ownership::verdict::Verdict;
@@ -175,7 +175,7 @@ impl ShellHolder {
         }
         match contender()?.believing_the_command().attempt()? {
             Attempt::Taken(guard) => guard.release().map(|()| true),
-            Attempt::Busy(Somebody) => Ok(false),
+            Attempt::Busy(()) => Ok(false),
         }
     }
 

@@ -25,7 +25,7 @@ use crate::base::failpoint::Failpoint;
 use crate::base::wait_until::wait_until;
 use crate::firstmate::replace_watcher;
 use crate::firstmate::shell_watcher::ShellHolder;
-use crate::lock::{Attempt, Somebody};
+use crate::lock::Attempt;
 use crate::ownership::context::Session;
 use crate::ownership::held_home;
 use crate::ownership::home_lock;
@@ -229,7 +229,7 @@ fn take_turn(session: &Session, deadline: Instant) -> Chance {
     let world = session.world.as_ref();
     let ask = || match Turn::try_take(world, &session.home) {
         Ok(Attempt::Taken(turn)) => Some(Chance::Turn(turn)),
-        Ok(Attempt::Busy(Somebody)) => home_lock::is_marked(world, &session.place).then_some(Chance::Missed),
+        Ok(Attempt::Busy(())) => home_lock::is_marked(world, &session.place).then_some(Chance::Missed),
         Err(error) => {
             session.console.note(format!("starting without taking turns: {error}"));
             Some(Chance::Untold)

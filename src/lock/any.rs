@@ -10,7 +10,7 @@ use super::owner_link::{OwnerLinkGuard, OwnerLinkLock};
 use super::pidfile::{PidfileGuard, PidfileLock};
 use super::socket::{SocketGuard, SocketLock};
 use super::soft::{SoftGuard, SoftLock};
-use super::{Attempt, Guard, Lock, Loss, Somebody};
+use super::{Attempt, Guard, Lock, Ownership};
 use crate::base::error::Result;
 use crate::system::Real;
 
@@ -82,7 +82,7 @@ macro_rules! kinds {
                 match self { $(Self::$kind(lock) => lock.path(),)+ }
             }
 
-            fn attempt(&mut self) -> Result<Attempt<AnyGuard, Somebody>> {
+            fn attempt(&mut self) -> Result<Attempt<AnyGuard, ()>> {
                 Ok(match self { $(Self::$kind(lock) => lock.attempt()?.map(AnyGuard::$kind),)+ })
             }
 
@@ -96,7 +96,7 @@ macro_rules! kinds {
                 match self { $(Self::$kind(guard) => guard.path(),)+ }
             }
 
-            fn check(&self) -> Result<Result<(), Loss>> {
+            fn check(&self) -> Result<Ownership> {
                 match self { $(Self::$kind(guard) => guard.check(),)+ }
             }
 

@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Attempt, Guard, Lock, Somebody};
+use super::{Attempt, Guard, Lock, Ownership};
 use crate::base::error::Result;
 use crate::system::World;
 use crate::system::simulated::SimWorld;
@@ -40,7 +40,7 @@ pub(crate) fn contend<L: Lock>(world: &Arc<SimWorld>, lock: &mut L, attempts: us
         match lock.attempt() {
             Ok(Attempt::Taken(guard)) => {
                 let checked = world.hold(HOLD, || guard.check());
-                let is_kept = matches!(checked, Ok(Ok(())));
+                let is_kept = matches!(checked, Ok(Ownership::Held));
                 if !is_kept && has_all_protections(world) {
                     return Err(format!("while it was held: {checked:?}"));
                 }
@@ -50,7 +50,7 @@ pub(crate) fn contend<L: Lock>(world: &Arc<SimWorld>, lock: &mut L, attempts: us
                     return Ok(());
                 }
             }
-            Ok(Attempt::Busy(Somebody)) => world.pause(Duration::from_millis(1)),
+            Ok(Attempt::Busy(())) => world.pause(Duration::from_millis(1)),
             Err(_) if !has_all_protections(world) => return Ok(()),
             Err(error) => return Err(error.to_string()),
         }
@@ -66,12 +66,12 @@ pub(crate) fn has_all_protections(world: &SimWorld) -> bool {
 pub(crate) fn take_alone<L>(
     world: &Arc<SimWorld>,
     attempts: usize,
-    mut attempt: impl FnMut() -> Result<Attempt<L, Somebody>>,
+    mut attempt: impl FnMut() -> Result<Attempt<L, ()>>,
 ) -> Outcome {
     for _ in 0..attempts {
         match attempt() {
             Ok(Attempt::Taken(_)) => return Ok(()),
-            Ok(Attempt::Busy(Somebody)) => world.pause(Duration::from_secs(1)),
+            Ok(Attempt::Busy(())) => world.pause(Duration::from_secs(1)),
             Err(error) => return Err(format!("nobody is left, and still: {error}")),
         }
     }

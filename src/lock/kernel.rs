@@ -39,7 +39,7 @@ use std::sync::Arc;
 use super::holder::Holder;
 use super::location::{Spot, description, found};
 use super::once::{Once, until_answered};
-use super::{Attempt, Guard, Lock, Loss, Somebody};
+use super::{Attempt, Guard, Lock, Ownership};
 use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint::Failpoint;
 use crate::system::identity::{Proof, Sameness};
@@ -86,7 +86,7 @@ impl<W: World> KernelLock<W> {
         if can_be_locked(facts.kind) { Ok((node, facts)) } else { Err(refused(path, facts.kind)) }
     }
 
-    fn attempt_once(&self) -> Result<Once<KernelGuard<W>, Somebody>> {
+    fn attempt_once(&self) -> Result<Once<KernelGuard<W>>> {
         let Spot { world, path, .. } = &self.spot;
         let (node, facts) = self.open()?;
         if let Err(found) = world.trusted_file_system(&node).doing("examine", path)? {
@@ -99,10 +99,10 @@ impl<W: World> KernelLock<W> {
         }
         world.reach(Failpoint::KernelOpened).doing("lock", path)?;
         if world.try_lock(&node).doing("lock", path)? == Claim::Busy {
-            return Ok(Once::Busy(Somebody));
+            return Ok(Once::Busy(()));
         }
         let guard = KernelGuard { spot: self.spot.clone(), node, facts };
-        if world.is_protected(Failpoint::KernelRecheck) && guard.check()?.is_err() {
+        if world.is_protected(Failpoint::KernelRecheck) && !guard.check()?.is_held() {
             return Ok(Once::Again);
         }
         Ok(Once::Taken(guard))
@@ -124,7 +124,7 @@ impl<W: World> Lock for KernelLock<W> {
         &self.spot.path
     }
 
-    fn attempt(&mut self) -> Result<Attempt<KernelGuard<W>, Somebody>> {
+    fn attempt(&mut self) -> Result<Attempt<KernelGuard<W>, ()>> {
         until_answered(&self.spot.path, "locked", || self.attempt_once())
     }
 
@@ -153,12 +153,9 @@ impl<W: World> Guard for KernelGuard<W> {
         &self.spot.path
     }
 
-    fn check(&self) -> Result<Result<(), Loss>> {
-        Ok(match self.spot.facts_by_path().doing("examine", &self.spot.path)? {
-            None => Err(Loss::Removed),
-            Some(facts) if !facts.is_same_inode(&self.facts) => Err(Loss::Replaced),
-            Some(_) => Ok(()),
-        })
+    fn check(&self) -> Result<Ownership> {
+        let there = self.spot.facts_by_path().doing("examine", &self.spot.path)?;
+        Ok(Ownership::by_inode(there, &self.facts))
     }
 
     fn release(self) -> Result<()> {

@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::error::Result;
 use crate::base::wait_until;
-use crate::system::platform;
+use crate::system::{Facts, platform};
 pub use holder::Holder;
 
 /// The answer to an attempt that does not wait.
@@ -64,10 +64,6 @@ impl<L, H> Attempt<L, H> {
     }
 }
 
-/// The holder of a lock of the home, of whom nothing is asked here: its own record tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Somebody;
-
 /// A lock at a path, not held. One value is one contender: some protocols remember between two attempts what they saw.
 pub trait Lock {
     /// What a success gives.
@@ -80,7 +76,7 @@ pub trait Lock {
     ///
     /// # Errors
     /// Everything that is neither "taken" nor "busy". Nothing at the path has changed then.
-    fn attempt(&mut self) -> Result<Attempt<Self::Guard, Somebody>>;
+    fn attempt(&mut self) -> Result<Attempt<Self::Guard, ()>>;
 
     /// What is known of the holder now. Takes nothing, changes nothing; a holder that has just let go is unknown.
     fn holder(&self) -> Holder;
@@ -124,13 +120,42 @@ pub trait Guard: fmt::Debug {
     ///
     /// # Errors
     /// Those of the system, which prove nothing.
-    fn check(&self) -> Result<Result<(), Loss>>;
+    fn check(&self) -> Result<Ownership>;
 
     /// Releases it and says whether that worked.
     ///
     /// # Errors
     /// Those of the system. What is left at the path is then stale as soon as this process has ended.
     fn release(self) -> Result<()>;
+}
+
+/// Whether a holder still has what it took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Ownership<L = Loss> {
+    /// It has.
+    Held,
+    /// It has lost it, in this way. Somebody else may hold it by now.
+    Lost(L),
+}
+
+impl Ownership {
+    /// That of a file, by what is at its path now: another inode there is another lock. The caller keeps its own open,
+    /// so that the number stays its own.
+    fn by_inode(there: Option<Facts>, own: &Facts) -> Self {
+        match there {
+            None => Self::Lost(Loss::Removed),
+            Some(there) if there.is_same_inode(own) => Self::Held,
+            Some(_) => Self::Lost(Loss::Replaced),
+        }
+    }
+}
+
+impl<L> Ownership<L> {
+    /// Whether it is still held.
+    pub fn is_held(&self) -> bool {
+        matches!(self, Self::Held)
+    }
 }
 
 /// How a lock was lost while it was held.

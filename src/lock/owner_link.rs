@@ -102,7 +102,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::holder::Holder;
-use super::{Attempt, Guard, Lock, Loss, Somebody};
+use super::{Attempt, Guard, Lock, Ownership};
 use crate::base::error::{Context, Result};
 use crate::base::failpoint::Failpoint;
 use crate::system::World;
@@ -182,9 +182,9 @@ impl<W: World> OwnerLinkLock<W> {
     }
 
     /// Takes a lock that nobody has.
-    fn claim(&mut self) -> Result<Attempt<OwnerLinkGuard<W>, Somebody>> {
+    fn claim(&mut self) -> Result<Attempt<OwnerLinkGuard<W>, ()>> {
         let owner = Owner::prepare(&self.place, &self.signature)?;
-        let Some(claim) = Claim::publish(&self.place, owner)? else { return Ok(Attempt::Busy(Somebody)) };
+        let Some(claim) = Claim::publish(&self.place, owner)? else { return Ok(Attempt::Busy(())) };
         let world = self.place.world();
         let steal = self.place.steal();
         // In this order: who removed our link by its path had `.steal` from before our link was there until after it was
@@ -192,19 +192,19 @@ impl<W: World> OwnerLinkLock<W> {
         if world.is_protected(Failpoint::OwnerLinkRefuseWhileSteal)
             && steal.spot().facts().doing("examine", steal.path())?.is_some()
         {
-            return Ok(Attempt::Busy(Somebody));
+            return Ok(Attempt::Busy(()));
         }
         taken(claim)
     }
 
     /// Takes a lock whose holder is dead, or one that nobody has beside a dead mutex.
-    fn reclaim(&mut self, dead: Option<Record<W>>) -> Result<Attempt<OwnerLinkGuard<W>, Somebody>> {
+    fn reclaim(&mut self, dead: Option<Record<W>>) -> Result<Attempt<OwnerLinkGuard<W>, ()>> {
         self.place.world().reach(Failpoint::OwnerLinkJudged).doing("lock", self.place.path())?;
         if !self.place.world().is_protected(Failpoint::OwnerLinkStealMutex) {
             return self.reclaim_under(None, dead);
         }
         let Some(mut steal) = steal::take(&mut self.judge, &self.place)? else {
-            return Ok(Attempt::Busy(Somebody));
+            return Ok(Attempt::Busy(()));
         };
         let outcome = self.reclaim_under(Some(&steal), dead)?;
         // A mutex that cannot be given back is dead as soon as this process is, and judged then; the lock is taken.
@@ -216,7 +216,7 @@ impl<W: World> OwnerLinkLock<W> {
         &mut self,
         steal: Option<&Claim<W>>,
         dead: Option<Record<W>>,
-    ) -> Result<Attempt<OwnerLinkGuard<W>, Somebody>> {
+    ) -> Result<Attempt<OwnerLinkGuard<W>, ()>> {
         let now = self.judge.look(&self.place)?;
         let is_protected = self.place.world().is_protected(Failpoint::OwnerLinkStealRevalidation);
         let claim = match (dead, now) {
@@ -226,7 +226,7 @@ impl<W: World> OwnerLinkLock<W> {
             // What was judged is not there any more.
             _ => None,
         };
-        claim.map_or(Ok(Attempt::Busy(Somebody)), taken)
+        claim.map_or(Ok(Attempt::Busy(())), taken)
     }
 
     fn publish_under(&self, steal: Option<&Claim<W>>) -> Result<Option<Claim<W>>> {
@@ -240,7 +240,7 @@ impl<W: World> OwnerLinkLock<W> {
         let Some(swap) = Swap::make(&mut self.judge, owner, dead, &self.place)? else { return Ok(None) };
         // After the exchange: if the mutex is ours now, no peer is between its last look at the lock and its removal.
         match is_still_ours(steal) {
-            Ok(true) if swap.claim().standing()?.is_ok() => Ok(Some(swap.settle())),
+            Ok(true) if swap.claim().ownership()?.is_held() => Ok(Some(swap.settle())),
             Ok(_) => swap.undo().map(|()| None),
             Err(error) => swap.undo().and(Err(error)),
         }
@@ -252,15 +252,15 @@ fn is_still_ours<W: World>(steal: Option<&Claim<W>>) -> Result<bool> {
     let Some(steal) = steal.filter(|steal| steal.place.world().is_protected(Failpoint::OwnerLinkStealRecheck)) else {
         return Ok(true);
     };
-    Ok(steal.standing()?.is_ok())
+    Ok(steal.ownership()?.is_held())
 }
 
 /// The last look of a claim: the link and the pid are still ours, and the path leads to them.
-fn taken<W: World>(claim: Claim<W>) -> Result<Attempt<OwnerLinkGuard<W>, Somebody>> {
+fn taken<W: World>(claim: Claim<W>) -> Result<Attempt<OwnerLinkGuard<W>, ()>> {
     let guard = OwnerLinkGuard { claim };
     let is_protected = guard.claim.place.world().is_protected(Failpoint::OwnerLinkClaimRecheck);
-    if is_protected && guard.check()?.is_err() {
-        return Ok(Attempt::Busy(Somebody));
+    if is_protected && !guard.check()?.is_held() {
+        return Ok(Attempt::Busy(()));
     }
     Ok(Attempt::Taken(guard))
 }
@@ -272,17 +272,17 @@ impl<W: World> Lock for OwnerLinkLock<W> {
         self.place.path()
     }
 
-    fn attempt(&mut self) -> Result<Attempt<OwnerLinkGuard<W>, Somebody>> {
+    fn attempt(&mut self) -> Result<Attempt<OwnerLinkGuard<W>, ()>> {
         let lock = self.judge.look(&self.place)?;
         if matches!(lock, Judged::Held(..) | Judged::Changing) {
-            return Ok(Attempt::Busy(Somebody));
+            return Ok(Attempt::Busy(()));
         }
         let steal = self.judge.look(&self.place.steal())?;
         if matches!(steal, Judged::Changing) {
-            return Ok(Attempt::Busy(Somebody));
+            return Ok(Attempt::Busy(()));
         }
         match verdict::next(lock.verdict(), steal.verdict()) {
-            Next::Wait => Ok(Attempt::Busy(Somebody)),
+            Next::Wait => Ok(Attempt::Busy(())),
             Next::Claim => self.claim(),
             Next::Reclaim => {
                 drop(steal);
@@ -350,7 +350,7 @@ impl<W: World> OwnerLinkGuard<W> {
     /// # Errors
     /// Those of looking whether the lock is still ours; nothing is written then, nor if it is not.
     pub fn renew_identity(&self) -> Result<()> {
-        if self.check()?.is_ok() {
+        if self.check()?.is_held() {
             self.claim.owner.renew_identity();
         }
         Ok(())
@@ -362,12 +362,11 @@ impl<W: World> Guard for OwnerLinkGuard<W> {
         self.claim.place.path()
     }
 
-    fn check(&self) -> Result<Result<(), Loss>> {
+    fn check(&self) -> Result<Ownership> {
         let by_path = self.claim.place.spot().facts_by_path().doing("examine", self.path())?;
-        match by_path {
-            None => Ok(Err(Loss::Removed)),
-            Some(there) if !there.is_same_inode(&self.claim.facts) => Ok(Err(Loss::Replaced)),
-            Some(_) => self.claim.standing(),
+        match Ownership::by_inode(by_path, &self.claim.facts) {
+            Ownership::Held => self.claim.ownership(),
+            lost @ Ownership::Lost(_) => Ok(lost),
         }
     }
 

@@ -71,7 +71,7 @@ use super::location::Spot;
 use super::once::{self, until_answered};
 use super::subject::Subject;
 use super::temp_name::{PrivateName, Publication};
-use super::{Attempt, Lock, Somebody};
+use super::{Attempt, Lock};
 use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint::Failpoint;
 use crate::system::identity::Sameness;
@@ -239,11 +239,10 @@ impl<W: World> Lock for PidfileLock<W> {
         &self.spot.path
     }
 
-    fn attempt(&mut self) -> Result<Attempt<PidfileGuard<W>, Somebody>> {
+    fn attempt(&mut self) -> Result<Attempt<PidfileGuard<W>, ()>> {
         let answer = until_answered(self.spot.path.clone(), "judged", || self.attempt_once())?;
         Ok(answer.map_busy(|obstacle| {
             self.obstacle = obstacle;
-            Somebody
         }))
     }
 

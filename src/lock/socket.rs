@@ -68,7 +68,7 @@ use super::kernel::KernelLock;
 use super::location::{Spot, description, found};
 use super::once::{self, until_answered};
 use super::temp_name::{self, Judged, PrivateName, Publication, Swap};
-use super::{Attempt, Lock, Somebody};
+use super::{Attempt, Lock};
 use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint::Failpoint;
 use crate::system::platform;
@@ -141,12 +141,12 @@ impl<W: Sockets> SocketLock<W> {
             return Ok(Once::Busy(None));
         }
         match self.take_sidecar()? {
-            Attempt::Busy(Somebody) => Ok(Once::Busy(Some(Obstacle::Locked))),
+            Attempt::Busy(()) => Ok(Once::Busy(Some(Obstacle::Locked))),
             Attempt::Taken(sidecar) => self.claim(sidecar),
         }
     }
 
-    fn take_sidecar(&mut self) -> Result<Attempt<Sidecar<W>, Somebody>> {
+    fn take_sidecar(&mut self) -> Result<Attempt<Sidecar<W>, ()>> {
         if self.spot.world.is_protected(Failpoint::SocketRemovalLock) {
             Ok(self.sidecar.attempt()?.map(Sidecar::Held))
         } else {
@@ -280,11 +280,10 @@ impl<W: Sockets> Lock for SocketLock<W> {
         &self.spot.path
     }
 
-    fn attempt(&mut self) -> Result<Attempt<SocketGuard<W>, Somebody>> {
+    fn attempt(&mut self) -> Result<Attempt<SocketGuard<W>, ()>> {
         let answer = until_answered(self.spot.path.clone(), "judged", || self.attempt_once())?;
         Ok(answer.map_busy(|obstacle| {
             self.obstacle = obstacle;
-            Somebody
         }))
     }
 

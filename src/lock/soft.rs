@@ -89,7 +89,7 @@ use self::takeover::Takeover;
 use self::temp_record::Own;
 use super::holder::Holder;
 use super::location::{Spot, description, found};
-use super::{Attempt, Guard, Lock, Loss, Somebody};
+use super::{Attempt, Guard, Lock, Loss, Ownership};
 use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint::Failpoint;
 use crate::system::{Facts, Kind, Open, World};
@@ -173,7 +173,7 @@ impl<W: World> SoftLock<W> {
         }
     }
 
-    fn publish(&mut self) -> Result<Attempt<SoftGuard<W>, Somebody>> {
+    fn publish(&mut self) -> Result<Attempt<SoftGuard<W>, ()>> {
         let record = self.record()?;
         let Spot { world, path, .. } = &self.spot;
         let published = if world.is_protected(Failpoint::SoftCompleteBeforeName) {
@@ -181,7 +181,7 @@ impl<W: World> SoftLock<W> {
         } else {
             temp_record::create_then_fill(&self.spot, &record)
         };
-        let Some(own) = published.doing("make the lock", path)? else { return Ok(Attempt::Busy(Somebody)) };
+        let Some(own) = published.doing("make the lock", path)? else { return Ok(Attempt::Busy(())) };
         let guard = self.guard(own);
         world.reach(Failpoint::SoftPublished).doing("make the lock", path)?;
         Ok(Attempt::Taken(guard))
@@ -281,7 +281,7 @@ impl<W: World> Lock for SoftLock<W> {
         &self.spot.path
     }
 
-    fn attempt(&mut self) -> Result<Attempt<SoftGuard<W>, Somebody>> {
+    fn attempt(&mut self) -> Result<Attempt<SoftGuard<W>, ()>> {
         self.hindrance = None;
         for _ in 0..LOOKS {
             let Some(facts) = self.spot.facts().doing("examine", &self.spot.path)? else { return self.publish() };
@@ -292,7 +292,7 @@ impl<W: World> Lock for SoftLock<W> {
                 Contest::Vanished => {}
             }
         }
-        Ok(Attempt::Busy(Somebody))
+        Ok(Attempt::Busy(()))
     }
 
     fn holder(&self) -> Holder {
@@ -374,26 +374,23 @@ impl<W: World> SoftGuard<W> {
 
     /// What has become of our marker when something else is at the lock's name. A breaker that was overtaken has it for
     /// a moment, and a dead one until somebody comes; anything else is a loss.
-    fn whereabouts(&self, own: &Own<W>) -> io::Result<Result<(), Loss>> {
+    fn whereabouts(&self, own: &Own<W>) -> io::Result<Ownership> {
         let world = &self.spot.world;
         let deadline = world.now().monotonic + PATIENCE;
         let mut misses = 0;
         loop {
             let stands = self.set_aside(own)?;
-            match self.spot.facts_by_path()? {
-                None => return Ok(Err(Loss::Removed)),
-                Some(facts) if facts.is_same_inode(&own.facts) => return Ok(Ok(())),
-                Some(_) => {}
+            let by_path = Ownership::by_inode(self.spot.facts_by_path()?, &own.facts);
+            if by_path != Ownership::Lost(Loss::Replaced) {
+                return Ok(by_path);
             }
             let is_over = world.now().monotonic >= deadline;
             match stands {
-                Some(trace) if is_over => {
-                    return Ok(if self.goes_back(&trace)? { Ok(()) } else { Err(Loss::Replaced) });
-                }
+                Some(trace) if is_over => return Ok(if self.goes_back(&trace)? { Ownership::Held } else { by_path }),
                 Some(_) => {}
                 // It may have been moved while the names were read.
                 None if misses < LOOKS => misses += 1,
-                None => return Ok(Err(Loss::Replaced)),
+                None => return Ok(by_path),
             }
             world.pause(PATIENCE / 20);
         }
@@ -405,13 +402,12 @@ impl<W: World> Guard for SoftGuard<W> {
         &self.spot.path
     }
 
-    fn check(&self) -> Result<Result<(), Loss>> {
+    fn check(&self) -> Result<Ownership> {
         let path = &self.spot.path;
-        let Some(own) = &self.own else { return Ok(Err(Loss::Removed)) };
-        match self.spot.facts_by_path().doing("examine", path)? {
-            None => Ok(Err(Loss::Removed)),
-            Some(facts) if facts.is_same_inode(&own.facts) => Ok(Ok(())),
-            Some(_) => self.whereabouts(own).doing("examine", path),
+        let Some(own) = &self.own else { return Ok(Ownership::Lost(Loss::Removed)) };
+        match Ownership::by_inode(self.spot.facts_by_path().doing("examine", path)?, &own.facts) {
+            Ownership::Lost(Loss::Replaced) => self.whereabouts(own).doing("examine", path),
+            known => Ok(known),
         }
     }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::home_lock::{HomeLock, Place};
 use crate::base::failpoint::Failpoint;
+use crate::lock::Attempt;
 use crate::lock::exploration::{HOLD, Outcome, assert_holds, assert_two_hold, take_alone};
-use crate::lock::{Attempt, Somebody};
 use crate::system::Open;
 use crate::system::World;
 use crate::system::simulated::Machine;
@@ -28,7 +28,7 @@ fn watcher(world: &Arc<SimWorld>) -> Outcome {
                 drop(lock);
                 return Ok(());
             }
-            Ok(Attempt::Busy(Somebody)) => world.pause(Duration::from_millis(1)),
+            Ok(Attempt::Busy(())) => world.pause(Duration::from_millis(1)),
             Err(error) => return Err(error.to_string()),
         }
     }

@@ -30,7 +30,7 @@ use crate::base::failpoint::{Failpoint, is_protected, reach};
 use crate::firstmate::home::Fleet;
 use crate::firstmate::published_lock::{Usurper, View};
 use crate::home::paths::{Home, names};
-use crate::lock::{Attempt, Somebody};
+use crate::lock::{Attempt, Ownership};
 use crate::system::identity::{Identity, Observation, Pid, Sameness};
 use crate::system::storage::{self, Durability};
 use crate::system::{Facts, Kind, World};
@@ -129,10 +129,10 @@ impl<W: World> Holding<W> {
         (home, fleet): (&Home, Option<&Fleet>),
         place: &Place,
         rhythm: Rhythm,
-    ) -> Result<Attempt<Self, Somebody>> {
+    ) -> Result<Attempt<Self, ()>> {
         let lock = match HomeLock::try_take(world, place)? {
             Attempt::Taken(lock) => lock,
-            Attempt::Busy(Somebody) => return Ok(Attempt::Busy(Somebody)),
+            Attempt::Busy(()) => return Ok(Attempt::Busy(())),
         };
         let watch_path = home.watch();
         let watch = world.open_directory(&watch_path).doing("open the directory", &watch_path)?;
@@ -144,7 +144,7 @@ impl<W: World> Holding<W> {
         }
         let view = match fleet.map(|fleet| View::claim(world, fleet)).transpose()? {
             Some(Attempt::Taken(view)) => Some(view),
-            Some(Attempt::Busy(Somebody)) => return Ok(Attempt::Busy(Somebody)),
+            Some(Attempt::Busy(())) => return Ok(Attempt::Busy(())),
             None => None,
         };
         let generation = next_generation(world.as_ref(), &watch, predecessor.as_ref())
@@ -182,28 +182,28 @@ impl<W: World> Holding<W> {
     ///
     /// # Errors
     /// Those of the system, which prove nothing: the holder keeps its lock and tries again.
-    pub fn check(&self) -> io::Result<Result<(), Eviction>> {
+    pub fn check(&self) -> io::Result<Ownership<Eviction>> {
         if !is_protected(Failpoint::HoldingEviction) {
-            return Ok(Ok(()));
+            return Ok(Ownership::Held);
         }
-        if let Err(lost) = self.lock.check()? {
-            return Ok(Err(Eviction::Lock(lost)));
+        if let Ownership::Lost(lost) = self.lock.check()? {
+            return Ok(Ownership::Lost(Eviction::Lock(lost)));
         }
         if let Some(view) = &self.view
-            && let Err(usurper) = view.check()?
+            && let Ownership::Lost(usurper) = view.check()?
         {
-            return Ok(Err(Eviction::Shell(usurper)));
+            return Ok(Ownership::Lost(Eviction::Shell(usurper)));
         }
         let records = Records::look(self.world.as_ref(), &self.watch)?;
         let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
         if *verified == Some(records) {
-            return Ok(Ok(()));
+            return Ok(Ownership::Held);
         }
         if verified.is_some_and(|before| before.journal != records.journal) {
-            return Ok(Err(Eviction::Journal));
+            return Ok(Ownership::Lost(Eviction::Journal));
         }
         let answer = self.read_records();
-        if matches!(answer, Ok(Ok(()))) {
+        if matches!(answer, Ok(Ownership::Held)) {
             // As they were before the reading: what changes in between is read the next time.
             *verified = Some(records);
         }
@@ -211,23 +211,23 @@ impl<W: World> Holding<W> {
     }
 
     /// Reads who holds the home according to the records, and mends ours.
-    fn read_records(&self) -> io::Result<Result<(), Eviction>> {
+    fn read_records(&self) -> io::Result<Ownership<Eviction>> {
         let recorded = read_owner(self.world.as_ref(), &self.watch);
         if let Some(other) = recorded.as_ref().filter(|other| self.is_successor(other)) {
-            return Ok(Err(Eviction::Owner { pid: other.pid(), generation: other.generation }));
+            return Ok(Ownership::Lost(Eviction::Owner { pid: other.pid(), generation: other.generation }));
         }
         let generation = read_generation(self.world.as_ref(), &self.watch)?;
         if generation != Some(self.owner.generation) {
             // Whoever made it grow records itself next, and then there is a name to tell.
             let successor = read_owner(self.world.as_ref(), &self.watch).filter(|other| self.is_successor(other));
-            return Ok(Err(successor.map_or(Eviction::Generation(generation), |other| Eviction::Owner {
+            return Ok(Ownership::Lost(successor.map_or(Eviction::Generation(generation), |other| Eviction::Owner {
                 pid: other.pid(),
                 generation: other.generation,
             })));
         }
         // A record that is missing, damaged or of an earlier life names no other holder. It is ours to mend.
         let is_ours = recorded.is_some_and(|recorded| recorded.nonce == self.owner.nonce);
-        if is_ours { Ok(Ok(())) } else { self.write_owner().map(Ok) }
+        if is_ours { Ok(Ownership::Held) } else { self.write_owner().map(|()| Ownership::Held) }
     }
 
     fn is_successor(&self, other: &Owner) -> bool {

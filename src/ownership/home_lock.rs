@@ -31,7 +31,7 @@ use crate::base::failpoint::Failpoint;
 use crate::base::wait_until::wait_in;
 use crate::home::paths::{Home, names};
 use crate::lock::once::{Once, until_answered};
-use crate::lock::{Attempt, Somebody};
+use crate::lock::{Attempt, Ownership};
 use crate::system::platform;
 use crate::system::storage;
 use crate::system::{Claim, Facts, Kind, LockTaker, Open, World};
@@ -108,11 +108,11 @@ impl<W: World> HomeLock<W> {
     /// # Errors
     /// A directory that is not ours alone, a file system that is not trusted, a lock file of the wrong kind, and
     /// every failure of the system. The directories must exist.
-    pub fn try_take(world: &Arc<W>, place: &Place) -> Result<Attempt<Self, Somebody>> {
+    pub fn try_take(world: &Arc<W>, place: &Place) -> Result<Attempt<Self, ()>> {
         until_answered(place.file(), "locked", || Self::take_once(world, place))
     }
 
-    fn take_once(world: &Arc<W>, place: &Place) -> Result<Once<Self, Somebody>> {
+    fn take_once(world: &Arc<W>, place: &Place) -> Result<Once<Self>> {
         let directory = world.open_directory(&place.directory).doing("open the directory", &place.directory)?;
         let directory_facts = world.facts(&directory).doing("examine", &place.directory)?;
         check_private(&place.directory, &directory_facts)?;
@@ -128,7 +128,7 @@ impl<W: World> HomeLock<W> {
         if world.is_protected(Failpoint::LockDirectory)
             && lock_directory(world.as_ref(), &directory, place)? == Claim::Busy
         {
-            return Ok(Once::Busy(Somebody));
+            return Ok(Once::Busy(()));
         }
         world.raise_mark(&directory, Kind::Directory).doing("mark the lock of", &place.directory)?;
         let file = open_lock_file(world.as_ref(), &directory, place)?;
@@ -136,12 +136,14 @@ impl<W: World> HomeLock<W> {
         check_lock_file(&place.file(), &file_facts)?;
         world.reach(Failpoint::LockFileOpened).doing("lock", place.file())?;
         if world.try_lock(&file).doing("lock", place.file())? == Claim::Busy {
-            return Ok(Once::Busy(Somebody));
+            return Ok(Once::Busy(()));
         }
         world.reach(Failpoint::LockTaken).doing("lock", place.file())?;
         let lock =
             Self { world: Arc::clone(world), place: place.clone(), directory, directory_facts, file, file_facts };
-        if world.is_protected(Failpoint::LockRecheck) && lock.check().doing("examine", lock.place.file())?.is_err() {
+        if world.is_protected(Failpoint::LockRecheck)
+            && lock.check().doing("examine", lock.place.file())? != Ownership::Held
+        {
             return Ok(Once::Again);
         }
         lock.world.raise_mark(&lock.file, Kind::File).doing("mark the lock of", lock.place.file())?;
@@ -152,15 +154,17 @@ impl<W: World> HomeLock<W> {
     ///
     /// # Errors
     /// Those of the system, which prove nothing.
-    pub fn check(&self) -> io::Result<Result<(), Lost>> {
+    pub fn check(&self) -> io::Result<Ownership<Lost>> {
         let directory = found(self.world.facts_of_path(&self.place.directory))?;
         let file = found(self.world.facts_at(&self.directory, self.place.way().as_os_str()))?;
         Ok(match (directory, file) {
-            (None, _) => Err(Lost::DirectoryGone),
-            (Some(directory), _) if !directory.is_same_inode(&self.directory_facts) => Err(Lost::DirectoryReplaced),
-            (_, None) => Err(Lost::FileGone),
-            (_, Some(file)) if !file.is_same_inode(&self.file_facts) => Err(Lost::FileReplaced),
-            _ => Ok(()),
+            (None, _) => Ownership::Lost(Lost::DirectoryGone),
+            (Some(directory), _) if !directory.is_same_inode(&self.directory_facts) => {
+                Ownership::Lost(Lost::DirectoryReplaced)
+            }
+            (_, None) => Ownership::Lost(Lost::FileGone),
+            (_, Some(file)) if !file.is_same_inode(&self.file_facts) => Ownership::Lost(Lost::FileReplaced),
+            _ => Ownership::Held,
         })
     }
 

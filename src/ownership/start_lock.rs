@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::error::{Context, Result};
 use crate::home::paths::{Home, names};
-use crate::lock::{Attempt, Somebody};
+use crate::lock::Attempt;
 use crate::system::{Claim, Open, World};
 
 /// The turn of the one who starts something. Dropping it ends it.
@@ -25,10 +25,10 @@ impl<W: World> Turn<W> {
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn try_take(world: &W, home: &Home) -> Result<Attempt<Self, Somebody>> {
+    pub fn try_take(world: &W, home: &Home) -> Result<Attempt<Self, ()>> {
         Ok(match Candidate::open(world, &home.watch())?.try_take(world)? {
             Attempt::Taken(turn) => Attempt::Taken(turn),
-            Attempt::Busy(_) => Attempt::Busy(Somebody),
+            Attempt::Busy(_) => Attempt::Busy(()),
         })
     }
 }

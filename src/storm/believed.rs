@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::base::error::{Context, Result};
 use crate::lock::holder::Holder;
 use crate::lock::location::Spot;
-use crate::lock::{Guard, Loss};
+use crate::lock::{Guard, Loss, Ownership};
 use crate::system::World;
 use crate::system::storage;
 
@@ -38,12 +38,12 @@ impl<W: World> Guard for Believed<W> {
         &self.path
     }
 
-    fn check(&self) -> Result<Result<(), Loss>> {
-        let Some(spot) = &self.held else { return Ok(Err(Loss::Removed)) };
+    fn check(&self) -> Result<Ownership> {
+        let Some(spot) = &self.held else { return Ok(Ownership::Lost(Loss::Removed)) };
         Ok(match recorded_pid(spot).doing("read", &self.path)? {
-            Some(pid) if pid == spot.world.own_pid() => Ok(()),
-            Some(_) => Err(Loss::Replaced),
-            None => Err(Loss::Removed),
+            Some(pid) if pid == spot.world.own_pid() => Ownership::Held,
+            Some(_) => Ownership::Lost(Loss::Replaced),
+            None => Ownership::Lost(Loss::Removed),
         })
     }
 

@@ -17,7 +17,7 @@ use super::believed::{Believed, holder_in, recorded_pid};
 use crate::base::error::{Context, Result};
 use crate::lock::holder::Holder;
 use crate::lock::location::Spot;
-use crate::lock::{Attempt, Lock, Somebody};
+use crate::lock::{Attempt, Lock};
 use crate::system::{Open, World};
 
 /// From one look to the next.
@@ -85,9 +85,9 @@ impl<W: World> Lock for NaiveLock<W> {
         &self.spot.path
     }
 
-    fn attempt(&mut self) -> Result<Attempt<Believed<W>, Somebody>> {
+    fn attempt(&mut self) -> Result<Attempt<Believed<W>, ()>> {
         if recorded_holder(&self.spot).doing("read", &self.spot.path)?.is_some() {
-            return Ok(Attempt::Busy(Somebody));
+            return Ok(Attempt::Busy(()));
         }
         self.write_pid().doing("write", &self.spot.path)?;
         Ok(Attempt::Taken(Believed::at(&self.spot)))
@@ -107,7 +107,7 @@ impl<W: World> Lock for NaiveLock<W> {
 #[allow(clippy::disallowed_methods)]
 mod tests {
     use super::*;
-    use crate::lock::Guard;
+    use crate::lock::{Guard, Ownership};
     use crate::system::Real;
 
     #[test]
@@ -116,8 +116,8 @@ mod tests {
         let path = directory.path().join("lock");
         let contender = || NaiveLock::at(&Arc::new(Real), &path).unwrap();
         let Attempt::Taken(guard) = contender().attempt().unwrap() else { panic!("it is free") };
-        assert_eq!(guard.check().unwrap(), Ok(()));
-        assert!(matches!(contender().attempt().unwrap(), Attempt::Busy(Somebody)));
+        assert_eq!(guard.check().unwrap(), Ownership::Held);
+        assert!(matches!(contender().attempt().unwrap(), Attempt::Busy(())));
         assert_eq!(contender().holder().pid, Some(std::process::id()));
         guard.release().unwrap();
         assert!(!path.exists());

@@ -20,7 +20,7 @@ use super::naive::acquire_in_step;
 use crate::base::error::{Context, Result};
 use crate::lock::holder::Holder;
 use crate::lock::location::Spot;
-use crate::lock::{Attempt, Lock, Somebody};
+use crate::lock::{Attempt, Lock};
 use crate::system::storage;
 use crate::system::{Open, World};
 
@@ -79,12 +79,12 @@ impl<W: World> Lock for UnlinkLock<W> {
         &self.spot.path
     }
 
-    fn attempt(&mut self) -> Result<Attempt<Believed<W>, Somebody>> {
+    fn attempt(&mut self) -> Result<Attempt<Believed<W>, ()>> {
         let path = &self.spot.path;
         let is_ours = self.claim().doing("claim", path)?
             || (self.break_dead().doing("break", path)? && self.claim().doing("claim", path)?);
         if !is_ours {
-            return Ok(Attempt::Busy(Somebody));
+            return Ok(Attempt::Busy(()));
         }
         Ok(Attempt::Taken(Believed::at(&self.spot)))
     }
@@ -110,7 +110,7 @@ impl<W: World> Drop for UnlinkLock<W> {
 #[allow(clippy::disallowed_methods)]
 mod tests {
     use super::*;
-    use crate::lock::Guard;
+    use crate::lock::{Guard, Ownership};
     use crate::system::Real;
 
     #[test]
@@ -119,8 +119,8 @@ mod tests {
         let path = directory.path().join("lock");
         let mut contender = UnlinkLock::at(&Arc::new(Real), &path).unwrap();
         let Attempt::Taken(guard) = contender.attempt().unwrap() else { panic!("it is free") };
-        assert_eq!(guard.check().unwrap(), Ok(()));
-        assert!(matches!(contender.attempt().unwrap(), Attempt::Busy(Somebody)));
+        assert_eq!(guard.check().unwrap(), Ownership::Held);
+        assert!(matches!(contender.attempt().unwrap(), Attempt::Busy(())));
         guard.release().unwrap();
         assert!(!path.exists());
         // No process can have this number.
@@ -141,6 +141,6 @@ mod tests {
         let Attempt::Taken(first) = faster.attempt().unwrap() else { panic!("its holder is dead") };
         storage::remove(&Real, &faster.spot.directory, &faster.spot.name).unwrap();
         let Attempt::Taken(_second) = faster.attempt().unwrap() else { panic!("its marker is gone") };
-        assert_eq!(first.check().unwrap(), Ok(()), "both believe to hold");
+        assert_eq!(first.check().unwrap(), Ownership::Held, "both believe to hold");
     }
 }

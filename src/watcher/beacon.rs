@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::base::wait_until::wait_until;
+use crate::lock::Ownership;
 use crate::ownership::beat::Beat;
 use crate::ownership::held_home::Holding;
 use crate::system::World;
@@ -35,7 +36,7 @@ impl Beacon {
             let mut is_failing = false;
             for beat in inbound {
                 // One who was evicted must not touch the survivor's beacon.
-                if !matches!(holding.check(), Ok(Ok(()))) {
+                if !matches!(holding.check(), Ok(Ownership::Held)) {
                     continue;
                 }
                 match holding.write_beat(&beat) {

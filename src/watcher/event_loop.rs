@@ -54,6 +54,7 @@ use crate::firstmate::queue_thread::Porter;
 use crate::home::paths::names;
 use crate::journal::record::{Draft, Wake};
 use crate::journal::{ACKNOWLEDGED, Journal, Limits};
+use crate::lock::Ownership;
 use crate::ownership::context::Session;
 use crate::ownership::held_home::{Eviction, Holding};
 use crate::settings::{Patterns, Settings};
@@ -318,8 +319,8 @@ impl<'a> Cycle<'a> {
         if now >= self.next_check {
             self.next_check = now + LEAST_BETWEEN_CHECKS;
             match self.holding.check() {
-                Ok(Ok(())) => {}
-                Ok(Err(eviction)) => return Some(End::Evicted(eviction)),
+                Ok(Ownership::Held) => {}
+                Ok(Ownership::Lost(eviction)) => return Some(End::Evicted(eviction)),
                 Err(error) => tracing::debug!("cannot look whether the home is still held: {error}"),
             }
             if let Err(error) = self.holding.publish_beat() {

@@ -13,6 +13,7 @@ use super::checkpoint::Seen;
 use crate::base::wait_until::wait_until;
 use crate::journal::Journal;
 use crate::journal::record::{Draft, Wake};
+use crate::lock::Ownership;
 use crate::ownership::held_home::{Eviction, Holding};
 use crate::system::World;
 
@@ -105,8 +106,8 @@ impl<W: World> Desk<W> {
     fn work(&mut self, inbound: &Receiver<Request>, report: &dyn Fn(Report)) {
         for request in inbound {
             match self.holding.check() {
-                Ok(Ok(())) => report(self.handle(request)),
-                Ok(Err(eviction)) => report(Report::Evicted(eviction)),
+                Ok(Ownership::Held) => report(self.handle(request)),
+                Ok(Ownership::Lost(eviction)) => report(Report::Evicted(eviction)),
                 Err(error) => {
                     let why = format!("cannot make sure that this home is still held: {error}");
                     match request {

@@ -12,7 +12,7 @@ use fm_watch::base::error::{Error, Result};
 use fm_watch::system::identity::{Difference, Sameness};
 use fm_watch::lock::pidfile::record::{self, Record};
 use fm_watch::lock::pidfile::{PidfileGuard, PidfileLock};
-use fm_watch::lock::{Attempt, Guard, Holder, Lock, Loss};
+use fm_watch::lock::{Attempt, Guard, Holder, Lock, Loss, Ownership};
 use fm_watch::system::{Kind, Real, World};
 use rustix::process::Signal;
 
@@ -168,7 +168,7 @@ fn a_stale_file_is_taken_over_by_exactly_one_of_many() {
         // Whoever was told that it is busy was told so because of a taker, who may have given up for another.
         drop(answers);
         let guard = take(&path);
-        assert_eq!(guard.check().unwrap(), Ok(()));
+        assert_eq!(guard.check().unwrap(), Ownership::Held);
         assert_eq!(names_in(path.parent().unwrap()), ["daemon.pid"]);
     }
 }
@@ -212,7 +212,7 @@ fn a_foreign_file_of_a_dead_process_is_taken_over() {
     for content in [format!("{pid}\n"), format!(" {pid} \n"), format!("{pid}\r\n"), format!("{pid}\nmore\n")] {
         fs::write(&path, &content).unwrap();
         let guard = take(&path);
-        assert_eq!(guard.check().unwrap(), Ok(()));
+        assert_eq!(guard.check().unwrap(), Ownership::Held);
         assert!(matches!(record::parse(&fs::read(&path).unwrap()), Record::Ours(_)));
         guard.release().unwrap();
         assert_eq!(names_in(path.parent().unwrap()), [""; 0]);
@@ -347,7 +347,7 @@ fn a_killed_holder_is_followed_at_once() {
     holder.signal(Signal::KILL);
     wait_for_state(holder.pid(), "Z");
     let guard = take(&path);
-    assert_eq!(guard.check().unwrap(), Ok(()));
+    assert_eq!(guard.check().unwrap(), Ownership::Held);
     assert_eq!(names_in(path.parent().unwrap()), ["daemon.pid"]);
 }
 
@@ -426,7 +426,7 @@ fn die_at_each_step(home: &TestHome, prepare: impl Fn(&Path), act: impl Fn(Pidfi
         prepare(&path);
         let has_died = die_after(calls, &path, &act);
         let guard = take(&path);
-        assert_eq!(guard.check().unwrap(), Ok(()), "after {calls} calls");
+        assert_eq!(guard.check().unwrap(), Ownership::Held, "after {calls} calls");
         guard.release().unwrap();
         let left: Vec<_> = names_in(path.parent().unwrap());
         assert!(left.iter().all(|name| name.starts_with(".fm-watch.")), "after {calls} calls: {left:?}");
@@ -612,7 +612,7 @@ fn a_guard_of_a_child_that_has_ended_is_not_robbed() {
     assert_eq!(find_busy(&path).pid, Some(pid));
     child.end();
     find_busy(&path);
-    assert_eq!(guard.check().unwrap(), Ok(()));
+    assert_eq!(guard.check().unwrap(), Ownership::Held);
     guard.release().unwrap();
     take(&path).release().unwrap();
 }
@@ -662,16 +662,16 @@ fn a_removed_replaced_or_overwritten_file_is_noticed() {
     let home = TestHome::plain();
     let path = fresh(&home, "check");
     let guard = take(&path);
-    assert_eq!(guard.check().unwrap(), Ok(()));
+    assert_eq!(guard.check().unwrap(), Ownership::Held);
     let content = fs::read(&path).unwrap();
     fs::write(&path, "1\n").unwrap();
-    assert_eq!(guard.check().unwrap(), Err(Loss::Replaced));
+    assert_eq!(guard.check().unwrap(), Ownership::Lost(Loss::Replaced));
     fs::write(&path, &content).unwrap();
-    assert_eq!(guard.check().unwrap(), Ok(()));
+    assert_eq!(guard.check().unwrap(), Ownership::Held);
     rename_over(&path, 1);
-    assert_eq!(guard.check().unwrap(), Err(Loss::Replaced));
+    assert_eq!(guard.check().unwrap(), Ownership::Lost(Loss::Replaced));
     fs::remove_file(&path).unwrap();
-    assert_eq!(guard.check().unwrap(), Err(Loss::Removed));
+    assert_eq!(guard.check().unwrap(), Ownership::Lost(Loss::Removed));
     guard.release().unwrap();
 }
 

@@ -16,7 +16,7 @@ use fm_watch::base::error::Result;
 use fm_watch::system::identity::Sameness;
 use fm_watch::lock::socket::probe::{Absence, Question, Readiness, Reply, Stall, Stranger, probe};
 use fm_watch::lock::socket::{SocketGuard, SocketLock};
-use fm_watch::lock::{Attempt, Guard, Holder, Lock, Loss};
+use fm_watch::lock::{Attempt, Guard, Holder, Lock, Loss, Ownership};
 use fm_watch::system::platform;
 use fm_watch::system::{Binding, Real, Sockets};
 use rustix::process::Signal;
@@ -264,7 +264,7 @@ fn a_killed_daemon_is_absent_and_followed() -> Result<(), Skip> {
     wait_for_state(daemon.pid(), "Z");
     assert_eq!(probed(&path), Readiness::Absent(Absence::Stale));
     let guard = take(&path);
-    assert_eq!(guard.check().unwrap(), Ok(()));
+    assert_eq!(guard.check().unwrap(), Ownership::Held);
     assert_eq!(names_in(path.parent().unwrap()), ["sock", "sock.lock"]);
     Ok(())
 }
@@ -515,7 +515,7 @@ fn die_at_each_step(home: &TestHome, prepare: impl Fn(&Path)) -> u64 {
             Err(_) => true,
         };
         let guard = take(&path);
-        assert_eq!(guard.check().unwrap(), Ok(()), "after {calls} calls");
+        assert_eq!(guard.check().unwrap(), Ownership::Held, "after {calls} calls");
         let _client = UnixStream::connect(&path).unwrap();
         guard.release().unwrap();
         assert!(!path.exists());
@@ -599,7 +599,7 @@ fn release_beside_a_replacement(protections: &[&'static str]) -> bool {
     let guard = taken(lock_at(&world, &path).try_acquire());
     fs::remove_file(&path).unwrap();
     let _daemon = UnixListener::bind(&path).unwrap();
-    assert_eq!(guard.check().unwrap(), Err(Loss::Replaced));
+    assert_eq!(guard.check().unwrap(), Ownership::Lost(Loss::Replaced));
     guard.release().unwrap();
     path.exists()
 }
@@ -631,9 +631,9 @@ fn a_removed_socket_is_noticed_and_makes_no_room_for_a_second_holder() {
     let home = TestHome::plain();
     let path = fresh(&home, "removed");
     let guard = take(&path);
-    assert_eq!(guard.check().unwrap(), Ok(()));
+    assert_eq!(guard.check().unwrap(), Ownership::Held);
     fs::remove_file(&path).unwrap();
-    assert_eq!(guard.check().unwrap(), Err(Loss::Removed));
+    assert_eq!(guard.check().unwrap(), Ownership::Lost(Loss::Removed));
     assert_eq!(find_busy(&path).pid, Some(std::process::id()));
     guard.release().unwrap();
     take(&path).release().unwrap();
@@ -690,7 +690,7 @@ fn a_busy_contender_leaves_no_trace_and_disturbs_nobody() {
     daemon.set_nonblocking(true).unwrap();
     let mut lock = lock_at(&Arc::new(Real), &path);
     for _ in 0..10 {
-        assert!(matches!(lock.attempt().unwrap(), Attempt::Busy(_)));
+        assert!(matches!(lock.attempt().unwrap(), Attempt::Busy(())));
     }
     assert_eq!(daemon.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "nobody connected");
     assert_eq!(names_in(path.parent().unwrap()), ["sock"]);

@@ -16,7 +16,7 @@ use fm_watch::lock::soft::host::NAMESPACE_MARK;
 use fm_watch::lock::soft::marker::{Content, Record};
 use fm_watch::lock::soft::process_id::{Boot, Start};
 use fm_watch::lock::soft::{SoftLock, observation};
-use fm_watch::lock::{Attempt, Guard, Lock, Loss};
+use fm_watch::lock::{Attempt, Guard, Lock, Loss, Ownership};
 use fm_watch::system::{Real, World};
 use serde_json::json;
 
@@ -99,7 +99,7 @@ fn a_lock_of_the_family_is_taken_by_its_name() {
     let mut lock = AnyLock::at(Kind::Soft, &path, Subject::Child(mortal.pid())).unwrap();
     let Attempt::Taken(guard) = lock.try_acquire().unwrap() else { panic!("it is free") };
     assert_eq!(try_take(&path).unwrap_err().pid, Some(mortal.pid()));
-    assert_eq!(guard.check().unwrap(), Ok(()));
+    assert_eq!(guard.check().unwrap(), Ownership::Held);
     guard.release().unwrap();
     let mut lock = AnyLock::at(Kind::Soft, &path, Subject::Myself).unwrap();
     let Attempt::Taken(_guard) = lock.try_acquire().unwrap() else { panic!("it is free") };
@@ -285,7 +285,7 @@ fn python_replaces_a_dead_holder_of_ours_at_once() -> Result<(), Skip> {
     assert_eq!(peer.acquire(&path, Duration::from_millis(50)), "busy");
     mortal.die();
     assert_eq!(peer.acquire(&path, Duration::from_millis(200)), "taken");
-    assert_eq!(left.check().unwrap(), Err(Loss::Replaced));
+    assert_eq!(left.check().unwrap(), Ownership::Lost(Loss::Replaced));
     drop(left);
     assert!(try_take(&path).is_err());
     Ok(())
@@ -464,15 +464,15 @@ fn a_lock_that_was_removed_or_replaced_is_reported() {
     let path = lock_path(&home);
     let guard = take(&path);
     fs::remove_file(&path).unwrap();
-    assert_eq!(guard.check().unwrap(), Err(Loss::Removed));
+    assert_eq!(guard.check().unwrap(), Ownership::Lost(Loss::Removed));
     let next = take(&path);
-    assert_eq!(guard.check().unwrap(), Err(Loss::Replaced));
+    assert_eq!(guard.check().unwrap(), Ownership::Lost(Loss::Replaced));
     guard.release().unwrap();
     expect_held(&next, "whatever the first one did");
     // Renamed away by hand, it is nobody's any more.
     fs::rename(&path, home.scratch().join("elsewhere")).unwrap();
     let _third = take(&path);
-    assert_eq!(next.check().unwrap(), Err(Loss::Replaced));
+    assert_eq!(next.check().unwrap(), Ownership::Lost(Loss::Replaced));
 }
 
 fn a_lock_that_an_old_release_moved_aside_is_reported() {
@@ -481,9 +481,9 @@ fn a_lock_that_an_old_release_moved_aside_is_reported() {
     let guard = take(&path);
     let aside = home.scratch().join(format!("shared.lock.break.{}.{}", std::process::id(), "ab".repeat(16)));
     fs::rename(&path, &aside).unwrap();
-    assert_eq!(guard.check().unwrap(), Err(Loss::Removed));
+    assert_eq!(guard.check().unwrap(), Ownership::Lost(Loss::Removed));
     let _next = take(&path);
-    assert_eq!(guard.check().unwrap(), Err(Loss::Replaced), "although its name is that of a breaker");
+    assert_eq!(guard.check().unwrap(), Ownership::Lost(Loss::Replaced), "although its name is that of a breaker");
 }
 
 fn a_lock_that_a_peer_breaks_by_age_is_reported() -> Result<(), Skip> {
@@ -493,7 +493,7 @@ fn a_lock_that_a_peer_breaks_by_age_is_reported() -> Result<(), Skip> {
     let mut breaker = Filelock::reference().program(&home, "filelock_expirer.py")?;
     breaker.arg(&path);
     assert_eq!(crate::support::home::finish(breaker).expect_code(0).stdout, "taken\n");
-    assert!(guard.check().unwrap().is_err());
+    assert!(guard.check().unwrap() != Ownership::Held);
     Ok(())
 }
 
@@ -554,9 +554,9 @@ fn a_contender_that_takes_a_lock_again_uses_its_file_again() {
     drop(lock);
     expect_held(&guard, "also without its contender");
     fs::remove_file(&path).unwrap();
-    assert_eq!(guard.check().unwrap(), Err(Loss::Removed));
+    assert_eq!(guard.check().unwrap(), Ownership::Lost(Loss::Removed));
     let next = take(&path);
-    assert_eq!(guard.check().unwrap(), Err(Loss::Replaced), "its private name is no breaker's");
+    assert_eq!(guard.check().unwrap(), Ownership::Lost(Loss::Replaced), "its private name is no breaker's");
     drop(guard);
     expect_held(&next, "whatever the first one did");
     assert_eq!(names_beside(&path), Vec::<String>::new(), "the last one takes the kept file away");

@@ -12,7 +12,7 @@ use fm_watch::lock::soft::host::NAMESPACE_MARK;
 use fm_watch::lock::soft::marker::{Content, Record};
 use fm_watch::lock::soft::process_id::Start;
 use fm_watch::lock::soft::{SoftLock, observation};
-use fm_watch::lock::{Attempt, Guard, Lock};
+use fm_watch::lock::{Attempt, Guard, Lock, Ownership};
 use fm_watch::system::{Real, World};
 
 use crate::support::namespace::Namespace;
@@ -83,13 +83,13 @@ fn a_breaker_that_is_overtaken_puts_the_live_marker_back() {
 fn breaking_by_unlink_makes_two_holders() {
     let (_path, _home, slow, other) = two_breakers("soft.break-by-exchange");
     assert!(slow.is_some(), "the slow one has unlinked what it did not judge");
-    assert!(other.check().unwrap().is_err(), "while the other was sure to hold");
+    assert!(other.check().unwrap() != Ownership::Held, "while the other was sure to hold");
 }
 
 fn without_the_inode_check_there_are_two_holders() {
     let (_path, _home, slow, other) = two_breakers("soft.inode-check");
     assert!(slow.is_some(), "the slow one takes what came out for what it judged");
-    assert!(other.check().unwrap().is_err(), "while the other was sure to hold");
+    assert!(other.check().unwrap() != Ownership::Held, "while the other was sure to hold");
 }
 
 fn without_the_put_back_a_live_marker_is_lost() {
@@ -97,7 +97,7 @@ fn without_the_put_back_a_live_marker_is_lost() {
     assert!(slow.is_none());
     let third = try_take(&path);
     assert!(third.is_ok(), "a third holds");
-    assert!(other.check().unwrap().is_err(), "while the other was sure to hold");
+    assert!(other.check().unwrap() != Ownership::Held, "while the other was sure to hold");
 }
 
 /// A breaker that is overtaken between its judgement and its last look. Says how often it has exchanged names.
@@ -154,7 +154,7 @@ fn without_recovery_a_dead_breaker_makes_two_holders() {
     let holder = a_breaker_dies_with_a_live_marker(&path);
     let second = attempt(&Scripted::new().without("soft.recovery").shared(), &path);
     assert!(second.is_some(), "the dead breaker's record is taken");
-    assert!(holder.check().unwrap().is_err(), "while the holder was sure to hold");
+    assert!(holder.check().unwrap() != Ownership::Held, "while the holder was sure to hold");
 }
 
 /// A dead breaker has left a live marker; two search for it, and one has just taken it into its hands when the other looks
@@ -188,7 +188,7 @@ fn passing_over_what_vanished_makes_two_holders() {
     let holder = a_breaker_dies_with_a_live_marker(&path);
     let second = looks_at_what_is_in_anothers_hands(&path, Scripted::new().without("soft.vanished-is-held"));
     assert!(second.is_some(), "what was found and is gone was taken for nothing");
-    assert!(holder.check().unwrap().is_err(), "while the holder was sure to hold");
+    assert!(holder.check().unwrap() != Ownership::Held, "while the holder was sure to hold");
 }
 
 /// A contender that dies right after it has created its file. Says what is at the lock's name then.
@@ -228,7 +228,7 @@ fn first_lets_go_of_a_removed_lock(process: Scripted) -> bool {
     let second = take(&path);
     drop(first);
     let third = try_take(&path);
-    assert_eq!(second.check().unwrap().is_ok(), third.is_err());
+    assert_eq!(second.check().unwrap().is_held(), third.is_err());
     third.is_ok()
 }
 

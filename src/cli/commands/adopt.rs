@@ -15,7 +15,7 @@ use crate::firstmate::queue::Queue;
 use crate::firstmate::queue_sync::Bridge;
 use crate::home::paths::{Home, Selection, names};
 use crate::launch::spawn;
-use crate::lock::{Attempt, Somebody};
+use crate::lock::Attempt;
 use crate::ownership::context::Session;
 use crate::ownership::home_lock::{HomeLock, check_private};
 use crate::system::binary;
@@ -112,7 +112,7 @@ fn set_watch_aside(home: &Home) -> Result<()> {
     }
     let lock = match HomeLock::try_take(&session.world, &session.place)? {
         Attempt::Taken(lock) => lock,
-        Attempt::Busy(Somebody) => {
+        Attempt::Busy(()) => {
             let next = "the scripts are back; stop what holds it, and undo once more";
             return Err(Error::refused(home.watch(), "somebody has just taken the home", next));
         }

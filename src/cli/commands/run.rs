@@ -24,7 +24,7 @@ use crate::firstmate::shell_watcher::ShellHolder;
 use crate::home::log::{self, Log};
 use crate::home::paths::names;
 use crate::journal::record::{Kind, Wake};
-use crate::lock::{Attempt, Somebody};
+use crate::lock::Attempt;
 use crate::ownership::context::Session;
 use crate::ownership::held_home::{self, Holding, Rhythm};
 use crate::ownership::observe;
@@ -164,7 +164,7 @@ fn take(session: &Session) -> Result<Option<Holding<Real>>> {
     }
     match Holding::acquire(&session.world, (&session.home, session.fleet.as_ref()), &session.place, rhythm)? {
         Attempt::Taken(holding) => Ok(Some(holding)),
-        Attempt::Busy(Somebody) => Ok(None),
+        Attempt::Busy(()) => Ok(None),
     }
 }
 

@@ -12,6 +12,7 @@ use super::wakeup::{Bell, Nudged};
 use super::{Plan, Report};
 use crate::daemons::spawn_monitor::Starter;
 use crate::home::paths::Home;
+use crate::lock::Ownership;
 use crate::ownership::held_home::Holding;
 use crate::settings::daemon_definition::Name;
 use crate::system::identity::Standpoint;
@@ -69,8 +70,8 @@ impl Hands for Office {
 
     fn may_act(&mut self) -> bool {
         match self.holding.check() {
-            Ok(Ok(())) => true,
-            Ok(Err(eviction)) => {
+            Ok(Ownership::Held) => true,
+            Ok(Ownership::Lost(eviction)) => {
                 tracing::info!("the daemons are kept no longer: {eviction}");
                 self.course = Course::Leaving;
                 false

@@ -15,6 +15,7 @@ use crate::daemons::look;
 use crate::daemons::paths::{self, DaemonPlace};
 use crate::daemons::records::{self, Ended, Life, Read};
 use crate::daemons::start_request::{Order, last_generation};
+use crate::lock::Ownership;
 use crate::settings::daemon_definition::Definition;
 use crate::system::identity::{Identity, Observation, Pid, Sameness, Standpoint};
 use crate::system::platform::Pinned;
@@ -147,7 +148,7 @@ impl<'a> Desk<'a> {
             Read::Some(recorded) => is_same(&recorded),
             Read::None | Read::Damaged(_) => true,
         };
-        recorded && matches!(self.lock.check(), Ok(Ok(())))
+        recorded && matches!(self.lock.check(), Ok(Ownership::Held))
     }
 
     /// Marks a step of the protocol.

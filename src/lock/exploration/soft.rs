@@ -89,7 +89,7 @@ fn restored(machine: Machine) -> Scenario {
         let mut lock = SoftLock::at(world, Path::new(PATH)).map_err(|error| error.to_string())?;
         for _ in 0..8 {
             match lock.attempt() {
-                Ok(Attempt::Busy(Somebody)) => world.pause(Duration::from_secs(1)),
+                Ok(Attempt::Busy(())) => world.pause(Duration::from_secs(1)),
                 other => return Err(format!("{other:?}")),
             }
         }

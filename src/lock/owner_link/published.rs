@@ -7,8 +7,8 @@ use super::owner::Owner;
 use super::path::{Place, Step};
 use crate::base::error::{Context, Result};
 use crate::base::failpoint::Failpoint;
-use crate::lock::Loss;
 use crate::lock::location::found;
+use crate::lock::{Loss, Ownership};
 use crate::system::{Facts, Open, World};
 
 /// A link of ours to an owner directory of ours. Dropping it withdraws it.
@@ -89,13 +89,11 @@ impl<W: World> Claim<W> {
     ///
     /// # Errors
     /// Those of the system, which prove nothing.
-    pub(super) fn standing(&self) -> Result<Result<(), Loss>> {
+    pub(super) fn ownership(&self) -> Result<Ownership> {
         let there = self.place.spot().facts().doing("examine", self.place.path())?;
-        Ok(match there {
-            None => Err(Loss::Removed),
-            Some(there) if !there.is_same_inode(&self.facts) => Err(Loss::Replaced),
-            Some(_) if !self.owner.is_signed()? => Err(Loss::Replaced),
-            Some(_) => Ok(()),
+        Ok(match Ownership::by_inode(there, &self.facts) {
+            Ownership::Held if !self.owner.is_signed()? => Ownership::Lost(Loss::Replaced),
+            known => known,
         })
     }
 
@@ -116,14 +114,14 @@ impl<W: World> Claim<W> {
         let place = self.place.clone();
         place.reach(Step::Withdrawing)?;
         let is_protected = place.world().is_protected(Failpoint::OwnerLinkOwnOnlyOnRelease);
-        let standing = if is_protected { self.standing()? } else { Ok(()) };
-        match standing {
-            Ok(()) => {
+        let ownership = if is_protected { self.ownership()? } else { Ownership::Held };
+        match ownership {
+            Ownership::Held => {
                 found(place.world().unlink(place.directory(), place.name())).doing("release", place.path())?;
             }
             // Our link with another pid behind it is a lock that somebody else believes to have.
-            Err(_) if self.is_linked()? => self.owner.leave(),
-            Err(_) => {}
+            Ownership::Lost(_) if self.is_linked()? => self.owner.leave(),
+            Ownership::Lost(_) => {}
         }
         place.reach(Step::Withdrawn)
     }

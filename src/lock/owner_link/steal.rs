@@ -42,7 +42,7 @@ pub(super) fn take<W: World>(judge: &mut Judge, lock: &Place<W>) -> Result<Optio
         Judged::Held(..) | Judged::Changing => None,
     };
     let Some(claim) = claim else { return Ok(None) };
-    if claim.standing()?.is_err() {
+    if !claim.ownership()?.is_held() {
         return Ok(None);
     }
     if let Judged::Stale(dead, _) = judge.look(&steal.steal())? {

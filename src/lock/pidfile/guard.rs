@@ -7,7 +7,7 @@ use super::sight::Sight;
 use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint::Failpoint;
 use crate::lock::location::Spot;
-use crate::lock::{Guard, Loss};
+use crate::lock::{Guard, Loss, Ownership};
 use crate::system::storage;
 use crate::system::{Claim, Facts, World};
 
@@ -96,12 +96,12 @@ impl<W: World> Guard for PidfileGuard<W> {
         &self.claimed.spot.path
     }
 
-    fn check(&self) -> Result<Result<(), Loss>> {
+    fn check(&self) -> Result<Ownership> {
         let Claimed { spot, .. } = &self.claimed;
         Ok(match spot.facts_by_path().doing("examine", &spot.path)? {
-            None => Err(Loss::Removed),
-            Some(facts) if self.claimed.is_at(&facts)? => Ok(()),
-            Some(_) => Err(Loss::Replaced),
+            None => Ownership::Lost(Loss::Removed),
+            Some(facts) if self.claimed.is_at(&facts)? => Ownership::Held,
+            Some(_) => Ownership::Lost(Loss::Replaced),
         })
     }
 

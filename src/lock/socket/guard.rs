@@ -9,7 +9,7 @@ use crate::base::error::{Context, Result};
 use crate::base::failpoint::Failpoint;
 use crate::lock::kernel::KernelGuard;
 use crate::lock::location::Spot;
-use crate::lock::{Guard, Loss};
+use crate::lock::{Guard, Ownership};
 use crate::system::storage;
 use crate::system::{Binding, Facts, Real, Sockets};
 
@@ -124,13 +124,9 @@ impl<W: Sockets> Guard for SocketGuard<W> {
         &self.claimed.spot.path
     }
 
-    fn check(&self) -> Result<Result<(), Loss>> {
-        let Claimed { spot, facts: ours, .. } = &self.claimed;
-        Ok(match spot.facts_by_path().doing("examine", &spot.path)? {
-            None => Err(Loss::Removed),
-            Some(facts) if !facts.is_same_inode(ours) => Err(Loss::Replaced),
-            Some(_) => Ok(()),
-        })
+    fn check(&self) -> Result<Ownership> {
+        let Claimed { spot, facts, .. } = &self.claimed;
+        Ok(Ownership::by_inode(spot.facts_by_path().doing("examine", &spot.path)?, facts))
     }
 
     fn release(self) -> Result<()> {

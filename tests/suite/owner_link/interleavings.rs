@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fm_watch::lock::Guard;
+use fm_watch::lock::{Guard, Ownership};
 
 use super::arena::{Arena, attempt, dead_pid, lay, lay_dead, sleeper};
 use super::peer::{self, Peer};
@@ -357,7 +357,7 @@ fn dead_mutexes_of_any_depth_are_reclaimed_and_none_is_added() -> Result<(), Ski
         lay_dead(&arena.steal());
         lay_dead(&arena.steal_of_steal());
         let guard = arena.try_ours().unwrap();
-        assert_eq!(guard.check().unwrap(), Ok(()));
+        assert_eq!(guard.check().unwrap(), Ownership::Held);
         assert!(arena.names().iter().all(|name| !name.contains(".steal")), "{:?}", arena.names());
         drop(guard);
         assert_eq!(arena.names(), [""; 0]);
@@ -428,7 +428,7 @@ fn a_peer_that_loses_lands_inside_and_cleans_up() -> Result<(), Skip> {
     peer.go("prepared");
     assert!(!peer.has_taken());
     peer.finish();
-    assert_eq!(ours.check().unwrap(), Ok(()));
+    assert_eq!(ours.check().unwrap(), Ownership::Held);
     drop(ours);
     assert_eq!(arena.names(), [""; 0]);
     Ok(())

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use fm_watch::system::identity::{Difference, Sameness};
 use fm_watch::lock::owner_link::OwnerLinkLock;
-use fm_watch::lock::{Attempt, Guard, Lock, Loss};
+use fm_watch::lock::{Attempt, Guard, Lock, Loss, Ownership};
 
 use super::arena::{Arena, attempt, dead_pid, lay, lay_dead, lay_owner, longer, sleeper};
 use super::peer::{self, Peer};
@@ -53,7 +53,7 @@ fn a_held_lock_is_a_link_to_a_complete_owner_directory() {
     assert_eq!(read("watcher-path"), "/the/bin/fm-watch.sh\n");
     assert!(read("pid-identity").ends_with('\n'));
     assert_eq!(fs::read_dir(&target).unwrap().count(), 4, "peers know how to remove these four files");
-    assert_eq!(guard.check().unwrap(), Ok(()));
+    assert_eq!(guard.check().unwrap(), Ownership::Held);
 }
 
 fn a_release_leaves_nothing() {
@@ -93,7 +93,7 @@ fn a_dead_record_is_reclaimed_by_either_side() -> Result<(), Skip> {
     process.signal(rustix::process::Signal::KILL);
     process.finish(SOON);
     assert!(peer::can_take(&arena.home, &arena.lock)?);
-    assert_eq!(guard.check().unwrap(), Err(Loss::Removed));
+    assert_eq!(guard.check().unwrap(), Ownership::Lost(Loss::Removed));
     drop(guard);
     assert_eq!(arena.names(), [""; 0]);
     Ok(())
@@ -187,7 +187,7 @@ fn what_points_nowhere_is_reclaimed_after_the_floor() {
     let later = Staged::new();
     later.shift_wall_clock_forward(Duration::from_secs(3));
     let guard = arena.try_in(&later).unwrap();
-    assert_eq!(guard.check().unwrap(), Ok(()));
+    assert_eq!(guard.check().unwrap(), Ownership::Held);
     drop(guard);
     assert_eq!(arena.names(), [""; 0]);
 }
@@ -196,9 +196,9 @@ fn a_removed_or_replaced_lock_is_noticed_and_nothing_of_the_successor_is_touched
     let arena = Arena::new();
     let guard = arena.try_ours().unwrap();
     fs::remove_file(&arena.lock).unwrap();
-    assert_eq!(guard.check().unwrap(), Err(Loss::Removed));
+    assert_eq!(guard.check().unwrap(), Ownership::Lost(Loss::Removed));
     let owner = lay(&arena.lock, "next00", &std::process::id().to_string());
-    assert_eq!(guard.check().unwrap(), Err(Loss::Replaced));
+    assert_eq!(guard.check().unwrap(), Ownership::Lost(Loss::Replaced));
     guard.release().unwrap();
     assert_eq!(fs::read_link(&arena.lock).unwrap(), owner);
     assert_eq!(arena.names(), ["state.lock", "state.lock.owner.next00"]);
@@ -211,9 +211,9 @@ fn without_the_look_before_release_a_successor_loses_its_lock() {
     fs::remove_file(&arena.lock).unwrap();
     let successor = arena.try_ours().unwrap();
     guard.release().unwrap();
-    assert_eq!(successor.check().unwrap(), Err(Loss::Removed));
+    assert_eq!(successor.check().unwrap(), Ownership::Lost(Loss::Removed));
     let third = arena.try_ours().unwrap();
-    assert_eq!(third.check().unwrap(), Ok(()), "two believe to hold");
+    assert_eq!(third.check().unwrap(), Ownership::Held, "two believe to hold");
 }
 
 fn an_owner_directory_with_another_pid_is_not_ours_any_more() {
@@ -221,7 +221,7 @@ fn an_owner_directory_with_another_pid_is_not_ours_any_more() {
     let guard = arena.try_ours().unwrap();
     let target = fs::read_link(&arena.lock).unwrap();
     fs::write(target.join("pid"), "1\n").unwrap();
-    assert_eq!(guard.check().unwrap(), Err(Loss::Replaced));
+    assert_eq!(guard.check().unwrap(), Ownership::Lost(Loss::Replaced));
     drop(guard);
     assert_eq!(arena.pid(), Some(1), "what another process believes to have is left to it");
 }
@@ -280,7 +280,7 @@ fn a_lock_is_taken_through_a_relative_path() {
     let mut lock = OwnerLinkLock::at(&Staged::new(), &relative).unwrap();
     let guard = attempt(&mut lock).unwrap();
     assert!(fs::read_link(&arena.lock).unwrap().is_absolute());
-    assert_eq!(guard.check().unwrap(), Ok(()));
+    assert_eq!(guard.check().unwrap(), Ownership::Held);
     assert!(arena.try_ours().is_none());
 }
 

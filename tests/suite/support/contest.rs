@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 
 use fm_watch::base::error::Result;
-use fm_watch::lock::{Attempt, Guard, Holder, Lock, Loss};
+use fm_watch::lock::{Attempt, Guard, Holder, Lock, Loss, Ownership};
 
 use super::rigged::Rigged;
 use super::{SOON, TestHome};
@@ -59,7 +59,7 @@ pub fn contend<L: Lock>(threads: u32, rounds: u32, contender: impl Fn() -> L + S
         for _ in 0..rounds {
             let guard = take(contender());
             assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0, "two hold");
-            assert_eq!(guard.check().unwrap(), Ok(()));
+            assert_eq!(guard.check().unwrap(), Ownership::Held);
             std::thread::yield_now();
             assert_eq!(holders.fetch_sub(1, Ordering::SeqCst), 1, "two hold");
             guard.release().unwrap();
@@ -114,7 +114,8 @@ where
         })
         .at("takeover.exchanged", move || {
             let watched = watched.lock().unwrap();
-            *lost.lock().unwrap() = watched.as_ref().is_some_and(|guard| guard.check().unwrap() == Err(Loss::Replaced));
+            *lost.lock().unwrap() =
+                watched.as_ref().is_some_and(|guard| guard.check().unwrap() == Ownership::Lost(Loss::Replaced));
         })
         .ready();
     let first = contender(&world, path).try_acquire().unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use fm_watch::lock::any::{AnyLock, Kind, Subject};
-use fm_watch::lock::{Attempt, Guard, Lock};
+use fm_watch::lock::{Attempt, Guard, Lock, Ownership};
 use rustix::process::Signal;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -51,7 +51,7 @@ fn contend(kind: Kind, path: &Path) -> ExitCode {
                 while now() < from + Duration::from_micros(200) {
                     std::hint::spin_loop();
                 }
-                assert_eq!(guard.check().unwrap(), Ok(()));
+                assert_eq!(guard.check().unwrap(), Ownership::Held);
                 say(&format!("-{}", now().as_nanos()));
                 guard.release().unwrap();
             }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use fm_watch::lock::soft::marker::Record;
 use fm_watch::lock::soft::observation;
 use fm_watch::lock::soft::{SoftGuard, SoftLock};
-use fm_watch::lock::{Attempt, Guard, Holder, Lock};
+use fm_watch::lock::{Attempt, Guard, Holder, Lock, Ownership};
 use fm_watch::system::{Real, World};
 
 use super::home::TestHome;
@@ -117,7 +117,7 @@ pub fn take_within(path: &Path, within: Duration) -> Result<SoftGuard<Real>, Hol
 /// Fails the test unless a guard still has its lock.
 #[track_caller]
 pub fn expect_held<W: World>(guard: &SoftGuard<W>, when: &str) {
-    assert_eq!(guard.check().unwrap(), Ok(()), "{when}");
+    assert_eq!(guard.check().unwrap(), Ownership::Held, "{when}");
 }
 
 /// Fails the test unless a guard's own marker is at the lock's name.

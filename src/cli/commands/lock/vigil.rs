@@ -13,7 +13,7 @@ use super::supervise::{Place, is_passed_on};
 use crate::base::console::Console;
 use crate::base::failpoint::Failpoint;
 use crate::lock::any::AnyGuard;
-use crate::lock::{Guard, Loss};
+use crate::lock::{Guard, Loss, Ownership};
 use crate::system::platform::{Happening, HeldCommand, Signals, leads_session, wait_for_happening};
 use crate::system::{Real, World};
 
@@ -65,7 +65,10 @@ fn loss_of(guard: &AnyGuard) -> Option<Loss> {
     if !Real.is_protected(Failpoint::LockVigil) {
         return None;
     }
-    guard.check().ok()?.err()
+    match guard.check() {
+        Ok(Ownership::Lost(loss)) => Some(loss),
+        Ok(Ownership::Held) | Err(_) => None,
+    }
 }
 
 fn evict(console: Console, command: &HeldCommand, guard: &AnyGuard, loss: Loss) {
