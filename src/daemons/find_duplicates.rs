@@ -14,8 +14,6 @@
 //! alone are compared with its command; an interpreter that stands before a script is allowed for.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 
 use super::ensure::{Daemons, living};
 use super::paths::DaemonPlace;
@@ -143,7 +141,7 @@ fn words(arguments: &[u8]) -> Vec<&[u8]> {
 }
 
 fn in_one_line(arguments: &[u8]) -> String {
-    let words: Vec<_> = words(arguments).into_iter().map(|word| OsStr::from_bytes(word).to_string_lossy()).collect();
+    let words: Vec<_> = words(arguments).into_iter().map(|word| String::from_utf8_lossy(word)).collect();
     words.join(" ")
 }
 

@@ -8,13 +8,13 @@
 //! a type of its own: what may only be done under it asks for it.
 
 use std::fs::File;
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use super::paths::{self, DaemonPlace};
 use crate::base::error::{Context, Result};
 use crate::lock::kernel::{KernelGuard, KernelLock};
 use crate::lock::{Attempt, Guard, Lock, Ownership};
+use crate::system::handle::HandleRef;
 use crate::system::{Facts, Real, World};
 
 /// The held lock of a monitor. Nobody else starts the daemon, writes its records or clears up after it meanwhile.
@@ -58,7 +58,7 @@ impl LifeLock {
     }
 
     /// What a child must inherit to hold it.
-    pub fn descriptor(&self) -> BorrowedFd<'_> {
+    pub fn descriptor(&self) -> HandleRef<'_> {
         self.guard.descriptor()
     }
 

@@ -10,8 +10,6 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -23,6 +21,7 @@ use crate::launch::spawn;
 use crate::ownership::context::Session;
 use crate::settings::Settings;
 use crate::settings::daemon_definition::Name;
+use crate::system::handle::{self, AsHandle, HandleNumber, HandleRef};
 use crate::system::platform;
 use crate::system::status_pipe::{Listener, Silence};
 
@@ -69,7 +68,7 @@ impl Starter {
         let told = serde_json::to_vec(order).map_err(|error| format!("cannot tell the monitor: {error}"))?;
         let told = platform::memory_file(name.as_str(), &told)
             .map_err(|error| format!("cannot make a file in memory: {error}"))?;
-        self.spawn(name, Some(told.as_fd()))
+        self.spawn(name, Some(told.as_handle()))
     }
 
     /// Starts a monitor for a daemon that lives without one. It starts nothing, also if the daemon has ended by then.
@@ -80,18 +79,18 @@ impl Starter {
         self.spawn(name, None)
     }
 
-    fn spawn(&self, name: &Name, order: Option<BorrowedFd<'_>>) -> Result<Start, String> {
+    fn spawn(&self, name: &Name, order: Option<HandleRef<'_>>) -> Result<Start, String> {
         let (listener, writer) = Listener::new().map_err(|error| format!("cannot make a pipe: {error}"))?;
-        let command = self.command(name, writer.as_raw_fd(), order.map(|order| order.as_raw_fd()));
-        let inherited: Vec<_> = std::iter::once(writer.as_fd()).chain(order).collect();
+        let command = self.command(name, handle::number_of(&writer), order.map(|order| handle::number_of(&order)));
+        let inherited: Vec<_> = std::iter::once(writer.as_handle()).chain(order).collect();
         platform::spawn_detached(command, &inherited)
             .map_err(|error| format!("cannot start {}: {error}", self.program.display()))?;
         Ok(Start { listener, log: self.home.ours(names::LOG_DIRECTORY).join(names::LOG) })
     }
 
-    fn command(&self, name: &Name, word: RawFd, order: Option<RawFd>) -> Command {
-        let mut command = Command::new(&self.program);
-        command.arg0("fm-watch").args(&self.flags).args(["daemon-monitor", name.as_str()]);
+    fn command(&self, name: &Name, word: HandleNumber, order: Option<HandleNumber>) -> Command {
+        let mut command = platform::own_command(&self.program);
+        command.args(&self.flags).args(["daemon-monitor", name.as_str()]);
         command.arg("--word-fd").arg(word.to_string());
         if let Some(order) = order {
             command.arg("--order-fd").arg(order.to_string());
@@ -124,7 +123,7 @@ impl Start {
     }
 
     /// The descriptor that can be read when a word comes, or when none will come.
-    pub fn ear(&self) -> BorrowedFd<'_> {
+    pub fn ear(&self) -> HandleRef<'_> {
         self.listener.ear()
     }
 

@@ -8,7 +8,7 @@ use super::repair::Repair;
 use crate::base::failpoint::Failpoint;
 use crate::home::paths::names;
 use crate::ownership::context::Session;
-use crate::system::platform;
+use crate::system::platform::{self, Space};
 use crate::system::{Facts, Kind, World};
 
 /// The directories of the home and what lies in them.
@@ -142,11 +142,11 @@ fn foreign(path: &Path, uid: u32, own: u32) -> Finding {
 }
 
 fn space(state: &Path) -> Finding {
-    match rustix::fs::statvfs(state) {
-        Ok(facts) if facts.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) => {
+    match platform::space(state) {
+        Ok(Space::ReadOnly) => {
             Finding::fail(SPACE, format!("{} is on a file system that is read-only", state.display()), Mend::Nothing)
         }
-        Ok(facts) => room(state, facts.f_bavail.saturating_mul(facts.f_frsize)),
+        Ok(Space::Free(free)) => room(state, free),
         Err(error) => Finding::warn(SPACE, format!("cannot be told: {error}"), Mend::Nothing),
     }
 }

@@ -2,8 +2,6 @@
 //!
 //! Processes are listed to be shown to a person, never to be acted on: a command line proves nothing.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::finding::{Finding, Mend};
@@ -12,6 +10,7 @@ use crate::ownership::context::Session;
 use crate::ownership::verdict::Verdict;
 use crate::system::World;
 use crate::system::identity::Pid;
+use crate::system::platform;
 use crate::watcher::facts;
 
 const WATCHER: &str = "watcher";
@@ -80,7 +79,7 @@ fn state_in(arguments: &[u8]) -> Option<PathBuf> {
     let is_ours = words.first()?.rsplit(|&byte| byte == b'/').next() == Some(b"fm-watch");
     let value = |flag: &[u8]| {
         let at = words.iter().position(|word| *word == flag)?;
-        words.get(at + 1).map(|word| PathBuf::from(OsStr::from_bytes(word)))
+        words.get(at + 1).map(|word| PathBuf::from(platform::os_string(word.to_vec())))
     };
     let state = value(b"--state").or_else(|| Some(Home::at(value(b"--home")?).state().to_owned()))?;
     (is_ours && words.iter().any(|word| *word == b"run") && state.is_absolute()).then_some(state)

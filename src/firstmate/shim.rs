@@ -15,7 +15,6 @@
 //!
 //! A script that is sourced, and not run, finds another `$0` than its own.
 
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::home::Script;
@@ -100,7 +99,7 @@ pub fn is_shim(content: &[u8]) -> bool {
 /// A path as a word in single quotes.
 fn quoted(path: &Path) -> Vec<u8> {
     let mut word = vec![b'\''];
-    for &byte in path.as_os_str().as_bytes() {
+    for &byte in path.as_os_str().as_encoded_bytes() {
         match byte {
             b'\'' => word.extend_from_slice(br"'\''"),
             other => word.push(other),

@@ -20,10 +20,10 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
+use crate::system::handle::Handle;
 use crate::system::platform::{self, GroupChild};
 use crate::system::status_pipe::{Listener, Silence, Word};
 
@@ -48,7 +48,7 @@ pub enum FirstLook {
 impl Companion {
     /// Takes charge of a child whose stdout is a pipe.
     pub(crate) fn new(mut child: GroupChild) -> Self {
-        let stdout = child.child().stdout.take().map(|pipe| File::from(OwnedFd::from(pipe)));
+        let stdout = child.child().stdout.take().map(|pipe| File::from(Handle::from(pipe)));
         Self { child: Some(child), stdout }
     }
 

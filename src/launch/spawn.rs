@@ -5,8 +5,6 @@
 //! shows which home it serves and no inherited variable can point it at another one.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,6 +15,7 @@ use crate::base::failpoint::Failpoint;
 use crate::firstmate::home::Fleet;
 use crate::home::paths::{Home, names};
 use crate::ownership::context::Session;
+use crate::system::handle::{self, AsHandle};
 use crate::system::platform;
 use crate::system::status_pipe::{Listener, Silence, Word};
 use crate::system::storage;
@@ -56,10 +55,10 @@ impl Start {
     /// The reason why no process could be started.
     pub fn spawn(session: &Session, mode: &Mode, kin: Kin) -> Result<Self, String> {
         let (listener, writer) = Listener::new().map_err(|error| format!("cannot make a pipe: {error}"))?;
-        let number = writer.as_raw_fd();
+        let number = handle::number_of(&writer);
         let command = command(session, mode, kin, number)?;
         let program = command.get_program().to_owned();
-        let inherit = [writer.as_fd()];
+        let inherit = [writer.as_handle()];
         let spawned = match kin {
             Kin::Nobody => platform::spawn_detached(command, &inherit).map(|_| None),
             Kin::Starter if session.world.is_protected(Failpoint::ObtainBound) => {
@@ -109,8 +108,8 @@ impl Start {
 }
 
 fn command(session: &Session, mode: &Mode, kin: Kin, word_descriptor: i32) -> Result<Command, String> {
-    let mut command = Command::new(program()?);
-    command.arg0("fm-watch").args(session.home.flags()).arg("run");
+    let mut command = platform::own_command(program()?);
+    command.args(session.home.flags()).arg("run");
     if let Mode::Standby(patience) = mode {
         command.arg("--standby").arg(humantime::format_duration(*patience).to_string().replace(' ', ""));
     }

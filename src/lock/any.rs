@@ -1,6 +1,5 @@
 //! A lock of whatever kind, chosen by its name.
 
-use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +12,7 @@ use super::soft::{SoftGuard, SoftLock};
 use super::{Attempt, Guard, Lock, Ownership};
 use crate::base::error::Result;
 use crate::system::Real;
+use crate::system::handle::HandleRef;
 
 /// The kinds of lock.
 // These comments are the help as well, and a terminal shows them as they are.
@@ -139,7 +139,7 @@ impl AnyLock {
 
 impl AnyGuard {
     /// The descriptor that keeps the lock for whoever inherits it, for kinds with [`Tie::Descriptor`].
-    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+    pub fn descriptor(&self) -> Option<HandleRef<'_>> {
         match self {
             Self::Kernel(guard) => Some(guard.descriptor()),
             Self::Socket(guard) => Some(guard.descriptor()),

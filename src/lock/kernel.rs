@@ -32,7 +32,6 @@
 //! ```
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -42,6 +41,7 @@ use super::once::{Once, until_answered};
 use super::{Attempt, Guard, Lock, Ownership};
 use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint::Failpoint;
+use crate::system::handle::{AsHandle, HandleRef};
 use crate::system::identity::{Proof, Sameness};
 use crate::system::{Claim, Facts, Kind, LockTaker, Open, Real, World};
 
@@ -167,7 +167,7 @@ impl<W: World> Guard for KernelGuard<W> {
 
 impl KernelGuard<Real> {
     /// The descriptor whose opening holds the lock, for a child that shall hold it too.
-    pub fn descriptor(&self) -> BorrowedFd<'_> {
-        self.node.as_fd()
+    pub fn descriptor(&self) -> HandleRef<'_> {
+        self.node.as_handle()
     }
 }

@@ -6,7 +6,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use super::wakeup_fifo;
@@ -74,7 +73,7 @@ impl<W: World> Drop for Lease<W> {
 pub fn count<W: World>(world: &W, directory: &W::Node) -> io::Result<usize> {
     let mut living = 0;
     for name in world.names(directory)? {
-        if !name.as_bytes().starts_with(UNFINISHED)
+        if !name.as_encoded_bytes().starts_with(UNFINISHED)
             && !wakeup_fifo::is_bell(&name)
             && is_living(world, directory, &name)? == Some(Liveness::Living)
         {
@@ -93,13 +92,13 @@ pub fn prune<W: World>(world: &W, directory: &W::Node) -> io::Result<()> {
     let listed = world.names(directory)?;
     for name in &listed {
         if wakeup_fifo::is_bell(name) {
-            let lease = &name.as_bytes()[..name.len() - wakeup_fifo::SUFFIX.len()];
-            if !listed.iter().any(|other| other.as_bytes() == lease) {
+            let lease = &name.as_encoded_bytes()[..name.len() - wakeup_fifo::SUFFIX.len()];
+            if !listed.iter().any(|other| other.as_encoded_bytes() == lease) {
                 storage::remove(world, directory, name)?;
             }
             continue;
         }
-        let is_unfinished = name.as_bytes().starts_with(UNFINISHED);
+        let is_unfinished = name.as_encoded_bytes().starts_with(UNFINISHED);
         let is_recent = || {
             let now = world.now().wall_ms.saturating_mul(1_000_000);
             world.facts_at(directory, name).is_ok_and(|facts| now.saturating_sub(facts.mtime_ns).abs() < MINUTE_NS)

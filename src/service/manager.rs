@@ -4,7 +4,6 @@
 //! written for the day when it has.
 
 use std::ffi::OsString;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
@@ -147,7 +146,8 @@ const RUNTIME: &str = "XDG_RUNTIME_DIR";
 fn runtime_directory() -> Option<PathBuf> {
     let uid = platform::effective_uid();
     let directory = PathBuf::from(format!("/run/user/{uid}"));
-    let is_ours = std::fs::symlink_metadata(&directory).is_ok_and(|facts| facts.is_dir() && facts.uid() == uid);
+    let is_ours =
+        std::fs::symlink_metadata(&directory).is_ok_and(|facts| facts.is_dir() && platform::owner(&facts) == uid);
     is_ours.then_some(directory)
 }
 

@@ -6,7 +6,6 @@
 //! a service looks first whether the one that is there is of another home.
 
 use std::fmt;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// The longest name that is written in full; with what is put behind it, it fits into a file name (255 bytes).
@@ -19,7 +18,7 @@ pub struct Label(String);
 impl Label {
     /// The name for a state directory, given by its real path: no link in it, and absolute.
     pub fn of_state(real: &Path) -> Self {
-        let bytes = real.as_os_str().as_bytes();
+        let bytes = real.as_os_str().as_encoded_bytes();
         let written = format!("fm-watch{}", escaped(bytes));
         // After "fm-watch" a path goes on with "-", a digest with ".".
         if written.len() <= LONGEST { Self(written) } else { Self(format!("fm-watch.{:032x}", digest(bytes))) }

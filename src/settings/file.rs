@@ -1,9 +1,7 @@
 //! A settings file: how it is read without being fooled, and how its lines become values.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::ops::Range;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,6 +13,7 @@ use super::value::Raw;
 use super::{Loaded, Origin, daemons, tables};
 use crate::base::error::{Context, Error, Result};
 use crate::base::escape;
+use crate::system::platform;
 
 /// Nobody writes a longer one, and reading without a bound is a way to be killed.
 const LONGEST: u64 = 1 << 20;
@@ -42,7 +41,7 @@ fn line_at(text: &[u8], offset: usize) -> usize {
 /// # Errors
 /// Whatever is there but is not a readable regular file of UTF-8 text, of moderate size. Never blocks.
 pub(super) fn read(path: &Path) -> Result<Option<String>> {
-    let file = match open(path) {
+    let file = match platform::open_without_waiting(path) {
         Ok(file) => file,
         // A link that leads nowhere was meant to be a file.
         Err(error) if is_absent(&error) && path.symlink_metadata().is_err() => return Ok(None),
@@ -63,11 +62,6 @@ pub(super) fn read(path: &Path) -> Result<Option<String>> {
         let origin = Origin::File { path: path.into(), line };
         origin.error("these bytes are not UTF-8 text", "UTF-8 text")
     })
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    // A FIFO must not hang us, and a terminal must not become ours.
-    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)
 }
 
 fn is_absent(error: &io::Error) -> bool {

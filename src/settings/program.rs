@@ -5,10 +5,7 @@
 //!
 //! Limits: the directories above it are not examined, and between this look and the start it may change.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-
-use rustix::fs::Access;
 
 use crate::base::error::{Context, Error, Result};
 use crate::system::platform;
@@ -28,15 +25,15 @@ pub fn check_program(path: &Path) -> Result<()> {
     if !facts.is_file() {
         return Err(Error::refused(path, "this is not a regular file", "name a program"));
     }
-    if facts.mode() & WRITABLE_BY_OTHERS != 0 {
-        let found = format!("others may change this program (mode {:04o})", facts.mode() & 0o7777);
+    if platform::permissions(&facts) & WRITABLE_BY_OTHERS != 0 {
+        let found = format!("others may change this program (mode {:04o})", platform::permissions(&facts));
         return Err(Error::refused(path, found, "run `chmod go-w` on it if you trust what it holds"));
     }
-    if facts.uid() != 0 && facts.uid() != platform::effective_uid() {
-        let found = format!("this program belongs to another user (uid {})", facts.uid());
+    if ![0, platform::effective_uid()].contains(&platform::owner(&facts)) {
+        let found = format!("this program belongs to another user (uid {})", platform::owner(&facts));
         return Err(Error::refused(path, found, "use one that belongs to you or to root"));
     }
-    if rustix::fs::access(path, Access::EXEC_OK).is_err() {
+    if !platform::may_execute(path) {
         return Err(Error::refused(path, "this file may not be executed", "run `chmod u+x` on it"));
     }
     Ok(())

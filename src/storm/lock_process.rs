@@ -7,9 +7,8 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, BufRead, Read, Write};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{ChildStdin, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::base::error::{Context, Result};
@@ -189,8 +188,8 @@ impl Probe {
     /// # Errors
     /// It cannot be started.
     pub fn start(program: &Path, directory: &Path, name: &str) -> io::Result<Self> {
-        let mut command = Command::new(program);
-        command.arg0("fm-watch").arg("storm-probe").arg("--").arg(directory).arg(name);
+        let mut command = platform::own_command(program);
+        command.arg("storm-probe").arg("--").arg(directory).arg(name);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = platform::spawn_bound(command)?;
         let pipes = (child.child().stdin.take(), child.child().stdout.take());

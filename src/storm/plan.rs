@@ -1,11 +1,11 @@
 //! The plan of a storm: who contends, how often, and who is killed.
 
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use super::kind::Protocol;
+use crate::system::platform;
 
 /// What a storm does, for whatever protocol.
 #[derive(Debug, Clone)]
@@ -53,10 +53,10 @@ impl Plan {
 
     /// How a worker is started that makes so many holds at a path.
     pub fn orders(&self, protocol: Protocol, path: &Path, rounds: u32, seed: u64) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = platform::own_command(&self.program);
         // So that a person who looks at the failure of a storm finds in it what the workers wait for.
         let silence = (self.patience / 3).as_millis();
-        command.arg0("fm-watch").arg("storm-worker");
+        command.arg("storm-worker");
         command.args(["--kind", &protocol.to_string(), "--rounds", &rounds.to_string()]);
         command.args(["--seed", &seed.to_string(), "--silence", &format!("{silence}ms")]).arg("--").arg(path);
         command

@@ -5,15 +5,13 @@
 //! when the thread that started it ends), so workers are started by the thread that coordinates them.
 
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
-
-use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::worker::now;
 use super::worker_history::{Course, Doing};
 use crate::base::failpoint::{Failpoint, is_protected};
+use crate::system::handle::{self, AsHandle, HandleRef};
 use crate::system::platform::{self, GroupChild};
 
 /// How long a killed worker, or one that has closed its output, may take to end.
@@ -86,7 +84,7 @@ impl Worker {
             started,
         };
         for pipe in worker.pipes() {
-            rustix::io::ioctl_fionbio(pipe, true)?;
+            handle::set_nonblocking(pipe)?;
         }
         Ok(worker)
     }
@@ -96,8 +94,8 @@ impl Worker {
         self.child.pid()
     }
 
-    fn pipes(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.stdout.as_ref().map(AsFd::as_fd).into_iter().chain(self.stderr.as_ref().map(AsFd::as_fd))
+    fn pipes(&self) -> impl Iterator<Item = HandleRef<'_>> {
+        self.stdout.as_ref().map(AsHandle::as_handle).into_iter().chain(self.stderr.as_ref().map(AsHandle::as_handle))
     }
 
     /// Takes in what it has said since, without waiting.
@@ -215,16 +213,7 @@ impl Drop for Worker {
 /// # Errors
 /// Those of the system.
 pub fn wait_for_word<'a>(workers: impl Iterator<Item = &'a Worker>, at_most: Duration) -> io::Result<()> {
-    let mut polled: Vec<_> =
-        workers.flat_map(Worker::pipes).map(|pipe| PollFd::from_borrowed_fd(pipe, PollFlags::IN)).collect();
-    let timeout = Timespec {
-        tv_sec: i64::try_from(at_most.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: at_most.subsec_nanos().into(),
-    };
-    match rustix::event::poll(&mut polled, Some(&timeout)) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+    platform::wait_for_any(&workers.flat_map(Worker::pipes).collect::<Vec<_>>(), Some(at_most)).map(drop)
 }
 
 fn is_later(error: &io::Error) -> bool {

@@ -4,8 +4,6 @@
 //! from the clock after the lock was taken, and "it lets go" is said *before* it does: were it said after, a worker
 //! killed in between would seem to have held on.
 
-use std::io;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +18,7 @@ use crate::base::wait_until;
 use crate::lock::any::{AnyLock, Subject};
 use crate::lock::{Attempt, Guard, Lock};
 use crate::system::Real;
+use crate::system::handle;
 use crate::system::platform;
 
 /// The longest hold.
@@ -80,9 +79,7 @@ fn take<L: Lock>(lock: &mut L, silence: Duration) -> Result<L::Guard> {
 }
 
 fn say(line: &Line) -> Result<()> {
-    let stdout = io::stdout();
-    let written = rustix::io::write(stdout.as_fd(), line.to_string().as_bytes()).map_err(io::Error::from);
-    written.map(drop).doing("write to", Path::new("stdout"))
+    handle::write_to_standard_output(line.to_string().as_bytes()).map(drop).doing("write to", Path::new("stdout"))
 }
 
 /// Nanoseconds of `CLOCK_MONOTONIC`.

@@ -13,6 +13,7 @@
 pub mod altered;
 pub mod binary;
 pub mod bounded_command;
+pub mod handle;
 pub mod identity;
 pub mod platform;
 pub mod program;

@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use crate::firstmate::home::names as firstmate;
 use crate::home::paths::names;
+use crate::system::platform::{self, WatchLimit};
 
 /// The files that the watcher writes all the time, and that nobody waits for.
 const OWN: [&str; 3] = [names::BEAT, names::SEEN, names::HISTORY];
@@ -127,16 +128,16 @@ fn is_own(directory: Tag, name: &OsStr) -> bool {
 fn degraded(error: &notify::Error, path: Option<&Path>) -> Degraded {
     let path = path.or_else(|| error.paths.first().map(PathBuf::as_path));
     let place = path.map(|path| format!(" for {}", path.display())).unwrap_or_default();
-    let io_number = match &error.kind {
-        ErrorKind::Io(source) => source.raw_os_error(),
+    let limit = match &error.kind {
+        ErrorKind::MaxFilesWatch => Some(WatchLimit::Watches),
+        ErrorKind::Io(source) => platform::watch_limit(source),
         _ => None,
     };
     let why = match &error.kind {
-        ErrorKind::MaxFilesWatch => "the limit fs.inotify.max_user_watches is reached; raise it with sysctl".to_owned(),
-        _ if io_number == Some(libc::ENOSPC) => {
+        _ if limit == Some(WatchLimit::Watches) => {
             "the limit fs.inotify.max_user_watches is reached; raise it with sysctl".to_owned()
         }
-        _ if io_number == Some(libc::EMFILE) => {
+        _ if limit == Some(WatchLimit::Instances) => {
             "the limit fs.inotify.max_user_instances (or of open files, ulimit -n) is reached; raise it".to_owned()
         }
         ErrorKind::PathNotFound => "there is no such directory".to_owned(),

@@ -27,7 +27,6 @@ mod wait;
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use self::vigil::Watched;
@@ -39,6 +38,7 @@ use crate::base::failpoint::Failpoint;
 use crate::cli::args;
 use crate::lock::any::{AnyGuard, AnyLock, Subject, Tie};
 use crate::lock::{Guard, Holder};
+use crate::system::handle::HandleRef;
 use crate::system::platform::{Ending, HeldCommand, Signals};
 use crate::system::{Real, World};
 
@@ -90,7 +90,7 @@ impl Order<'_> {
         }
     }
 
-    fn make(&self, handed_down: Option<BorrowedFd<'_>>) -> Result<HeldCommand> {
+    fn make(&self, handed_down: Option<HandleRef<'_>>) -> Result<HeldCommand> {
         let command = HeldCommand::fork(&self.options.command, handed_down, &self.signals);
         command.doing("make a process for", self.program())
     }

@@ -1,6 +1,5 @@
 //! One kept daemon: what the keeper has under way for it, and how a look at it turns into acts.
 
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +16,7 @@ use crate::daemons::spawn_monitor::{Start, Starter};
 use crate::daemons::start_request::{Order, last_generation};
 use crate::home::paths::Home;
 use crate::settings::daemon_definition::{Definition, Name};
+use crate::system::handle::{AsHandle, HandleRef};
 use crate::system::identity::Standpoint;
 use crate::system::platform::Pinned;
 use crate::system::status_pipe::Silence;
@@ -132,9 +132,9 @@ impl Kept {
     }
 
     /// The descriptors that tell of its next step.
-    pub(super) fn ears(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+    pub(super) fn ears(&self) -> impl Iterator<Item = HandleRef<'_>> {
         let word = self.start.as_ref().map(Start::ear);
-        word.into_iter().chain(self.awaited.as_ref().map(AsFd::as_fd))
+        word.into_iter().chain(self.awaited.as_ref().map(AsHandle::as_handle))
     }
 
     pub(super) fn recorded(&mut self, number: Number) {

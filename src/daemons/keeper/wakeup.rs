@@ -3,12 +3,12 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::daemons::paths;
 use crate::home::paths::Home;
+use crate::system::handle::{AsHandle, HandleRef};
 use crate::system::platform;
 use crate::system::storage;
 use crate::system::{Real, World};
@@ -39,8 +39,8 @@ impl Bell {
         while (&self.fifo).read(&mut rung).is_ok_and(|taken| taken == rung.len()) {}
     }
 
-    pub(super) fn ear(&self) -> BorrowedFd<'_> {
-        self.fifo.as_fd()
+    pub(super) fn ear(&self) -> HandleRef<'_> {
+        self.fifo.as_handle()
     }
 }
 
@@ -89,7 +89,7 @@ impl Nudged {
         }
     }
 
-    pub(super) fn ear(&self) -> BorrowedFd<'_> {
-        self.pipe.as_fd()
+    pub(super) fn ear(&self) -> HandleRef<'_> {
+        self.pipe.as_handle()
     }
 }

@@ -1,7 +1,6 @@
 //! The keeper's thread: it waits for all daemons at once and looks at those to which something happened.
 
 use std::collections::BTreeMap;
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
@@ -15,6 +14,7 @@ use crate::home::paths::Home;
 use crate::lock::Ownership;
 use crate::ownership::held_home::Holding;
 use crate::settings::daemon_definition::Name;
+use crate::system::handle::HandleRef;
 use crate::system::identity::Standpoint;
 use crate::system::platform;
 use crate::system::{Real, World};
@@ -185,7 +185,7 @@ impl Desk {
 
     /// Waits for the next thing to happen, and says to which daemons it surely happened.
     fn wait(&mut self, nudged: &Nudged) -> Vec<usize> {
-        let mut ears: Vec<BorrowedFd<'_>> = vec![nudged.ear()];
+        let mut ears: Vec<HandleRef<'_>> = vec![nudged.ear()];
         ears.extend(self.bell.as_ref().map(Bell::ear));
         let common = ears.len();
         let mut owners = Vec::new();

@@ -6,7 +6,6 @@
 //! Limits: asking the ready socket a question can take up to a second, during which its output waits in the kernel's
 //! buffer.
 
-use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use super::ancestry::{Family, Root};
@@ -24,6 +23,7 @@ use crate::daemons::records::{Life, Phase, SocketInode};
 use crate::daemons::restart_policy::End;
 use crate::lock::socket::probe::{Farewell, Parting};
 use crate::settings::daemon_definition::Ready;
+use crate::system::handle::{AsHandle, HandleRef};
 use crate::system::identity::{Identity, Pid};
 use crate::system::platform::{self, ChildNews, Ending, Pinned};
 use crate::system::status_pipe::Speaker;
@@ -220,11 +220,11 @@ impl<'a> Vigil<'a> {
 
     /// Waits for something to happen.
     fn wait(&self) -> Result<()> {
-        let mut waited: Vec<BorrowedFd<'_>> = vec![self.output.as_fd(), self.news.as_fd()];
+        let mut waited: Vec<HandleRef<'_>> = vec![self.output.as_handle(), self.news.as_handle()];
         waited.extend(self.ears.descriptor());
-        waited.extend(self.partings.iter().map(|(farewell, _)| farewell.as_fd()));
+        waited.extend(self.partings.iter().map(|(farewell, _)| farewell.as_handle()));
         if self.succession_at.is_none() {
-            waited.push(self.process.as_fd());
+            waited.push(self.process.as_handle());
         }
         let at_most = self.next_time().map(|time| time.saturating_sub(self.now()));
         platform::wait_for_any(&waited, at_most).map(drop).doing("wait in", self.desk.assignment.place.directory())
@@ -401,8 +401,8 @@ impl<'a> Vigil<'a> {
     /// Lets go of the connections that the daemon has closed, and of those that it does not close.
     fn part(&mut self, now: Duration) {
         for (mut farewell, until) in std::mem::take(&mut self.partings) {
-            let is_heard =
-                platform::wait_for_any(&[farewell.as_fd()], Some(Duration::ZERO)).is_ok_and(|heard| heard == [true]);
+            let is_heard = platform::wait_for_any(&[farewell.as_handle()], Some(Duration::ZERO))
+                .is_ok_and(|heard| heard == [true]);
             let is_over = is_heard && farewell.listen(Duration::ZERO) == Parting::Over;
             if is_over || now >= until {
                 farewell.end();

@@ -7,13 +7,13 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use super::records::Desk;
 use crate::base::error::{Context, Result};
 use crate::daemons::log::CappedLog;
 use crate::daemons::paths;
+use crate::system::handle::{AsHandle, HandleRef};
 use crate::system::platform;
 use crate::system::{Real, World};
 
@@ -98,8 +98,8 @@ impl Output {
     }
 }
 
-impl AsFd for Output {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fifo.as_fd()
+impl AsHandle for Output {
+    fn as_handle(&self) -> HandleRef<'_> {
+        self.fifo.as_handle()
     }
 }

@@ -1,7 +1,6 @@
 //! Where a daemon says by itself that it is ready: a descriptor, a socket for messages, or a line of its output.
 
 use std::io::{self, PipeReader, PipeWriter, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use regex_lite::Regex;
@@ -9,6 +8,7 @@ use regex_lite::Regex;
 use super::ancestry::Relation;
 use super::readiness::Heard;
 use crate::settings::daemon_definition::Ready;
+use crate::system::handle::{self, AsHandle, HandleRef};
 use crate::system::platform::{self, NotifySocket};
 
 /// The longest line of output that is looked at, in bytes; a longer one is looked at in parts.
@@ -58,7 +58,7 @@ impl Ears {
         let channel = match ready {
             Ready::Descriptor => {
                 let (reader, writer) = io::pipe()?;
-                mouth.variable = Some(("FM_WATCH_READY_FD".to_owned(), writer.as_raw_fd().to_string()));
+                mouth.variable = Some(("FM_WATCH_READY_FD".to_owned(), handle::number_of(&writer).to_string()));
                 mouth.pipe = Some(writer);
                 Channel::Pipe(reader)
             }
@@ -88,11 +88,11 @@ impl Ears {
     }
 
     /// What to wait for, as long as there is something to be heard.
-    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+    pub fn descriptor(&self) -> Option<HandleRef<'_>> {
         match (&self.channel, self.heard) {
             (_, Heard::Word | Heard::HungUp) | (Channel::Deaf | Channel::Lines { .. }, _) => None,
-            (Channel::Pipe(pipe), _) => Some(pipe.as_fd()),
-            (Channel::Messages(socket), _) => Some(socket.as_fd()),
+            (Channel::Pipe(pipe), _) => Some(pipe.as_handle()),
+            (Channel::Messages(socket), _) => Some(socket.as_handle()),
         }
     }
 

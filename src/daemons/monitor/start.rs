@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use super::output::Output;
@@ -20,6 +19,7 @@ use crate::daemons::monitor_status::MonitorWord;
 use crate::daemons::records::{Ended, Life, Phase, SCHEMA};
 use crate::daemons::restart_policy::End;
 use crate::settings::daemon_definition::{Definition, Ready};
+use crate::system::handle::{AsHandle, HandleRef};
 use crate::system::platform::{Birth, HeldDaemon, NotStarted, Pinned};
 use crate::system::status_pipe::Speaker;
 use crate::system::{Facts, World};
@@ -124,14 +124,14 @@ fn fork(desk: &Desk<'_>, definition: &Definition, lock: &LifeLock, mouth: &Mouth
     let path = path.and_then(|value| value.to_str()).unwrap_or(USUAL_PATH);
     let programs = programs(program(definition), path, &definition.cwd);
     let output = Output::for_daemon(desk)?;
-    let mut inherited: Vec<BorrowedFd<'_>> = vec![lock.descriptor()];
-    inherited.extend(mouth.pipe.as_ref().map(AsFd::as_fd));
+    let mut inherited: Vec<HandleRef<'_>> = vec![lock.descriptor()];
+    inherited.extend(mouth.pipe.as_ref().map(AsHandle::as_handle));
     let birth = Birth {
         programs: &programs,
         arguments: &definition.command,
         environment: &environment,
         directory: &definition.cwd,
-        output: output.as_fd(),
+        output: output.as_handle(),
         inherited: &inherited,
     };
     HeldDaemon::fork(&birth).map(Waiting::Held).doing("make a process for", program(definition))

@@ -4,7 +4,6 @@
 //! one: "the same inode" then means "the very record that was judged", where peers can only compare names.
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use super::entry::{self, Content};
@@ -15,6 +14,7 @@ use crate::base::error::{Context, Error, Result};
 use crate::base::escape;
 use crate::base::failpoint::Failpoint;
 use crate::lock::location::{description, found};
+use crate::system::platform;
 use crate::system::{Facts, Kind, Open, World};
 
 /// What is at a place.
@@ -91,7 +91,7 @@ impl<W: World> Record<W> {
                 // As a shell's `$(cat file)` reads it.
                 bytes.retain(|&byte| byte != 0);
                 bytes.truncate(bytes.iter().rposition(|&byte| byte != b'\n').map_or(0, |last| last + 1));
-                Some(OsString::from_vec(bytes))
+                Some(platform::os_string(bytes))
             }
             Content::Missing | Content::TooLong(_) => None,
         }

@@ -8,10 +8,10 @@
 //! Limits: a server that takes longer than that to write its greeting still writes to nobody.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::system::handle::{AsHandle, HandleRef};
 use crate::system::{Real, Sockets};
 
 /// How long dropping one waits for the server at most.
@@ -77,8 +77,8 @@ impl<W: Sockets> Drop for Farewell<W> {
     }
 }
 
-impl AsFd for Farewell<Real> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.connection.as_fd()
+impl AsHandle for Farewell<Real> {
+    fn as_handle(&self) -> HandleRef<'_> {
+        self.connection.as_handle()
     }
 }

@@ -1,7 +1,6 @@
 //! A socket that is ours, for as long as it is.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,6 +9,7 @@ use crate::base::failpoint::Failpoint;
 use crate::lock::kernel::KernelGuard;
 use crate::lock::location::Spot;
 use crate::lock::{Guard, Ownership};
+use crate::system::handle::{AsHandle, HandleRef};
 use crate::system::storage;
 use crate::system::{Binding, Facts, Real, Sockets};
 
@@ -113,9 +113,9 @@ impl<W: Sockets> SocketGuard<W> {
 impl SocketGuard<Real> {
     /// The listening socket, for a child that shall hold the lock too: from now on it is held until the last one has
     /// closed it.
-    pub fn descriptor(&self) -> BorrowedFd<'_> {
+    pub fn descriptor(&self) -> HandleRef<'_> {
         self.claimed.is_handed_out.store(true, Ordering::SeqCst);
-        self.listener.as_fd()
+        self.listener.as_handle()
     }
 }
 

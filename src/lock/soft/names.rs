@@ -9,7 +9,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
-use std::os::unix::ffi::OsStrExt;
 
 use super::decimal::Decimal;
 use super::marker::pid_of;
@@ -57,7 +56,7 @@ fn name(lock: &OsStr, sign: &str, pid: &str, nonce: [u8; 16]) -> OsString {
 
 /// Reads a name in the directory of a lock.
 pub fn trace(lock: &OsStr, name: &OsStr) -> Option<Trace> {
-    let end = name.as_bytes().strip_prefix(lock.as_bytes())?;
+    let end = name.as_encoded_bytes().strip_prefix(lock.as_encoded_bytes())?;
     let end = std::str::from_utf8(end).ok()?;
     let numbered = |sign: &str| {
         let (pid, nonce) = end.strip_prefix(sign)?.split_once('.')?;

@@ -265,7 +265,7 @@ pub(crate) fn find_program(name: &str, environment: &[(String, OsString)]) -> Op
 }
 
 fn is_executable(path: &Path) -> bool {
-    path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
+    path.is_file() && platform::may_execute(path)
 }
 
 #[cfg(test)]

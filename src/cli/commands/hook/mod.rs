@@ -8,9 +8,7 @@ mod situation;
 mod waiter;
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use self::situation::Place;
@@ -27,6 +25,7 @@ use crate::hooks::origin::{self, Hearing};
 use crate::hooks::payload::{LIMIT, Payload, Reading, parse};
 use crate::hooks::render::{Answer, render};
 use crate::ownership::context::{self, Session};
+use crate::system::handle;
 use crate::system::platform;
 use crate::system::program::NAME;
 use crate::system::{Real, World};
@@ -97,7 +96,7 @@ pub fn misunderstood(arguments: impl IntoIterator<Item = OsString>) -> u8 {
 /// forgets to close its end is answered as fast as any other.
 fn heard() -> io::Result<Vec<u8>> {
     let deadline = Instant::now() + HEARS_FOR;
-    let mut stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let mut stdin = handle::standard_input()?;
     let (mut bytes, mut buffer) = (Vec::new(), vec![0; 16 * 1024]);
     while bytes.len() <= LIMIT {
         let has_more = platform::is_readable_within(&stdin, Duration::ZERO)?;

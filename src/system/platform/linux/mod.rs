@@ -2,6 +2,7 @@
 
 mod children;
 mod deadline_answer;
+mod files;
 mod held_command;
 mod held_daemon;
 mod notify_receive;
@@ -18,6 +19,9 @@ pub use children::{
     reap_all_but, wait_for_any,
 };
 pub use deadline_answer::{claim_last_word, put_down_last_words};
+pub use files::{
+    Space, WatchLimit, may_execute, open_without_waiting, os_string, owner, permissions, space, watch_limit,
+};
 pub use held_command::{Ending, Happening, HeldCommand, wait_for_happening};
 pub use held_daemon::{Birth, HeldDaemon, NotStarted};
 pub use notify_receive::{Notice, NotifySocket};
@@ -35,5 +39,5 @@ pub use signals::{Caught, Sender, Signals, heeded, leads_session};
 pub use socket::{bind_socket, binding, connect, listen, peer};
 pub use spawn::{
     Detached, GroupChild, adopt_file, adopt_pipe, ignore_file_size_signal, keep_files_private, memory_file,
-    own_program, spawn_bound, spawn_companion, spawn_detached, spawn_group, spawn_group_with,
+    own_command, own_program, spawn_bound, spawn_companion, spawn_detached, spawn_group, spawn_group_with,
 };

@@ -12,6 +12,7 @@
 // It is also the one door to new processes.
 #![allow(clippy::disallowed_methods)]
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -26,6 +27,13 @@ use rustix::fs::FileType;
 use super::process::{Pinned, pin_reported, wait_for_exit};
 use super::signals::let_act;
 use crate::base::failpoint::{Failpoint, is_protected};
+
+/// A command that runs a program of ours, under the name that it has in lists of processes.
+pub fn own_command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.arg0("fm-watch");
+    command
+}
 
 /// What became of a detached start.
 #[derive(Debug)]
