@@ -32,19 +32,75 @@
 //! | [`cli::commands`] | one verb per file, thin |
 //! | [`system`], [`platform`](crate::system::platform), [`storage`](crate::system::storage) | the outside: the contract, the system, the only writer |
 
-pub mod base;
-pub mod cli;
-pub mod daemons;
-pub mod doctor;
-pub mod firstmate;
-pub mod home;
-pub mod hooks;
-pub mod journal;
-pub mod launch;
+// Tests have dependencies of their own, and not each of them is for the tests in here.
+#![cfg_attr(not(test), warn(unused_crate_dependencies))]
+
 pub mod lock;
+
+// The suite of tests looks into every room; for everybody else they are private.
+#[cfg(not(feature = "test-support"))]
+mod base;
+#[cfg(feature = "test-support")]
+pub mod base;
+#[cfg(not(feature = "test-support"))]
+mod cli;
+#[cfg(feature = "test-support")]
+pub mod cli;
+#[cfg(not(feature = "test-support"))]
+mod daemons;
+#[cfg(feature = "test-support")]
+pub mod daemons;
+#[cfg(not(feature = "test-support"))]
+mod doctor;
+#[cfg(feature = "test-support")]
+pub mod doctor;
+#[cfg(not(feature = "test-support"))]
+mod firstmate;
+#[cfg(feature = "test-support")]
+pub mod firstmate;
+#[cfg(not(feature = "test-support"))]
+mod home;
+#[cfg(feature = "test-support")]
+pub mod home;
+#[cfg(not(feature = "test-support"))]
+mod hooks;
+#[cfg(feature = "test-support")]
+pub mod hooks;
+#[cfg(not(feature = "test-support"))]
+mod journal;
+#[cfg(feature = "test-support")]
+pub mod journal;
+#[cfg(not(feature = "test-support"))]
+mod launch;
+#[cfg(feature = "test-support")]
+pub mod launch;
+#[cfg(not(feature = "test-support"))]
+mod ownership;
+#[cfg(feature = "test-support")]
 pub mod ownership;
+#[cfg(not(feature = "test-support"))]
+mod service;
+#[cfg(feature = "test-support")]
 pub mod service;
+#[cfg(not(feature = "test-support"))]
+mod settings;
+#[cfg(feature = "test-support")]
 pub mod settings;
+#[cfg(not(feature = "test-support"))]
+mod storm;
+#[cfg(feature = "test-support")]
 pub mod storm;
+#[cfg(not(feature = "test-support"))]
+mod system;
+#[cfg(feature = "test-support")]
 pub mod system;
+#[cfg(not(feature = "test-support"))]
+mod watcher;
+#[cfg(feature = "test-support")]
 pub mod watcher;
+
+pub use base::error;
+
+/// Runs the program, for its binary.
+#[doc(hidden)]
+pub use cli::main as run_program;

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    fm_watch::cli::main()
+    fm_watch::run_program()
 }

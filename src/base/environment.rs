@@ -51,6 +51,7 @@ impl Environment {
     }
 
     /// An environment made of pairs, for tests and for children.
+    #[cfg(any(test, feature = "test-support"))]
     pub fn from_pairs<N: Into<String>, V: Into<OsString>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
         Self { variables: pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect() }
     }

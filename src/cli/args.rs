@@ -26,7 +26,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[command(name = "fm-watch", version, max_term_width = 100, disable_help_subcommand = true)]
 pub struct Cli {
     /// What every command takes.
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Options of every command")]
     pub global: Global,
     /// What to do.
     #[command(subcommand)]
@@ -113,7 +113,7 @@ pub enum Command {
     Status,
     /// Warn on stderr when supervision is down; never act, never fail
     ///
-    /// Silent when nothing needs watching (no *.meta in the state directory) or all is well. Exit code: always 0.
+    /// Silent when nothing needs watching (no *.meta in the state directory, no kept daemon) or all is well. Exit code: always 0.
     Guard(Guard),
     /// Answer a hook of an agent harness, in that harness's own form
     ///
