@@ -25,8 +25,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
-
 use super::queue::{HeldQueue, Queue};
 use super::queue_sync::{Bridge, Crossing};
 use super::row::{self, Content, Row};
@@ -38,7 +36,7 @@ use crate::journal::record::Wake;
 use crate::lock::Attempt;
 use crate::ownership::context::Session;
 use crate::settings::Loaded;
-use crate::system::platform;
+use crate::system::requests::{self, Cause, Requests};
 use crate::system::{Real, World};
 
 /// How long the lock of the queue is waited for.
@@ -50,14 +48,14 @@ const SLICE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 enum Happened {
     Printed(std::io::Result<()>),
-    Asked(i32),
+    Asked(Cause),
 }
 
 /// How it went.
 enum Outcome {
     Done,
     /// A signal came; nothing is consumed.
-    Asked(i32),
+    Asked(Cause),
 }
 
 /// Drains.
@@ -84,32 +82,27 @@ pub fn drain(mut session: Session) -> Result<u8> {
     let mut bridge = Bridge::open(&session.world, &session.home, session.settings(), patterns, generation)?;
     let outcome = match enter(&queue, &happened)? {
         Entered::Inside(held) => consume(&session, &held, &mut bridge, (&sender, &happened))?,
-        Entered::Asked(signal) => Outcome::Asked(signal),
+        Entered::Asked(cause) => Outcome::Asked(cause),
     };
     Ok(match outcome {
         Outcome::Done => exit::OK,
-        Outcome::Asked(SIGINT) => exit::INTERRUPTED,
-        Outcome::Asked(_) => exit::TERMINATED,
+        Outcome::Asked(cause) => cause.exit_code(),
     })
 }
 
 fn listen(sender: &Sender<Happened>) -> std::io::Result<()> {
     // What was ignored when the process began stays so, as in a shell.
-    let mut signals = signal_hook::iterator::Signals::new(platform::heeded(&[SIGINT, SIGTERM]))?;
+    let mut requests = Requests::listen(&requests::heeded(&[Cause::Interrupted, Cause::Terminated]))?;
     let sender = sender.clone();
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        for signal in signals.forever() {
-            if sender.send(Happened::Asked(signal)).is_err() {
-                break;
-            }
-        }
+        let _nobody_listens = requests.forever().find(|&cause| sender.send(Happened::Asked(cause)).is_err());
     })?;
     Ok(())
 }
 
 enum Entered<'a> {
     Inside(Box<HeldQueue<'a, Real>>),
-    Asked(i32),
+    Asked(Cause),
 }
 
 fn enter<'a>(queue: &'a Queue<Real>, happened: &Receiver<Happened>) -> Result<Entered<'a>> {
@@ -125,8 +118,8 @@ fn enter<'a>(queue: &'a Queue<Real>, happened: &Receiver<Happened>) -> Result<En
             }
             Attempt::Busy(_) => {}
         }
-        if let Ok(Happened::Asked(signal)) = happened.try_recv() {
-            return Ok(Entered::Asked(signal));
+        if let Ok(Happened::Asked(cause)) = happened.try_recv() {
+            return Ok(Entered::Asked(cause));
         }
     }
 }
@@ -161,9 +154,9 @@ fn consume(
     let outcome = print(printed, sender, happened);
     match outcome {
         Ok(None) => settle(session, held, bridge, (&mut crossing, last), &moved)?,
-        Ok(Some(signal)) => {
+        Ok(Some(cause)) => {
             held.put_back(&|_| true)?;
-            return Ok(Outcome::Asked(signal));
+            return Ok(Outcome::Asked(cause));
         }
         Err(error) => {
             held.put_back(&|_| true)?;
@@ -201,7 +194,7 @@ fn without_rows(
 
 /// Prints in a thread of its own, because nobody may read: a signal is to be heard all the same. Gives the signal that
 /// came before everything was printed.
-fn print(rows: Vec<Row>, sender: &Sender<Happened>, happened: &Receiver<Happened>) -> std::io::Result<Option<i32>> {
+fn print(rows: Vec<Row>, sender: &Sender<Happened>, happened: &Receiver<Happened>) -> std::io::Result<Option<Cause>> {
     let sender = sender.clone();
     thread::Builder::new().name("printer".to_owned()).spawn(move || {
         // If nobody hears this, a signal was heard before.
@@ -211,7 +204,7 @@ fn print(rows: Vec<Row>, sender: &Sender<Happened>, happened: &Receiver<Happened
     loop {
         match happened.recv_timeout(Duration::from_secs(1)) {
             Ok(Happened::Printed(printed)) => return printed.map(|()| None),
-            Ok(Happened::Asked(signal)) => return Ok(Some(signal)),
+            Ok(Happened::Asked(cause)) => return Ok(Some(cause)),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Err(std::io::ErrorKind::BrokenPipe.into()),
         }

@@ -25,6 +25,8 @@ use crate::base::error::Result;
 use crate::base::exit;
 use crate::ownership::verdict::{Evidence, OwnerEvidence, Verdict};
 use crate::system::identity::Pid;
+use crate::system::platform::Ending;
+use std::process::ExitStatus;
 
 /// Where a line goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,10 +188,9 @@ pub fn is_wake(printed: &[u8]) -> bool {
     line == b"heartbeat" || [&b"signal"[..], b"stale", b"check", b"heartbeat"].into_iter().any(is_reason)
 }
 
-/// The exit code of the arm script whose watcher ended so: with this code, or by this signal.
-pub fn code_of(code: Option<i32>, signal: Option<i32>) -> u8 {
-    let of_signal = || signal.and_then(|signal| u8::try_from(signal).ok()).map(|signal| exit::SIGNALLED + signal);
-    code.and_then(|code| u8::try_from(code).ok()).or_else(of_signal).unwrap_or(exit::FAILED)
+/// The exit code of the arm script whose watcher ended so.
+pub fn code_of(ended: ExitStatus) -> u8 {
+    Ending::of(ended).map_or(exit::FAILED, Ending::exit_code)
 }
 
 /// When the watcher beat last, as the guard script tells it.
@@ -322,8 +323,9 @@ mod tests {
 
     #[test]
     fn the_arm_ends_as_its_watcher_did() {
-        assert_eq!([code_of(Some(0), None), code_of(Some(143), None), code_of(None, Some(9))], [0, 143, 137]);
-        assert_eq!(code_of(None, None), 1);
+        use std::os::unix::process::ExitStatusExt;
+        // As wait(2) has it: exited with 0, exited with 143, killed by 9, stopped by 19.
+        assert_eq!([0, 143 << 8, 9, 19 << 8 | 0x7f].map(|raw| code_of(ExitStatus::from_raw(raw))), [0, 143, 137, 1]);
     }
 
     #[test]

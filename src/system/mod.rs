@@ -19,6 +19,7 @@ pub mod platform;
 pub mod program;
 mod real;
 pub mod regular_file;
+pub mod requests;
 pub mod sd_notify;
 #[cfg(test)]
 pub(crate) mod simulated;
@@ -135,6 +136,8 @@ pub enum Signal {
     User1,
     /// Whatever the receiver takes it for.
     User2,
+    /// Say that a time has passed.
+    Alarm,
     /// Insist.
     Kill,
 }

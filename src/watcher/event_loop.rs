@@ -58,6 +58,7 @@ use crate::lock::Ownership;
 use crate::ownership::context::Session;
 use crate::ownership::held_home::{Eviction, Holding};
 use crate::settings::{Patterns, Settings};
+use crate::system::requests::Cause;
 use crate::system::sd_notify::Voice;
 use crate::system::{Facts, Real, World};
 
@@ -79,8 +80,8 @@ const KEPT_AT_MOST: usize = 1000;
 /// How the loop ended.
 #[derive(Debug)]
 pub enum End {
-    /// Somebody asked for it by this signal.
-    Asked(i32),
+    /// Somebody asked for it, for this cause.
+    Asked(Cause),
     /// Somebody else has the home.
     Evicted(Eviction),
     /// `run --once`: these wakes came.
@@ -398,7 +399,7 @@ impl<'a> Cycle<'a> {
             Message::Notified(state) => self.degrade(Part::Notify, state),
             Message::Daemon(report) => self.keeper_reports(report),
             Message::Porter(report) => return self.porter_reports(report),
-            Message::Signal(signal) => return self.signal(signal),
+            Message::Request(request) => return self.answer(request),
         }
         None
     }

@@ -6,6 +6,7 @@ use super::sources::check_result::CheckResult;
 use super::sources::panes::PaneCapture;
 use crate::daemons::keeper;
 use crate::firstmate::queue_thread;
+use crate::system::requests::Request;
 
 /// One thing that happened.
 #[derive(Debug)]
@@ -26,8 +27,8 @@ pub enum Message {
     Daemon(keeper::Report),
     /// The porter has been to the wake queue of firstmate's scripts.
     Porter(queue_thread::Report),
-    /// A signal came, by its number.
-    Signal(i32),
+    /// Somebody asks for something.
+    Request(Request),
 }
 
 impl From<Event> for Message {

@@ -10,12 +10,9 @@
 //! that somebody waits for it.
 
 use std::io::Write;
-use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
-
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::arm;
 use super::waiter;
@@ -30,6 +27,7 @@ use crate::launch::{Obtained, Wish, obtain_as};
 use crate::ownership::context::Session;
 use crate::ownership::verdict::Verdict;
 use crate::system::platform;
+use crate::system::requests::{self, Cause};
 use crate::system::{Signal, World};
 
 /// How it says that nobody watches in the end.
@@ -148,7 +146,7 @@ fn obtain_and_follow(session: &Session, wish: Wish, failing: Failing, sender: &S
             {
                 // Nobody else will print it: the watcher has marked it as told.
                 print_raw(&printed)?;
-                return Ok(script_output::code_of(ended.code(), ended.signal()));
+                return Ok(script_output::code_of(ended));
             }
             reason = format!("pid {pid} ended at once ({ended})");
             // Another one would end as this one did, unless it was somebody else's turn.
@@ -207,7 +205,7 @@ fn await_another(session: &Session, deadline: Instant) -> Another {
 fn follow(companion: Companion) -> Result<u8> {
     let (printed, ended) = companion.follow().doing("follow", "the watcher")?;
     print_raw(&printed)?;
-    Ok(script_output::code_of(ended.code(), ended.signal()))
+    Ok(script_output::code_of(ended))
 }
 
 fn print_raw(printed: &[u8]) -> Result<()> {
@@ -228,5 +226,8 @@ fn fail(session: &Session, failing: Failing, reason: &str) -> Result<u8> {
 /// INT has the code of TERM here, as the arm script has it. And as there, what was ignored at the start stays ignored.
 fn listen_to_signals(sender: &Sender<Notice>) -> Result<()> {
     let sender = sender.clone();
-    waiter::hear(platform::heeded(&[SIGHUP, SIGINT, SIGTERM]), move |code| sender.send(Notice::Asked(code)).is_ok())
+    waiter::hear(&requests::heeded(&[Cause::HungUp, Cause::Interrupted, Cause::Terminated]), move |cause| {
+        let cause = if cause == Cause::Interrupted { Cause::Terminated } else { cause };
+        sender.send(Notice::Asked(cause.exit_code())).is_ok()
+    })
 }

@@ -106,7 +106,7 @@ impl Order<'_> {
         command.wait_for_end().doing("wait for", self.program())?;
         let ending = self.end(command, guard)?;
         Ok(match watched {
-            Watched::Kept => code_of(ending),
+            Watched::Kept => ending.exit_code(),
             Watched::Lost => exit::LOST,
         })
     }
@@ -140,8 +140,8 @@ impl Order<'_> {
                 self.console.note(self.busy(holder));
                 exit::BUSY
             }
-            (Obstacle::Asked(signal), _) => after_signal(*signal),
-            (Obstacle::CommandEnded, Some(killed)) => code_of(killed.reap().doing("wait for", self.program())?),
+            (Obstacle::Asked(signal), _) => signal.exit_code(),
+            (Obstacle::CommandEnded, Some(killed)) => killed.reap().doing("wait for", self.program())?.exit_code(),
             (Obstacle::CommandEnded, None) => exit::FAILED,
         })
     }
@@ -161,16 +161,4 @@ impl Order<'_> {
     fn program(&self) -> &Path {
         self.options.command.first().map(OsString::as_os_str).unwrap_or_default().as_ref()
     }
-}
-
-/// How a shell says it.
-fn code_of(ending: Ending) -> u8 {
-    match ending {
-        Ending::Exited(code) => u8::try_from(code).unwrap_or(exit::FAILED),
-        Ending::Killed(signal) => after_signal(signal),
-    }
-}
-
-fn after_signal(signal: i32) -> u8 {
-    exit::SIGNALLED.saturating_add(u8::try_from(signal).unwrap_or(0))
 }

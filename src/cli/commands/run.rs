@@ -9,7 +9,6 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use self::signals::Insistence;
 use super::print_wakes;
@@ -31,6 +30,7 @@ use crate::ownership::observe;
 use crate::ownership::verdict::{STOPPED, Verdict};
 use crate::settings::Patterns;
 use crate::system::identity::Pid;
+use crate::system::requests::Cause;
 use crate::system::sd_notify::Voice;
 use crate::system::status_pipe::{Speaker, Word};
 use crate::system::{Real, World};
@@ -209,7 +209,7 @@ fn take_over(session: &Session, (sender, messages): &Channel) -> Result<Takeover
     while tries < TRIES {
         match handover::until_free(session, (sender, messages)) {
             handover::End::Free => {}
-            handover::End::Asked(signal) => return Ok(Takeover::Ended(asked(signal, Span::Resident))),
+            handover::End::Asked(cause) => return Ok(Takeover::Ended(asked(cause, Span::Resident))),
             handover::End::Stopped(pid) => {
                 session.console.note(format!("pid {pid} was stopped on request, and is not replaced"));
                 return Ok(Takeover::Ended(exit::OK));
@@ -360,7 +360,7 @@ fn tell(session: &Session, end: &End, span: Span) -> Result<u8> {
             session.console.error(format!("a wake cannot be written down, so nothing is announced: {why}"));
             Ok(exit::FAILED)
         }
-        End::Asked(signal) => Ok(asked(*signal, span)),
+        End::Asked(cause) => Ok(asked(*cause, span)),
     }
 }
 
@@ -387,7 +387,7 @@ fn leave(session: &Session, holding: &Holding<Real>, end: &End) {
         End::Woken(_) => holding.leave("woken"),
         End::Failed(_) => holding.leave("failed"),
         End::Asked(_) if is_stop_requested(session, holding) => holding.leave(STOPPED),
-        End::Asked(SIGINT) => holding.leave("interrupted"),
+        End::Asked(Cause::Interrupted) => holding.leave("interrupted"),
         End::Asked(_) => holding.leave("terminated"),
     };
     match left {
@@ -405,11 +405,7 @@ fn is_stop_requested(session: &Session, holding: &Holding<Real>) -> bool {
     evidence.stop_requested == Some(holding.owner().generation)
 }
 
-fn asked(signal: i32, span: Span) -> u8 {
-    match (signal, span) {
-        (SIGINT, _) => exit::INTERRUPTED,
-        (SIGTERM, span) if span.ends_with_a_wake() => exit::TERMINATED,
-        (SIGHUP, span) if span.ends_with_a_wake() => exit::HUNG_UP,
-        _ => exit::OK,
-    }
+fn asked(cause: Cause, span: Span) -> u8 {
+    // A resident watcher that somebody stops has done its work.
+    if cause == Cause::Interrupted || span.ends_with_a_wake() { cause.exit_code() } else { exit::OK }
 }

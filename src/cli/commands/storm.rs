@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use signal_hook::consts::{SIGHUP, SIGTERM};
 
 use crate::base::console::{Console, Format};
 use crate::base::environment::Environment;
@@ -23,6 +22,7 @@ use crate::storm::summary::{Tally, Verdict};
 use crate::storm::temp_dir::{Left, Scratch};
 use crate::storm::worker::{Orders, work};
 use crate::system::platform;
+use crate::system::requests::{self, Cause};
 
 /// How long nobody may get the lock before a storm has failed, unless `--patience` says otherwise.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -205,10 +205,10 @@ impl Signal {
     fn listen() -> Result<Self> {
         let asked = Arc::new(AtomicUsize::new(0));
         let interrupted = Arc::clone(&asked);
-        ctrlc::set_handler(move || interrupted.store(exit::INTERRUPTED.into(), Ordering::Relaxed))
+        requests::on_interrupt(move || interrupted.store(Cause::Interrupted.exit_code().into(), Ordering::Relaxed))
             .map_err(|error| Error::Failed(format!("cannot listen to signals: {error}")))?;
-        for (signal, code) in [(SIGTERM, exit::TERMINATED), (SIGHUP, exit::HUNG_UP)] {
-            signal_hook::flag::register_usize(signal, Arc::clone(&asked), code.into()).doing("listen to", "signals")?;
+        for cause in [Cause::Terminated, Cause::HungUp] {
+            requests::note_exit_code(cause, &asked).doing("listen to", "signals")?;
         }
         Ok(Self(asked))
     }

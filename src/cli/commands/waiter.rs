@@ -10,7 +10,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::print_wakes;
 use crate::base::console::Format;
@@ -30,6 +29,7 @@ use crate::ownership::waiters::Lease;
 use crate::ownership::wakeup_fifo::Bell;
 use crate::system::identity::Pid;
 use crate::system::platform;
+use crate::system::requests::{self, Cause, Requests};
 use crate::system::{Real, World};
 
 /// What a waiter does when the watcher ends under it.
@@ -367,30 +367,27 @@ fn listen(ear: &std::fs::File, sender: &Sender<Notice>) {
 /// Each signal has one of the two, so neither takes the other's handler away. What was ignored when the process began, by
 /// `nohup` or a shell's `&`, stays so.
 fn listen_to_signals(sender: &Sender<Notice>) -> Result<()> {
-    let heeded = platform::heeded(&[SIGINT, SIGTERM, SIGHUP]);
-    if heeded.contains(&SIGINT) {
+    let mut heeded = requests::heeded(&[Cause::Interrupted, Cause::Terminated, Cause::HungUp]);
+    if heeded.contains(&Cause::Interrupted) {
         let interrupted = sender.clone();
-        ctrlc::set_handler(move || {
-            let _nobody_waits = interrupted.send(Notice::Asked(exit::INTERRUPTED));
+        requests::on_interrupt(move || {
+            let _nobody_waits = interrupted.send(Notice::Asked(Cause::Interrupted.exit_code()));
         })
         .map_err(|error| Error::Failed(format!("cannot listen to signals: {error}")))?;
     }
-    let (others, sender) = (heeded.into_iter().filter(|&signal| signal != SIGINT), sender.clone());
-    hear(others, move |code| sender.send(Notice::Asked(code)).is_ok())
+    heeded.retain(|&cause| cause != Cause::Interrupted);
+    let sender = sender.clone();
+    hear(&heeded, move |cause| sender.send(Notice::Asked(cause.exit_code())).is_ok())
 }
 
-/// Tells with which exit code each of these signals asks to leave (that of TERM, but for HUP), as long as anybody listens.
+/// Tells each request to leave for one of these causes, as long as anybody listens.
 ///
 /// # Errors
 /// Those of the system.
-pub(crate) fn hear(signals: impl IntoIterator<Item = i32>, tell: impl Fn(u8) -> bool + Send + 'static) -> Result<()> {
-    let mut signals = signal_hook::iterator::Signals::new(signals).doing("listen to", "signals")?;
+pub(crate) fn hear(causes: &[Cause], tell: impl Fn(Cause) -> bool + Send + 'static) -> Result<()> {
+    let mut requests = Requests::listen(causes).doing("listen to", "signals")?;
     let listen = move || {
-        for signal in signals.forever() {
-            if !tell(if signal == SIGHUP { exit::HUNG_UP } else { exit::TERMINATED }) {
-                break;
-            }
-        }
+        let _nobody_listens = requests.forever().find(|&cause| !tell(cause));
     };
     std::thread::Builder::new().name("signals".to_owned()).spawn(listen).map(drop).doing("listen to", "signals")
 }

@@ -1,23 +1,23 @@
-//! Signals to the watcher: leaving, reading the settings again, a summary for the log.
+//! Requests to the watcher: leaving, reading the settings again, a summary for the log.
 
 use std::time::Duration;
 
 use super::startup::{check_rules, notifiers, tracker};
-use super::{Cycle, End, Span};
+use super::{Cycle, End};
 use crate::settings::{Loaded, Patterns};
+use crate::system::requests::Request;
 use crate::watcher::degradations::Part;
 use crate::watcher::sources::checks::Checks;
 use crate::watcher::sources::coalesce::Coalescer;
 
 impl Cycle<'_> {
-    pub(crate) fn signal(&mut self, signal: i32) -> Option<End> {
-        use signal_hook::consts::{SIGCHLD, SIGHUP, SIGUSR1};
-        match signal {
-            SIGHUP if self.span == Span::Resident => self.reload(),
-            SIGUSR1 => self.log_summary(),
+    pub(crate) fn answer(&mut self, request: Request) -> Option<End> {
+        match request {
+            Request::Reload => self.reload(),
+            Request::Poke => self.log_summary(),
             // Children are reaped by the threads that started them.
-            SIGCHLD => {}
-            other => return Some(End::Asked(other)),
+            Request::ChildEnded => {}
+            Request::Leave(cause) => return Some(End::Asked(cause)),
         }
         None
     }

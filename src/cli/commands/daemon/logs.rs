@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::base::console::Format;
 use crate::base::error::{Context, Result};
@@ -21,6 +20,7 @@ use crate::ownership::context::Session;
 use crate::settings::daemon_definition::Name;
 use crate::system::Real;
 use crate::system::platform;
+use crate::system::requests::{self, Cause};
 
 /// Of each line so many bytes are read on the average, and of all together so many at most.
 const BYTES_OF_A_LINE: usize = 64 * 1024;
@@ -84,8 +84,8 @@ fn follow(
 fn asked_to_leave(until: Until) -> io::Result<Arc<AtomicBool>> {
     let asked = Arc::new(AtomicBool::new(false));
     if until == Until::Interrupted {
-        for signal in [SIGTERM, SIGINT, SIGHUP] {
-            signal_hook::flag::register(signal, Arc::clone(&asked))?;
+        for cause in [Cause::Terminated, Cause::Interrupted, Cause::HungUp] {
+            requests::note(cause, &asked)?;
         }
     }
     Ok(asked)

@@ -15,7 +15,7 @@ use crate::base::failpoint::Failpoint;
 use crate::lock::any::AnyGuard;
 use crate::lock::{Guard, Loss, Ownership};
 use crate::system::platform::{Happening, HeldCommand, Signals, leads_session, wait_for_happening};
-use crate::system::{Real, World};
+use crate::system::{Real, Signal, World};
 
 /// How often the path of the lock is looked at.
 const CHECK_EVERY: Duration = Duration::from_millis(500);
@@ -40,7 +40,7 @@ pub(crate) fn keep(console: Console, command: &HeldCommand, guard: &AnyGuard, si
             Ok(Happening::Caught(caught))
                 if is_passed_on(caught, place) || !Real.is_protected(Failpoint::LockRelay) =>
             {
-                tell_failure(console, command, command.signal(caught.number));
+                tell_failure(console, command, command.signal(caught.signal));
             }
             Ok(Happening::Caught(_) | Happening::Nothing) => {}
             Err(error) => {
@@ -77,7 +77,7 @@ fn evict(console: Console, command: &HeldCommand, guard: &AnyGuard, loss: Loss) 
         "{path} {loss}, so others may hold it now; the command, pid {pid}, is asked to leave; \
          find out what changed {path}, then run it again"
     ));
-    tell_failure(console, command, command.signal(libc::SIGTERM));
+    tell_failure(console, command, command.signal(Signal::Terminate));
 }
 
 fn tell_failure(console: Console, command: &HeldCommand, sent: std::io::Result<()>) {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::base::error::{Context, Result};
 use crate::lock::any::{AnyGuard, AnyLock};
 use crate::lock::{Attempt, Holder, Lock, Pace};
-use crate::system::platform::{Happening, HeldCommand, Signals, wait_for_happening};
+use crate::system::platform::{Caught, Happening, HeldCommand, Signals, wait_for_happening};
 
 /// How long to wait for a busy lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub(crate) enum Obstacle {
     /// Somebody held it all the time.
     Busy(Holder),
     /// A signal asked this process to leave first.
-    Asked(i32),
+    Asked(Caught),
     /// The process that was to hold it ended first.
     CommandEnded,
 }
@@ -66,7 +66,7 @@ impl Patience {
             let pause = pace.next_pause(cost).min(left);
             match wait_for_happening(command, signals, pause).doing("wait for", lock.path())? {
                 Happening::Nothing => {}
-                Happening::Caught(caught) => return Ok(Acquired::Refused(Obstacle::Asked(caught.number))),
+                Happening::Caught(caught) => return Ok(Acquired::Refused(Obstacle::Asked(caught))),
                 Happening::Ended => return Ok(Acquired::Refused(Obstacle::CommandEnded)),
             }
         }

@@ -20,14 +20,13 @@
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
-
 use crate::base::failpoint::Failpoint;
 use crate::firstmate::shell_watcher::ShellHolder;
 use crate::ownership::context::Session;
 use crate::ownership::verdict::{Evidence, STOPPED, Verdict};
 use crate::system::World;
 use crate::system::identity::Pid;
+use crate::system::requests::{Cause, Request};
 use crate::system::sd_notify::Voice;
 use crate::watcher::events::Event;
 use crate::watcher::message::Message;
@@ -40,8 +39,8 @@ const LOOK: Duration = Duration::from_secs(1);
 pub enum End {
     /// No shell watcher holds the home.
     Free,
-    /// This process is asked to leave, by this signal.
-    Asked(i32),
+    /// This process is asked to leave, for this cause.
+    Asked(Cause),
     /// A person has stopped the shell watcher that had this pid.
     Stopped(Pid),
 }
@@ -72,9 +71,9 @@ pub fn until_free(session: &Session, (sender, messages): (&Sender<Message>, &Rec
         }
         let pid = shell.pid();
         voice.stands_by(&behind, session.world.now().monotonic);
-        if let Some(signal) = listen(messages, rest(&voice, session), &mut later) {
+        if let Some(cause) = listen(messages, rest(&voice, session), &mut later) {
             voice.stops();
-            return End::Asked(signal);
+            return End::Asked(cause);
         }
         match ahead(session) {
             Some(next) => shell = next,
@@ -111,15 +110,15 @@ fn rest(voice: &Voice, session: &Session) -> Duration {
     due.min(LOOK)
 }
 
-/// Waits for anything to happen, at most so long, and gives the signal by which this process is asked to leave.
-fn listen(messages: &Receiver<Message>, at_most: Duration, later: &mut Vec<Message>) -> Option<i32> {
+/// Waits for anything to happen, at most so long, and gives the cause for which this process is asked to leave.
+fn listen(messages: &Receiver<Message>, at_most: Duration, later: &mut Vec<Message>) -> Option<Cause> {
     let mut next = messages.recv_timeout(at_most).ok();
     while let Some(message) = next {
         match message {
-            Message::Signal(signal @ (SIGTERM | SIGINT)) => return Some(signal),
+            Message::Request(Request::Leave(cause @ (Cause::Terminated | Cause::Interrupted))) => return Some(cause),
             Message::Event(Event::Touched { .. } | Event::Overflow) => {}
-            Message::Signal(signal)
-                if later.iter().any(|kept| matches!(kept, Message::Signal(known) if *known == signal)) => {}
+            Message::Request(request)
+                if later.iter().any(|kept| matches!(kept, Message::Request(known) if *known == request)) => {}
             other => later.push(other),
         }
         next = messages.try_recv().ok();
@@ -154,8 +153,8 @@ mod tests {
         let touched = || Event::Touched { directory: crate::watcher::events::Tag::State, name: "x".into() };
         for message in [
             Message::Event(touched()),
-            Message::Signal(signal_hook::consts::SIGHUP),
-            Message::Signal(signal_hook::consts::SIGHUP),
+            Message::Request(Request::Reload),
+            Message::Request(Request::Reload),
             Message::Event(Event::Lost("full".to_owned())),
             Message::Event(Event::Overflow),
         ] {
@@ -164,7 +163,7 @@ mod tests {
         assert_eq!(listen(&messages, Duration::from_secs(60), &mut later), None);
         assert_eq!(later.len(), 2, "{later:?}");
         sender.send(Message::Event(touched())).unwrap();
-        sender.send(Message::Signal(SIGTERM)).unwrap();
-        assert_eq!(listen(&messages, Duration::from_secs(60), &mut later), Some(SIGTERM));
+        sender.send(Message::Request(Cause::Terminated.into())).unwrap();
+        assert_eq!(listen(&messages, Duration::from_secs(60), &mut later), Some(Cause::Terminated));
     }
 }

@@ -18,18 +18,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
-use signal_hook::iterator::Signals;
-
-use crate::base::exit;
 use crate::base::failpoint::{Failpoint, is_protected, reach};
 use crate::base::wait_until::wait_until;
-use crate::system::platform;
+use crate::system::requests::{self, Cause, Request, Requests};
 use crate::watcher::event_loop::Span;
 use crate::watcher::message::Message;
 
-/// All that mean something to a watcher.
-const KNOWN: [i32; 5] = [SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD];
+/// All that mean something to a watcher: the end of the terminal is the end of one that lives for a wake, and another one
+/// is told by the same signal to read its settings again.
+fn known(span: Span) -> [Request; 5] {
+    let hang_up = if span.ends_with_a_wake() { Cause::HungUp.into() } else { Request::Reload };
+    [Cause::Terminated.into(), Cause::Interrupted.into(), hang_up, Request::Poke, Request::ChildEnded]
+}
 
 /// When a request to leave is insisted on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,52 +48,54 @@ pub(crate) enum Insistence {
 /// # Errors
 /// Those of the system.
 pub(crate) fn listen(sender: &Sender<Message>, insistence: Insistence, span: Span) -> std::io::Result<()> {
-    let heard = heard(insistence, span, &platform::heeded(&KNOWN));
-    let read = || Signals::new(&heard);
+    let heard = heard(insistence, span, &requests::heeded(&known(span)));
+    let read = || Requests::listen(&heard);
     let first = is_protected(Failpoint::RunReadsFirst).then(read).transpose()?;
     let is_over = insist(&heard, insistence)?;
     reach(Failpoint::RunInsists)?;
-    let mut signals = first.map_or_else(read, Ok)?;
+    let mut requests = first.map_or_else(read, Ok)?;
     let sender = sender.clone();
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        for signal in signals.forever() {
-            if sender.send(Message::Signal(signal)).is_err() {
+        for request in requests.forever() {
+            if sender.send(Message::Request(request)).is_err() {
                 break;
             }
-            if let (SIGTERM | SIGINT, Insistence::After(grace) | Insistence::Bound(grace)) = (signal, insistence) {
+            if let Request::Leave(cause @ (Cause::Terminated | Cause::Interrupted)) = request
+                && let Insistence::After(grace) | Insistence::Bound(grace) = insistence
+            {
                 let _passed = wait_until(grace, grace, || None::<()>);
                 is_over.store(true, Ordering::SeqCst);
-                drop(signal_hook::low_level::raise(signal));
+                drop(requests::repeat(cause));
             }
         }
     })?;
     Ok(())
 }
 
-/// Which signals are listened to, of those that this process was not started to ignore: pure.
-fn heard(insistence: Insistence, span: Span, heeded: &[i32]) -> Vec<i32> {
-    let is_needed = |signal| match signal {
-        SIGTERM => matches!(insistence, Insistence::Bound(_)),
-        SIGHUP => !span.ends_with_a_wake(),
-        other => other != SIGINT,
+/// Which requests are listened to, of those that this process was not started to ignore: pure.
+fn heard(insistence: Insistence, span: Span, heeded: &[Request]) -> Vec<Request> {
+    let is_needed = |request| match request {
+        Request::Leave(Cause::Terminated) => matches!(insistence, Insistence::Bound(_)),
+        Request::Leave(Cause::Interrupted | Cause::HungUp) => false,
+        Request::Reload | Request::Poke | Request::ChildEnded => true,
     };
-    KNOWN.into_iter().filter(|signal| is_needed(*signal) || heeded.contains(signal)).collect()
+    known(span).into_iter().filter(|request| is_needed(*request) || heeded.contains(request)).collect()
 }
 
 /// Has a request to leave end this process when it is insisted on. Gives what says that it has stood for long enough.
-fn insist(heard: &[i32], insistence: Insistence) -> std::io::Result<Arc<AtomicBool>> {
+fn insist(heard: &[Request], insistence: Insistence) -> std::io::Result<Arc<AtomicBool>> {
     let is_over = Arc::new(AtomicBool::new(false));
-    for (signal, code) in [(SIGTERM, exit::TERMINATED), (SIGINT, exit::INTERRUPTED)] {
-        if !heard.contains(&signal) {
+    for cause in [Cause::Terminated, Cause::Interrupted] {
+        if !heard.contains(&cause.into()) {
             continue;
         }
         let was_asked = match insistence {
             Insistence::Repeated => Arc::new(AtomicBool::new(false)),
             Insistence::After(_) | Insistence::Bound(_) => Arc::clone(&is_over),
         };
-        signal_hook::flag::register_conditional_shutdown(signal, code.into(), Arc::clone(&was_asked))?;
+        requests::end_when(cause, &was_asked)?;
         if insistence == Insistence::Repeated {
-            signal_hook::flag::register(signal, was_asked)?;
+            requests::note(cause, &was_asked)?;
         }
     }
     Ok(is_over)
@@ -107,14 +109,16 @@ mod tests {
     fn what_was_ignored_at_the_start_is_heard_only_where_it_is_needed() {
         let (asked, bound) = (Insistence::After(Duration::ZERO), Insistence::Bound(Duration::ZERO));
         for (insistence, span, expected) in [
-            (Insistence::Repeated, Span::Resident, vec![SIGHUP, SIGUSR1, SIGCHLD]),
-            (Insistence::Repeated, Span::Once, vec![SIGUSR1, SIGCHLD]),
-            (asked, Span::Script, vec![SIGUSR1, SIGCHLD]),
-            (bound, Span::Script, vec![SIGTERM, SIGUSR1, SIGCHLD]),
+            (Insistence::Repeated, Span::Resident, vec![Request::Reload, Request::Poke, Request::ChildEnded]),
+            (Insistence::Repeated, Span::Once, vec![Request::Poke, Request::ChildEnded]),
+            (asked, Span::Script, vec![Request::Poke, Request::ChildEnded]),
+            (bound, Span::Script, vec![Cause::Terminated.into(), Request::Poke, Request::ChildEnded]),
         ] {
             assert_eq!(heard(insistence, span, &[]), expected, "{insistence:?} {span:?}");
-            assert_eq!(heard(insistence, span, &KNOWN), KNOWN, "{insistence:?} {span:?}");
+            assert_eq!(heard(insistence, span, &known(span)), known(span), "{insistence:?} {span:?}");
         }
-        assert_eq!(heard(Insistence::Repeated, Span::Once, &[SIGINT]), [SIGINT, SIGUSR1, SIGCHLD]);
+        let interrupted = Request::Leave(Cause::Interrupted);
+        let expected = [interrupted, Request::Poke, Request::ChildEnded];
+        assert_eq!(heard(Insistence::Repeated, Span::Once, &[interrupted]), expected);
     }
 }

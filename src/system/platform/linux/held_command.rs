@@ -24,14 +24,19 @@ use std::ffi::{CString, OsString};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open};
 
+use super::process::send;
 use super::signals::{Caught, Original, Signals};
 use super::spawn::give_back_own_ways;
 use super::start_gate::opens;
+use crate::base::exit;
+use crate::system::Signal;
 
 /// A command in a process of its own: first waiting for permission, then running, at last ended and not yet reaped.
 #[derive(Debug)]
@@ -50,6 +55,21 @@ pub enum Ending {
     Exited(i32),
     /// By this signal.
     Killed(i32),
+}
+
+impl Ending {
+    /// How the end of a child is told; `None` where the kernel does not say.
+    pub fn of(status: ExitStatus) -> Option<Self> {
+        status.code().map(Self::Exited).or_else(|| status.signal().map(Self::Killed))
+    }
+
+    /// The exit code that tells of this end, as a shell says it.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Exited(code) => u8::try_from(code).unwrap_or(exit::FAILED),
+            Self::Killed(signal) => exit::SIGNALLED.saturating_add(u8::try_from(signal).unwrap_or(0)),
+        }
+    }
 }
 
 /// What happened first.
@@ -123,12 +143,8 @@ impl HeldCommand {
     ///
     /// # Errors
     /// It has become another user's.
-    pub fn signal(&self, number: i32) -> io::Result<()> {
-        let signal = Signal::from_named_raw(number).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-        match pidfd_send_signal(&self.pinned, signal) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        send(&self.pinned, signal).map(drop)
     }
 
     /// Waits until it has ended, and leaves it unreaped.
@@ -154,7 +170,7 @@ impl Drop for HeldCommand {
         // One that runs goes on without us. One that was never told to begin would leave by itself, unless somebody has
         // stopped it; it has done nothing yet that a kill could harm.
         if self.permission.take().is_some() {
-            let _ended_already = self.signal(libc::SIGKILL);
+            let _ended_already = self.signal(Signal::Kill);
             let _reaped = reap(self.pid);
         }
     }

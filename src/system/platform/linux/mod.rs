@@ -35,7 +35,8 @@ pub use process::{
     published_beat, raise_mark, ring, signal, start_ticks, table_entry, trusted_file_system, wait_for_exit,
 };
 pub use ps::{arguments, listing};
-pub use signals::{Caught, Sender, Signals, heeded, leads_session};
+pub(crate) use signals::is_heeded;
+pub use signals::{Caught, Sender, Signals, leads_session};
 pub use socket::{bind_socket, binding, connect, listen, peer};
 pub use spawn::{
     Detached, GroupChild, adopt_file, adopt_pipe, ignore_file_size_signal, keep_files_private, memory_file,

@@ -94,19 +94,30 @@ pub fn observe(process: &Pinned) -> Observation {
 
 /// Sends a signal through the pidfd. `Ok(false)`: the process has ended already.
 pub fn signal(process: &Pinned, signal: Signal) -> io::Result<bool> {
-    let signal = match signal {
-        Signal::Terminate => rustix::process::Signal::TERM,
-        Signal::Interrupt => rustix::process::Signal::INT,
-        Signal::Quit => rustix::process::Signal::QUIT,
-        Signal::HangUp => rustix::process::Signal::HUP,
-        Signal::User1 => rustix::process::Signal::USR1,
-        Signal::User2 => rustix::process::Signal::USR2,
-        Signal::Kill => rustix::process::Signal::KILL,
-    };
-    match pidfd_send_signal(&process.descriptor, signal) {
+    send(&process.descriptor, signal)
+}
+
+/// As [`signal`].
+pub(crate) fn send(pidfd: &OwnedFd, signal: Signal) -> io::Result<bool> {
+    match pidfd_send_signal(pidfd, named(signal)) {
         Ok(()) => Ok(true),
         Err(rustix::io::Errno::SRCH) => Ok(false),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// How Linux names a signal.
+pub(crate) fn named(signal: Signal) -> rustix::process::Signal {
+    use rustix::process::Signal as Named;
+    match signal {
+        Signal::Terminate => Named::TERM,
+        Signal::Interrupt => Named::INT,
+        Signal::Quit => Named::QUIT,
+        Signal::HangUp => Named::HUP,
+        Signal::User1 => Named::USR1,
+        Signal::User2 => Named::USR2,
+        Signal::Alarm => Named::ALARM,
+        Signal::Kill => Named::KILL,
     }
 }
 

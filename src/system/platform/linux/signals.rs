@@ -7,7 +7,7 @@
 //! The command must find signals as they were when this process was started. That state is lost early: Rust's runtime
 //! ignores SIGPIPE before `main`, so a constructor remembers it before that, as [`Original`] does the rest.
 //!
-//! What a program of ours itself listens to is chosen by [`heeded`], and what ends a child that does not listen yet is
+//! What a program of ours itself listens to is chosen by [`requests`](crate::system::requests), and what ends a child that does not listen yet is
 //! [`let_act`]'s.
 //!
 //! If this is wrong, a command cannot be interrupted, is interrupted twice, or dies of (or survives) a closed pipe
@@ -25,11 +25,14 @@ use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::held_command::Ending;
+use super::process::named;
 use crate::base::failpoint::{Failpoint, is_protected};
+use crate::system::Signal;
 
 /// The signals that people and programs send to end a process or to tell it something.
-const HEEDED: [i32; 7] =
-    [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2, libc::SIGALRM, libc::SIGTERM];
+const HEEDED: [Signal; 7] =
+    [Signal::HangUp, Signal::Interrupt, Signal::Quit, Signal::User1, Signal::User2, Signal::Alarm, Signal::Terminate];
 
 /// Whether this process was started with SIGPIPE ignored.
 static PIPE_WAS_IGNORED: AtomicBool = AtomicBool::new(false);
@@ -63,10 +66,17 @@ pub enum Sender {
 /// A signal that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caught {
-    /// Its number.
-    pub number: i32,
+    /// Which one it is.
+    pub signal: Signal,
     /// Who sent it.
     pub sender: Sender,
+}
+
+impl Caught {
+    /// The exit code of a process that ends by this signal, as a shell says it.
+    pub fn exit_code(self) -> u8 {
+        Ending::Killed(named(self.signal).as_raw()).exit_code()
+    }
 }
 
 /// Signals that do not act but can be read.
@@ -84,7 +94,7 @@ impl Signals {
     pub fn hold() -> io::Result<Self> {
         let mask = change_mask(libc::SIG_BLOCK, &set_of(&[]))?;
         let heeded: Vec<i32> =
-            HEEDED.into_iter().filter(|&signal| !is_ignored(signal) && !is_in(&mask, signal)).collect();
+            HEEDED.map(number_of).into_iter().filter(|&signal| !is_ignored(signal) && !is_in(&mask, signal)).collect();
         let heeded = set_of(&heeded);
         // SAFETY: `heeded` is a valid set, and -1 asks for a new descriptor.
         let descriptor = unsafe { libc::signalfd(-1, &raw const heeded, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
@@ -113,9 +123,11 @@ impl Signals {
             let error = io::Error::last_os_error();
             return if error.kind() == io::ErrorKind::WouldBlock { Ok(None) } else { Err(error) };
         }
-        let number = i32::try_from(read.ssi_signo).map_err(io::Error::other)?;
+        let is_it = |&signal: &Signal| u32::try_from(number_of(signal)) == Ok(read.ssi_signo);
+        // The descriptor gives nothing else.
+        let signal = HEEDED.into_iter().find(is_it).ok_or(io::ErrorKind::InvalidData)?;
         let sender = if read.ssi_code == SI_KERNEL { Sender::Kernel } else { Sender::Process };
-        Ok(Some(Caught { number, sender }))
+        Ok(Some(Caught { signal, sender }))
     }
 
     /// What a command must get back.
@@ -162,10 +174,13 @@ pub fn leads_session() -> bool {
     unsafe { libc::getsid(0) == libc::getpid() }
 }
 
-/// Those of these signals that this process was not started to ignore. It must be asked before any of them is listened to.
-pub fn heeded(signals: &[i32]) -> Vec<i32> {
-    let may_listen = |signal: &i32| !is_ignored(*signal) || !is_protected(Failpoint::SignalsIgnored);
-    signals.iter().copied().filter(may_listen).collect()
+/// Whether this process was not started to ignore this signal. It must be asked before the signal is listened to.
+pub(crate) fn is_heeded(signal: i32) -> bool {
+    !is_ignored(signal) || !is_protected(Failpoint::SignalsIgnored)
+}
+
+fn number_of(signal: Signal) -> i32 {
+    named(signal).as_raw()
 }
 
 /// From now on this signal does what it does by default, whatever was set and whether or not it was blocked.
