@@ -21,12 +21,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid as Number, WaitId, WaitIdOptions, WaitIdStatus};
 
 use super::held_command::Ending;
-use super::process::processes;
+use super::process::{poll, processes};
 
 /// Makes orphaned descendants of this process its children.
 ///
@@ -42,6 +42,14 @@ pub fn adopt_orphans() -> io::Result<()> {
 /// It is no child of this process.
 pub fn reap(pid: u32) -> io::Result<Ending> {
     wait(pid, WaitIdOptions::EXITED)?.and_then(|status| ending(&status)).ok_or_else(|| no_word(pid))
+}
+
+/// Waits for the end of a child, and leaves it unreaped.
+///
+/// # Errors
+/// It is no child of this process.
+pub(crate) fn wait_for_end(pid: u32) -> io::Result<()> {
+    wait(pid, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).map(drop)
 }
 
 /// How a child has ended, which stays unreaped. `None`: it has not.
@@ -215,12 +223,8 @@ impl AsFd for ChildNews {
 /// # Errors
 /// Those of the system.
 pub fn wait_for_any(descriptors: &[BorrowedFd<'_>], at_most: Option<Duration>) -> io::Result<Vec<bool>> {
-    let timeout = at_most.map(|time| Timespec {
-        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: time.subsec_nanos().into(),
-    });
     let mut polled: Vec<PollFd<'_>> = descriptors.iter().map(|each| PollFd::new(each, PollFlags::IN)).collect();
-    match rustix::event::poll(&mut polled, timeout.as_ref()) {
+    match poll(&mut polled, at_most) {
         Ok(_) => Ok(polled.iter().map(|each| !each.revents().is_empty()).collect()),
         Err(Errno::INTR) => Ok(vec![false; descriptors.len()]),
         Err(error) => Err(error.into()),

@@ -20,32 +20,26 @@
 // It is also the one door to signals.
 #![allow(clippy::disallowed_methods)]
 
-use std::ffi::{CString, OsString};
-use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open};
-
-use super::process::send;
+use super::children::{reap, wait_for_any, wait_for_end};
+use super::process::{Pinned, signal as signal_process};
 use super::signals::{Caught, Original, Signals};
 use super::spawn::give_back_own_ways;
-use super::start_gate::opens;
+use super::start_gate::{ChildEnds, Ended, Gate, Pipes, c_strings, error_number, pointers};
 use crate::base::exit;
 use crate::system::Signal;
 
 /// A command in a process of its own: first waiting for permission, then running, at last ended and not yet reaped.
 #[derive(Debug)]
 pub struct HeldCommand {
-    pid: Pid,
-    pinned: OwnedFd,
-    /// There until permission is given. Closing it without a word ends the child.
-    permission: Option<PipeWriter>,
-    failure: PipeReader,
+    process: Pinned,
+    gate: Gate,
 }
 
 /// How a command ended.
@@ -90,39 +84,22 @@ impl HeldCommand {
     /// # Errors
     /// No process or pipe is to be had, or the kernel has no pidfd. Nothing runs then.
     pub fn fork(command: &[OsString], handed_down: Option<BorrowedFd<'_>>, signals: &Signals) -> io::Result<Self> {
-        let words: Vec<CString> = command.iter().map(|word| CString::new(word.as_bytes())).collect::<Result<_, _>>()?;
-        let mut arguments: Vec<*const libc::c_char> = words.iter().map(|word| word.as_ptr()).collect();
-        arguments.push(std::ptr::null());
-        let (gate, permission) = io::pipe()?;
-        let (failure, last_word) = io::pipe()?;
+        let words = c_strings(command.iter().map(OsString::as_os_str))?;
+        let pipes = Pipes::new()?;
         let child = Child {
-            arguments: &arguments,
-            gate: gate.as_raw_fd(),
-            permission: permission.as_raw_fd(),
-            last_word: last_word.as_raw_fd(),
+            arguments: &pointers(&words),
+            ends: pipes.child_ends(),
             handed_down: handed_down.map(|descriptor| descriptor.as_raw_fd()),
             original: signals.original(),
         };
-        // SAFETY: the child makes only calls that are safe after a fork (see `Child::live`) and never returns.
-        let number = match unsafe { libc::fork() } {
-            0 => child.live(),
-            number => number,
-        };
-        let pid = Pid::from_raw(number).filter(|_| number > 0).ok_or_else(io::Error::last_os_error)?;
-        let permission = Some(permission);
-        match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(pinned) => Ok(Self { pid, pinned, permission, failure }),
-            Err(error) => {
-                drop(permission);
-                reap(pid)?;
-                Err(error.into())
-            }
-        }
+        // SAFETY: the child makes only calls that are safe after a fork (see `Child::live`).
+        let (process, gate) = unsafe { pipes.fork(|| child.live()) }?;
+        Ok(Self { process, gate })
     }
 
     /// Its pid. The number stays its own until it is reaped.
     pub fn pid(&self) -> u32 {
-        self.pid.as_raw_nonzero().get().unsigned_abs()
+        self.process.pid().get()
     }
 
     /// Lets it execute the command, and waits until it has.
@@ -130,12 +107,8 @@ impl HeldCommand {
     /// # Errors
     /// The command cannot be executed. Its process has ended then, and is unreaped.
     pub fn start(&mut self) -> io::Result<()> {
-        if let Some(mut permission) = self.permission.take() {
-            // One that was killed meanwhile does not read it; its end is seen where all ends are.
-            let _nobody_reads = permission.write_all(b"!");
-        }
-        let mut reason = Vec::new();
-        self.failure.read_to_end(&mut reason)?;
+        self.gate.open();
+        let reason = self.gate.last_word()?;
         reason.try_into().map_or(Ok(()), |number| Err(io::Error::from_raw_os_error(i32::from_ne_bytes(number))))
     }
 
@@ -144,7 +117,7 @@ impl HeldCommand {
     /// # Errors
     /// It has become another user's.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
-        send(&self.pinned, signal).map(drop)
+        signal_process(&self.process, signal).map(drop)
     }
 
     /// Waits until it has ended, and leaves it unreaped.
@@ -152,7 +125,7 @@ impl HeldCommand {
     /// # Errors
     /// Those of the system.
     pub fn wait_for_end(&self) -> io::Result<()> {
-        wait(self.pid, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).map(drop)
+        wait_for_end(self.pid())
     }
 
     /// Waits until it has ended, gives its pid back to the system, and says how it ended.
@@ -160,8 +133,8 @@ impl HeldCommand {
     /// # Errors
     /// Those of the system.
     pub fn reap(mut self) -> io::Result<Ending> {
-        self.permission = None;
-        reap(self.pid)
+        self.gate.forbid();
+        reap(self.pid())
     }
 }
 
@@ -169,9 +142,9 @@ impl Drop for HeldCommand {
     fn drop(&mut self) {
         // One that runs goes on without us. One that was never told to begin would leave by itself, unless somebody has
         // stopped it; it has done nothing yet that a kill could harm.
-        if self.permission.take().is_some() {
+        if self.gate.is_shut() {
             let _ended_already = self.signal(Signal::Kill);
-            let _reaped = reap(self.pid);
+            let _reaped = reap(self.pid());
         }
     }
 }
@@ -185,37 +158,13 @@ pub fn wait_for_happening(
     signals: &Signals,
     at_most: Duration,
 ) -> io::Result<Happening> {
-    let timeout = Timespec {
-        tv_sec: i64::try_from(at_most.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: at_most.subsec_nanos().into(),
-    };
-    let mut polled = vec![PollFd::new(signals, PollFlags::IN)];
-    polled.extend(command.map(|command| PollFd::new(&command.pinned, PollFlags::IN)));
-    match rustix::event::poll(&mut polled, Some(&timeout)) {
-        Ok(_) if polled.get(1).is_some_and(|command| !command.revents().is_empty()) => Ok(Happening::Ended),
-        Ok(1..) => Ok(signals.next()?.map_or(Happening::Nothing, Happening::Caught)),
+    let mut waited = vec![signals.as_fd()];
+    waited.extend(command.map(|command| command.process.as_fd()));
+    match wait_for_any(&waited, Some(at_most))?.as_slice() {
+        [_, true] => Ok(Happening::Ended),
+        [true, ..] => Ok(signals.next()?.map_or(Happening::Nothing, Happening::Caught)),
         // Being stopped and continued interrupts as well.
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(Happening::Nothing),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn reap(pid: Pid) -> io::Result<Ending> {
-    let status = wait(pid, WaitIdOptions::EXITED)?;
-    status
-        .exit_status()
-        .map(Ending::Exited)
-        .or_else(|| status.terminating_signal().map(Ending::Killed))
-        .ok_or_else(|| io::Error::other("the kernel did not say how the command ended"))
-}
-
-fn wait(pid: Pid, how: WaitIdOptions) -> io::Result<WaitIdStatus> {
-    loop {
-        match rustix::process::waitid(WaitId::Pid(pid), how) {
-            Ok(Some(status)) => return Ok(status),
-            Ok(None) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
+        _ => Ok(Happening::Nothing),
     }
 }
 
@@ -223,33 +172,28 @@ fn wait(pid: Pid, how: WaitIdOptions) -> io::Result<WaitIdStatus> {
 struct Child<'a> {
     /// Of C strings, with a null pointer at the end.
     arguments: &'a [*const libc::c_char],
-    gate: RawFd,
-    permission: RawFd,
-    last_word: RawFd,
+    ends: ChildEnds,
     handed_down: Option<RawFd>,
     original: Original,
 }
 
 impl Child<'_> {
     /// The life of the child until it is the command.
-    fn live(&self) -> ! {
+    fn live(&self) -> Ended {
         give_back_own_ways();
         self.original.restore();
         // SAFETY: only system calls are made, and execvp, which in this C library uses nothing but the stack; all
         // pointers are into memory that the fork copied. The descriptors are this process's copies.
         unsafe {
-            // With this copy open, the pipe would never be at its end.
-            libc::close(self.permission);
-            if !opens(self.gate) {
+            libc::close(self.ends.permission);
+            if !self.ends.opens() {
                 libc::_exit(0);
             }
             if let Some(descriptor) = self.handed_down {
                 libc::fcntl(descriptor, libc::F_SETFD, 0);
             }
             libc::execvp(self.arguments[0], self.arguments.as_ptr());
-            let reason = (*libc::__errno_location()).to_ne_bytes();
-            libc::write(self.last_word, reason.as_ptr().cast(), reason.len());
-            libc::_exit(127)
         }
+        self.ends.fail(&error_number().to_ne_bytes())
     }
 }

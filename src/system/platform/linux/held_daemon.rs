@@ -22,16 +22,16 @@
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
-use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::children::reap;
-use super::process::{Pinned, is_readable_within, pin_reported, signal};
+use super::process::{Pinned, is_readable_within, signal};
 use super::spawn::give_back_own_ways;
-use super::start_gate::opens;
+use super::start_gate::{ChildEnds, Ended, Gate, Pipes, c_strings, error_number, pointers};
 use crate::system::Signal;
 
 /// What is to be executed, and what it is given.
@@ -55,8 +55,7 @@ pub struct Birth<'a> {
 #[derive(Debug)]
 pub struct HeldDaemon {
     process: Option<Pinned>,
-    permission: Option<PipeWriter>,
-    failure: PipeReader,
+    gate: Gate,
 }
 
 /// Why the program of a daemon does not run.
@@ -91,37 +90,25 @@ impl HeldDaemon {
         let arguments = c_strings(birth.arguments.iter().map(OsStr::new))?;
         let environment = variables(birth.environment)?;
         let directory = CString::new(birth.directory.as_os_str().as_bytes())?;
-        let (gate, permission) = io::pipe()?;
-        let (failure, last_word) = io::pipe()?;
+        let pipes = Pipes::new()?;
+        let ends = pipes.child_ends();
         let nothing = File::open("/dev/null")?;
         let inherited: Vec<RawFd> = birth.inherited.iter().map(AsRawFd::as_raw_fd).collect();
-        let own = [gate.as_raw_fd(), last_word.as_raw_fd(), nothing.as_raw_fd(), birth.output.as_raw_fd()];
+        let own = [ends.gate, ends.last_word, nothing.as_raw_fd(), birth.output.as_raw_fd()];
         let child = Child {
             programs: &pointers(&programs),
             arguments: &pointers(&arguments),
             environment: &pointers(&environment),
             directory: &directory,
             closed: &gaps(own.iter().chain(&inherited).copied()),
-            gate: gate.as_raw_fd(),
-            last_word: last_word.as_raw_fd(),
+            ends,
             nothing: nothing.as_raw_fd(),
             output: birth.output.as_raw_fd(),
             inherited: &inherited,
         };
-        // SAFETY: the child makes only calls that are safe after a fork (see `Child::live`) and never returns.
-        let number = match unsafe { libc::fork() } {
-            0 => child.live(),
-            number => u32::try_from(number).map_err(|_| io::Error::last_os_error())?,
-        };
-        match pin_reported(number) {
-            Ok(Some(process)) => Ok(Self { process: Some(process), permission: Some(permission), failure }),
-            unpinned => {
-                drop(permission);
-                // It is at its end without its gate; nobody else can have its number before it is reaped.
-                drop(reap(number));
-                Err(unpinned.err().unwrap_or_else(|| io::Error::other("the new process cannot be pinned")))
-            }
-        }
+        // SAFETY: the child makes only calls that are safe after a fork (see `Child::live`).
+        let (process, gate) = unsafe { pipes.fork(|| child.live()) }?;
+        Ok(Self { process: Some(process), gate })
     }
 
     /// The process. Its number stays its own until it is reaped.
@@ -134,10 +121,7 @@ impl HeldDaemon {
     /// # Errors
     /// The program does not run. Its process has ended then, and is reaped.
     pub fn start(mut self, at_most: Duration) -> Result<Pinned, NotStarted> {
-        if let Some(mut permission) = self.permission.take() {
-            // One that was killed meanwhile does not read it; its end is seen where all ends are.
-            let _nobody_reads = permission.write_all(b"!");
-        }
+        self.gate.open();
         match self.last_word(at_most) {
             Ok(()) => self.process.take().ok_or(NotStarted::Late),
             Err(why) => Err(why),
@@ -146,11 +130,10 @@ impl HeldDaemon {
 
     /// What the child says about a failure; nothing once it is the program.
     fn last_word(&mut self, at_most: Duration) -> Result<(), NotStarted> {
-        if !is_readable_within(self.failure.as_fd(), at_most).map_err(NotStarted::Preparation)? {
+        if !is_readable_within(&self.gate, at_most).map_err(NotStarted::Preparation)? {
             return Err(NotStarted::Late);
         }
-        let mut word = Vec::new();
-        self.failure.read_to_end(&mut word).map_err(NotStarted::Preparation)?;
+        let word = self.gate.last_word().map_err(NotStarted::Preparation)?;
         let Some((step, reason)) = understood(&word) else { return Ok(()) };
         let error = io::Error::from_raw_os_error(reason);
         Err(match step {
@@ -177,18 +160,9 @@ impl Drop for HeldDaemon {
     }
 }
 
-fn c_strings<'a>(words: impl Iterator<Item = &'a OsStr>) -> io::Result<Vec<CString>> {
-    words.map(|word| Ok(CString::new(word.as_bytes())?)).collect()
-}
-
 fn variables(environment: &[(String, OsString)]) -> io::Result<Vec<CString>> {
     let entry = |(name, value): &(String, OsString)| [name.as_bytes(), b"=", value.as_bytes()].concat();
     environment.iter().map(|variable| Ok(CString::new(entry(variable))?)).collect()
-}
-
-/// The same as C has it: with a null pointer at the end.
-fn pointers(words: &[CString]) -> Vec<*const libc::c_char> {
-    words.iter().map(|word| word.as_ptr()).chain([std::ptr::null()]).collect()
 }
 
 /// The ranges of descriptors beyond the standard three that are none of these.
@@ -215,8 +189,7 @@ struct Child<'a> {
     environment: &'a [*const libc::c_char],
     directory: &'a CString,
     closed: &'a [(u32, u32)],
-    gate: RawFd,
-    last_word: RawFd,
+    ends: ChildEnds,
     nothing: RawFd,
     output: RawFd,
     inherited: &'a [RawFd],
@@ -224,8 +197,8 @@ struct Child<'a> {
 
 impl Child<'_> {
     /// The life of the child until it is the program. Only system calls that are safe after a fork are made.
-    fn live(&self) -> ! {
-        // The gate's other end first: with this copy open, the pipe would never be at its end.
+    fn live(&self) -> Ended {
+        // Also the gate's other end.
         if !self.close_the_rest() {
             self.fail(Step::Preparation);
         }
@@ -236,7 +209,7 @@ impl Child<'_> {
             if libc::setsid() == -1 || !self.set_streams() {
                 self.fail(Step::Preparation);
             }
-            if !opens(self.gate) {
+            if !self.ends.opens() {
                 libc::_exit(0);
             }
             if libc::chdir(self.directory.as_ptr()) == -1 {
@@ -270,9 +243,7 @@ impl Child<'_> {
                 error => reason = error,
             }
         }
-        // SAFETY: errno is this thread's own.
-        unsafe { *libc::__errno_location() = reason };
-        self.fail(Step::Program)
+        self.fail_with(Step::Program, reason)
     }
 
     /// Comes back only with the reason why it could not. A program that somebody is just writing is tried for a while.
@@ -285,7 +256,7 @@ impl Child<'_> {
             // the fork copied; poll without descriptors only waits.
             unsafe {
                 libc::execve(program, self.arguments.as_ptr(), self.environment.as_ptr());
-                reason = *libc::__errno_location();
+                reason = error_number();
                 if reason != libc::ETXTBSY {
                     break;
                 }
@@ -297,12 +268,11 @@ impl Child<'_> {
 
     /// Tells which step failed and why, and ends.
     fn fail(&self, step: Step) -> ! {
-        // SAFETY: errno is this thread's own, and the bytes are as many as is said.
-        unsafe {
-            let word: [[u8; 4]; 2] = [(step as u32).to_ne_bytes(), (*libc::__errno_location()).to_ne_bytes()];
-            libc::write(self.last_word, word.as_ptr().cast(), size_of_val(&word));
-            libc::_exit(127)
-        }
+        self.fail_with(step, error_number())
+    }
+
+    fn fail_with(&self, step: Step, reason: i32) -> ! {
+        self.ends.fail([(step as u32).to_ne_bytes(), reason.to_ne_bytes()].as_flattened())
     }
 }
 

@@ -94,12 +94,7 @@ pub fn observe(process: &Pinned) -> Observation {
 
 /// Sends a signal through the pidfd. `Ok(false)`: the process has ended already.
 pub fn signal(process: &Pinned, signal: Signal) -> io::Result<bool> {
-    send(&process.descriptor, signal)
-}
-
-/// As [`signal`].
-pub(crate) fn send(pidfd: &OwnedFd, signal: Signal) -> io::Result<bool> {
-    match pidfd_send_signal(pidfd, named(signal)) {
+    match pidfd_send_signal(&process.descriptor, named(signal)) {
         Ok(()) => Ok(true),
         Err(rustix::io::Errno::SRCH) => Ok(false),
         Err(error) => Err(error.into()),
@@ -131,10 +126,7 @@ pub fn is_readable_within(descriptor: impl AsFd, at_most: Duration) -> io::Resul
     let end = monotonic() + at_most;
     loop {
         let left = end.saturating_sub(monotonic());
-        let timeout =
-            Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() };
-        let mut polled = [PollFd::new(&descriptor, PollFlags::IN)];
-        match rustix::event::poll(&mut polled, Some(&timeout)) {
+        match poll(&mut [PollFd::new(&descriptor, PollFlags::IN)], Some(left)) {
             Ok(count) => return Ok(count > 0),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
@@ -148,17 +140,21 @@ pub fn is_readable_within(descriptor: impl AsFd, at_most: Duration) -> io::Resul
 /// # Errors
 /// Those of the system.
 pub fn is_abandoned_within(descriptor: impl AsFd, at_most: Duration) -> io::Result<bool> {
-    let timeout = Timespec {
-        tv_sec: i64::try_from(at_most.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: at_most.subsec_nanos().into(),
-    };
     // Errors and hang-ups are told without being asked for.
-    let mut polled = [PollFd::new(&descriptor, PollFlags::empty())];
-    match rustix::event::poll(&mut polled, Some(&timeout)) {
+    match poll(&mut [PollFd::new(&descriptor, PollFlags::empty())], Some(at_most)) {
         Ok(count) => Ok(count > 0),
         Err(rustix::io::Errno::INTR) => Ok(false),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Waits until something is to be told of one of these; `None` waits for ever.
+pub(crate) fn poll(polled: &mut [PollFd<'_>], at_most: Option<Duration>) -> rustix::io::Result<usize> {
+    let timeout = at_most.map(|time| Timespec {
+        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: time.subsec_nanos().into(),
+    });
+    rustix::event::poll(polled, timeout.as_ref())
 }
 
 fn read_identity(process: &Pinned) -> io::Result<Identity> {

@@ -23,6 +23,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use rustix::fs::FileType;
+use rustix::io::FdFlags;
 
 use super::process::{Pinned, pin_reported, wait_for_exit};
 use super::signals::let_act;
@@ -73,8 +74,11 @@ pub fn spawn_detached(mut command: Command, inherit: &[BorrowedFd<'_>]) -> io::R
 
 /// Takes over a pipe that this process was started with, by its number, and keeps it from its own children.
 ///
+/// Nothing that is open already can be taken over by mistake, nor anything twice: whatever this process itself opens is
+/// close-on-exec, as this pipe is from now on, and what was handed down to it cannot be.
+///
 /// # Errors
-/// A number that is not an open pipe. It must be called at most once per number, before the process opens anything.
+/// A number that is not an open pipe which was handed down.
 pub fn adopt_pipe(number: RawFd) -> io::Result<File> {
     adopt(number, FileType::Fifo)
 }
@@ -97,8 +101,11 @@ fn adopt(number: RawFd, kind: FileType) -> io::Result<File> {
     if FileType::from_raw_mode(facts.st_mode) != kind {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("not a {kind:?}")));
     }
-    rustix::io::fcntl_setfd(borrowed, rustix::io::FdFlags::CLOEXEC)?;
-    // SAFETY: the descriptor is open, came to this process with its start, and nothing else in it knows the number.
+    if rustix::io::fcntl_getfd(borrowed)?.contains(FdFlags::CLOEXEC) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not handed down"));
+    }
+    rustix::io::fcntl_setfd(borrowed, FdFlags::CLOEXEC)?;
+    // SAFETY: the descriptor is open, came to this process with its start, and nothing else in it owns it: see above.
     Ok(unsafe { File::from_raw_fd(number) })
 }
 
