@@ -30,6 +30,15 @@ pub fn lines(text: &str) -> String {
     escaped(text, |character| matches!(character, '\t' | '\n').then_some(character))
 }
 
+/// Bytes as hexadecimal digits.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _infallible = write!(text, "{byte:02x}");
+        text
+    })
+}
+
 fn escaped(text: &str, replacement: impl Fn(char) -> Option<char>) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {

@@ -3,8 +3,6 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::system::World;
-
 /// Looks until something is there or the deadline has passed, pausing between looks.
 ///
 /// It looks at least once, and once more after the deadline, so a slow machine does not turn "there" into "not there".
@@ -17,23 +15,6 @@ pub fn wait_until<T>(deadline: Duration, pause: Duration, mut look: impl FnMut()
         }
         let left = deadline.checked_sub(start.elapsed())?;
         thread::sleep(pause.min(left));
-    }
-}
-
-/// As [`wait_until`], by the clock and with the pauses of a world: for protocols, which know no other time.
-pub fn wait_in<T>(
-    world: &impl World,
-    deadline: Duration,
-    pause: Duration,
-    mut look: impl FnMut() -> Option<T>,
-) -> Option<T> {
-    let start = world.now().monotonic;
-    loop {
-        if let Some(found) = look() {
-            return Some(found);
-        }
-        let left = deadline.checked_sub(world.now().monotonic.saturating_sub(start))?;
-        world.pause(pause.min(left));
     }
 }
 

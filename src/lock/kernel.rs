@@ -41,6 +41,7 @@ use super::once::{Once, until_answered};
 use super::{Attempt, Guard, Lock, Ownership};
 use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint::Failpoint;
+use crate::system::FileSystem;
 use crate::system::handle::{AsHandle, HandleRef};
 use crate::system::identity::{Proof, Sameness};
 use crate::system::{Claim, Facts, Kind, LockTaker, Open, Real, World};
@@ -89,7 +90,7 @@ impl<W: World> KernelLock<W> {
     fn attempt_once(&self) -> Result<Once<KernelGuard<W>>> {
         let Spot { world, path, .. } = &self.spot;
         let (node, facts) = self.open()?;
-        if let Err(found) = world.trusted_file_system(&node).doing("examine", path)? {
+        if let FileSystem::Untrusted(found) = world.file_system(&node).doing("examine", path)? {
             return Err(Error::refused(
                 path,
                 format!("is on {found}, where nobody has shown that locks hold"),

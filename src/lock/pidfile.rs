@@ -74,6 +74,7 @@ use super::temp_name::{PrivateName, Publication};
 use super::{Attempt, Lock};
 use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint::Failpoint;
+use crate::system::FileSystem;
 use crate::system::identity::Sameness;
 use crate::system::{Facts, LockTaker, Open, World};
 
@@ -111,7 +112,7 @@ impl<W: World> PidfileLock<W> {
     /// Those of opening the directory, and one whose file system nobody measured.
     pub fn at(world: &Arc<W>, path: &Path) -> Result<Self> {
         let spot = Spot::open(world, path)?;
-        if let Err(found) = world.trusted_file_system(&spot.directory).doing("examine", path)? {
+        if let FileSystem::Untrusted(found) = world.file_system(&spot.directory).doing("examine", path)? {
             return Err(Error::refused(
                 path,
                 format!("is on {found}, which other machines may share: a pid says nothing there"),

@@ -15,11 +15,11 @@
 //! one's claim under the private name; each kind says how that is mended.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt::Write;
 use std::io;
 
 use super::location::Spot;
 use crate::base::error::{Context, Error, Result};
+use crate::base::escape::hexadecimal;
 use crate::base::failpoint::Failpoint;
 use crate::system::{Exchange, Facts, World};
 
@@ -179,14 +179,7 @@ impl<W: World> Drop for PrivateName<W> {
 
 /// The private name of a claim of this kind.
 pub(super) fn name_of(nonce: [u8; 16], kind: &str) -> OsString {
-    let mut name = PREFIX.to_owned();
-    for byte in nonce {
-        // Writing into a string cannot fail.
-        let _written = write!(name, "{byte:02x}");
-    }
-    name.push('.');
-    name.push_str(kind);
-    name.into()
+    format!("{PREFIX}{}.{kind}", hexadecimal(&nonce)).into()
 }
 
 /// The private names of this kind among the names in a directory.

@@ -26,6 +26,7 @@ use super::home_lock::{self, HomeLock, Lost, Place};
 use super::observe;
 use super::owner::{self, Departure, Owner};
 use crate::base::error::{Context, Error, Result};
+use crate::base::escape::hexadecimal;
 use crate::base::failpoint::{Failpoint, is_protected, reach};
 use crate::firstmate::home::Fleet;
 use crate::firstmate::published_lock::{Usurper, View};
@@ -448,16 +449,6 @@ fn new_owner<W: World>(world: &W, home: &Home, place: &Place, generation: u64, r
         poll_ms: millis(rhythm.poll),
         stuck_after_ms: millis(rhythm.stuck_after),
         left: None,
-    })
-}
-
-/// Bytes as hexadecimal digits.
-pub fn hexadecimal(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _infallible = write!(text, "{byte:02x}");
-        text
     })
 }
 

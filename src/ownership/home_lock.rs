@@ -28,13 +28,13 @@ use std::time::Duration;
 
 use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint::Failpoint;
-use crate::base::wait_until::wait_in;
 use crate::home::paths::{Home, names};
 use crate::lock::once::{Once, until_answered};
 use crate::lock::{Attempt, Ownership};
 use crate::system::platform;
 use crate::system::storage;
 use crate::system::{Claim, Facts, Kind, LockTaker, Open, World};
+use crate::system::{FileSystem, wait_in};
 
 /// Cleaners of temporary directories lock a directory for a moment before they look into it; so long a directory that
 /// shows no watcher's mark is tried again.
@@ -116,7 +116,7 @@ impl<W: World> HomeLock<W> {
         let directory = world.open_directory(&place.directory).doing("open the directory", &place.directory)?;
         let directory_facts = world.facts(&directory).doing("examine", &place.directory)?;
         check_private(&place.directory, &directory_facts)?;
-        if let Err(found) = world.trusted_file_system(&directory).doing("examine", &place.directory)? {
+        if let FileSystem::Untrusted(found) = world.file_system(&directory).doing("examine", &place.directory)? {
             return Err(Error::refused(
                 &place.directory,
                 format!("is on {found}, where nobody has shown that locks hold"),

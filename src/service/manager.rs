@@ -15,10 +15,10 @@ use super::spec::Plan;
 use super::{launchd, systemd};
 use crate::base::environment::Environment;
 use crate::base::error::{Error, Result};
-use crate::system::binary;
 use crate::system::bounded_command::{self, Ending};
 use crate::system::identity::Pid;
 use crate::system::platform;
+use crate::system::program;
 
 /// Which manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -97,7 +97,7 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(4);
 impl Systemctl {
     /// `systemctl`, if it is on `PATH`.
     pub fn find(environment: &Environment) -> Option<Self> {
-        let program = binary::on_path(environment, "systemctl")?;
+        let program = program::find_in(environment.path("PATH")?.as_os_str(), "systemctl")?;
         let mut environment = environment.for_child(&["DBUS_SESSION_BUS_ADDRESS".to_owned()]);
         let runtime = runtime_directory().filter(|_| environment.iter().all(|(name, _)| name != RUNTIME));
         environment.extend(runtime.map(|directory| (RUNTIME.to_owned(), directory.into())));

@@ -8,7 +8,7 @@ use super::unit_name::Label;
 use crate::base::error::{Error, Result};
 use crate::launch::spawn;
 use crate::ownership::context::Session;
-use crate::system::binary::stable_path;
+use crate::system::program::stable_path;
 
 /// The least time that a manager waits for a sign of life: a machine that is busy for a moment is not stuck.
 const LEAST_PATIENCE: Duration = Duration::from_secs(30);

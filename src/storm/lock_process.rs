@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use crate::base::error::{Context, Result};
 use crate::base::escape;
 use crate::home::paths::names;
+use crate::system::FileSystem;
 use crate::system::platform::{self, GroupChild};
 use crate::system::{Claim, Kind, Open, Real, World};
 
@@ -150,9 +151,9 @@ impl Site {
 }
 
 fn file_system(directory: &std::fs::File) -> io::Result<String> {
-    Ok(match Real.trusted_file_system(directory)? {
-        Ok(trusted) => trusted.to_owned(),
-        Err(other) => format!("{UNTRUSTED}{other}"),
+    Ok(match Real.file_system(directory)? {
+        FileSystem::Trusted(name) => name.to_owned(),
+        FileSystem::Untrusted(other) => format!("{UNTRUSTED}{other}"),
     })
 }
 

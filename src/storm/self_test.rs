@@ -2,7 +2,7 @@
 //!
 //! # Theory
 //!
-//! A list of file systems that were measured once (`platform::trusted_file_system`) decides where the home's lock may
+//! A list of file systems that were measured once (`platform::file_system`) decides where the home's lock may
 //! be. This asks the file system itself. Some say "taken" to everybody, some say "not implemented", and on some a lock
 //! call hangs although it was asked not to wait. Therefore three processes make the steps, one at a time, and a fourth,
 //! this one, never touches the file system: it waits for each answer until a deadline. A process that hangs is killed

@@ -26,6 +26,7 @@ use super::{
     TableEntry, World,
 };
 use crate::base::failpoint::Failpoint;
+use crate::system::FileSystem;
 
 /// A call that can fail, before it is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,7 +128,7 @@ altered! {
         read_at(node: &File, offset: u64, buffer: &mut [u8]) -> usize;
         read_link(directory: &File, name: &OsStr) -> OsString;
         may_write(directory: &File, name: &OsStr) -> bool;
-        trusted_file_system(node: &File) -> Result<&'static str, String>;
+        file_system(node: &File) -> FileSystem;
         is_marked(node: &File) -> bool;
         published_beat(node: &File) -> Option<Duration>;
         lock_taker(node: &File) -> LockTaker;

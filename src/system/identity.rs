@@ -37,10 +37,15 @@ impl Pid {
     }
 }
 
+/// A number that no ordinary process can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} cannot be the pid of an ordinary process")]
+pub struct NotAPid(u32);
+
 impl TryFrom<u32> for Pid {
-    type Error = String;
-    fn try_from(number: u32) -> Result<Self, String> {
-        Self::new(number).ok_or_else(|| format!("{number} cannot be the pid of an ordinary process"))
+    type Error = NotAPid;
+    fn try_from(number: u32) -> Result<Self, NotAPid> {
+        Self::new(number).ok_or(NotAPid(number))
     }
 }
 

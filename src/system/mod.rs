@@ -11,7 +11,6 @@
 //! Limits: the contract says what the callers need and no more; it is not a general file system.
 
 pub mod altered;
-pub mod binary;
 pub mod bounded_command;
 pub mod handle;
 pub mod identity;
@@ -207,8 +206,8 @@ pub trait World: fmt::Debug + Send + Sync + 'static {
     fn remove_directory(&self, directory: &Self::Node, name: &OsStr) -> io::Result<()>;
     /// Removes a name that is not a directory.
     fn unlink(&self, directory: &Self::Node, name: &OsStr) -> io::Result<()>;
-    /// The name of the file system a node lives on, when its locks were measured and hold.
-    fn trusted_file_system(&self, node: &Self::Node) -> io::Result<Result<&'static str, String>>;
+    /// What kind of file system a node lives on.
+    fn file_system(&self, node: &Self::Node) -> io::Result<FileSystem>;
 
     /// Takes the exclusive kernel lock of a node (`flock` semantics), or says that it is busy.
     fn try_lock(&self, node: &Self::Node) -> io::Result<Claim>;
@@ -287,6 +286,23 @@ pub trait World: fmt::Debug + Send + Sync + 'static {
     }
 }
 
+/// As [`wait_until`](crate::base::wait_until::wait_until), by the clock and with the pauses of a world: for protocols, which know no other time.
+pub fn wait_in<T>(
+    world: &impl World,
+    at_most: Duration,
+    pause: Duration,
+    mut look: impl FnMut() -> Option<T>,
+) -> Option<T> {
+    let start = world.now().monotonic;
+    loop {
+        if let Some(found) = look() {
+            return Some(found);
+        }
+        let left = at_most.checked_sub(world.now().monotonic.saturating_sub(start))?;
+        world.pause(pause.min(left));
+    }
+}
+
 /// What ps(1) lists of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing {
@@ -320,6 +336,15 @@ pub enum Activity {
     Stopped,
     /// It has ended and waits to be reaped.
     Ended,
+}
+
+/// A kind of file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileSystem {
+    /// Its locks were measured and hold. It has this name.
+    Trusted(&'static str),
+    /// Nobody has shown that locks hold on it. It is described so.
+    Untrusted(String),
 }
 
 /// The answer to a request to swap two names.

@@ -3,10 +3,15 @@
 //! A command that is told to somebody must work where they type it. Whoever calls `fm-watch` by name gets this very program
 //! where `PATH` leads to it, and then it is called so, which survives every update. Otherwise it is called by its path, with
 //! links resolved.
+//!
+//! A service is started by a path that must still lead to this program after an upgrade. The path that the kernel tells has
+//! all links resolved, and in a package manager's tree it names one release. So the first entry of `PATH` that leads to the
+//! very file that runs now is preferred, as it is written there; only without one is the resolved path taken.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::platform;
+use super::{World, platform};
 use crate::base::environment::Environment;
 
 /// What the program is called.
@@ -59,4 +64,22 @@ pub fn shell_word(text: &str) -> String {
     } else {
         format!("'{}'", text.replace('\'', r"'\''"))
     }
+}
+
+/// The path to write down for this program, which is at `resolved` now.
+pub fn stable_path<W: World>(world: &W, environment: &Environment, resolved: PathBuf) -> PathBuf {
+    let Ok(own) = world.facts_of_path(&resolved) else { return resolved };
+    let Some(name) = resolved.file_name() else { return resolved };
+    let directories = environment.path("PATH").unwrap_or_default();
+    let leads_here = |path: &PathBuf| {
+        let real = std::fs::canonicalize(path).and_then(|real| world.facts_of_path(&real));
+        path.is_absolute() && real.is_ok_and(|facts| facts.is_same_inode(&own))
+    };
+    std::env::split_paths(&directories).map(|directory| directory.join(name)).find(leads_here).unwrap_or(resolved)
+}
+
+/// The first file of this name in the absolute directories of a `PATH` that may be executed.
+pub fn find_in(path: &OsStr, name: &str) -> Option<PathBuf> {
+    let directories = std::env::split_paths(path).filter(|directory| directory.is_absolute());
+    directories.map(|directory| directory.join(name)).find(|path| path.is_file() && platform::may_execute(path))
 }

@@ -14,6 +14,7 @@ use super::identity::{Observation, Pid, Standpoint};
 use super::platform;
 use super::{Claim, Exchange, Facts, Kind, Listing, LockTaker, Now, Open, Signal, TableEntry, World};
 use crate::base::wait_until;
+use crate::system::FileSystem;
 
 /// The operating system itself.
 #[derive(Debug, Clone, Copy, Default)]
@@ -167,8 +168,8 @@ impl World for Real {
         Ok(rustix::fs::unlinkat(directory, name, AtFlags::empty())?)
     }
 
-    fn trusted_file_system(&self, node: &File) -> io::Result<Result<&'static str, String>> {
-        platform::trusted_file_system(node)
+    fn file_system(&self, node: &File) -> io::Result<FileSystem> {
+        platform::file_system(node)
     }
 
     fn try_lock(&self, node: &File) -> io::Result<Claim> {

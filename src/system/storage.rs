@@ -131,7 +131,7 @@ fn temporary_name<W: World>(world: &W, name: &str) -> io::Result<OsString> {
     Ok(format!(".{name}.{}.{nonce:016x}{TEMPORARY}", world.own_pid()).into())
 }
 
-/// Removes temporary files that no living writer can still need: those untouched for an hour.
+/// Removes temporary files that no living writer can still need: those untouched for an hour, whose writer has ended.
 ///
 /// # Errors
 /// Those of the file system.
@@ -142,7 +142,10 @@ pub fn sweep<W: World>(world: &W, directory: &W::Node) -> io::Result<()> {
         let bytes = name.as_encoded_bytes();
         let is_temporary = bytes.starts_with(b".") && bytes.ends_with(TEMPORARY.as_bytes());
         let is_old = |facts: Facts| facts.kind == Kind::File && now.saturating_sub(facts.mtime_ns) > HOUR_NS;
-        if is_temporary && world.facts_at(directory, &name).is_ok_and(is_old) {
+        // The clock may step, but a process that lives is not done. One of another pid namespace has only its hour.
+        let writer = name.to_str().and_then(|name| name.rsplit('.').nth(2)?.parse().ok());
+        let may_live = || writer.is_some_and(|pid| world.exists(pid).unwrap_or(true));
+        if is_temporary && world.facts_at(directory, &name).is_ok_and(is_old) && !may_live() {
             remove(world, directory, &name)?;
         }
     }

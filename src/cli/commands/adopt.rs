@@ -18,7 +18,7 @@ use crate::launch::spawn;
 use crate::lock::Attempt;
 use crate::ownership::context::Session;
 use crate::ownership::home_lock::{HomeLock, check_private};
-use crate::system::binary;
+use crate::system::program;
 use crate::system::storage;
 use crate::system::{Real, World};
 use crate::watcher::sources::{checks, inbox};
@@ -42,7 +42,7 @@ pub fn adopt(console: Console, options: &args::Adopt) -> Result<u8> {
         let next = "run the one that is installed; nothing was changed";
         return Err(Error::refused(own, "the file of this program is not there any more, and shims need it", next));
     }
-    let program = binary::stable_path(&Real, &environment, own);
+    let program = program::stable_path(&Real, &environment, own);
     let care = if options.force { Care::Force } else { Care::Refuse };
     look_at_rights(console, &home, care)?;
     say(console, &bin.adopt(&Real, &program, &home.watch(), care, hand)?)?;

@@ -4,6 +4,7 @@
 //! two places where pids differ must never have the same text, and the text must be the same to all who share pids. The
 //! kernel stores any bytes as a machine's name, and a record has lines, so bytes are escaped.
 
+use crate::base::escape::hexadecimal;
 use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
@@ -36,9 +37,7 @@ pub fn label(name: &[u8], pid_namespace: Option<u64>) -> String {
         let sum = Sha256::digest(&label.as_bytes()[kept..]);
         label.truncate(kept);
         label.push('-');
-        for byte in &sum[..SUM / 2] {
-            let _infallible = write!(label, "{byte:02x}");
-        }
+        label.push_str(&hexadecimal(&sum[..SUM / 2]));
     }
     if label.is_empty() { "?".to_owned() } else { label }
 }

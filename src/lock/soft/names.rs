@@ -7,8 +7,8 @@
 //!
 //! A number in a name was written by anybody who may write here, so it is read like any other input.
 
+use crate::base::escape::hexadecimal;
 use std::ffi::{OsStr, OsString};
-use std::fmt::Write;
 
 use super::decimal::Decimal;
 use super::marker::pid_of;
@@ -44,13 +44,8 @@ pub fn private(lock: &OsStr, pid: u32, nonce: [u8; 16]) -> OsString {
 }
 
 fn name(lock: &OsStr, sign: &str, pid: &str, nonce: [u8; 16]) -> OsString {
-    let mut end = format!("{sign}{pid}.");
-    for byte in nonce {
-        // Writing to a string cannot fail.
-        let _infallible = write!(end, "{byte:02x}");
-    }
     let mut name = lock.to_owned();
-    name.push(end);
+    name.push(format!("{sign}{pid}.{}", hexadecimal(&nonce)));
     name
 }
 

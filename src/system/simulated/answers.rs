@@ -12,6 +12,7 @@ use super::openings::Opening;
 use super::processes::{Life, Number};
 use super::{Machine, SimWorld};
 use crate::base::failpoint::Failpoint;
+use crate::system::FileSystem;
 use crate::system::identity::{Observation, Pid, Standpoint};
 use crate::system::{Claim, Exchange, Facts, Kind, Listing, LockTaker, Now, Open, Signal, World};
 
@@ -147,8 +148,8 @@ impl World for SimWorld {
     fn unlink(&self, directory: &SimNode, name: &OsStr) -> io::Result<()> {
         self.named("unlink", directory, name, |machine, at| machine.unlink(at, name))
     }
-    fn trusted_file_system(&self, _node: &SimNode) -> io::Result<Result<&'static str, String>> {
-        Ok(Ok("simulated"))
+    fn file_system(&self, _node: &SimNode) -> io::Result<FileSystem> {
+        Ok(FileSystem::Trusted("simulated"))
     }
 
     fn try_lock(&self, node: &SimNode) -> io::Result<Claim> {

@@ -4,10 +4,11 @@ use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
 use super::{Carried, Cycle, End, EventProof, PORTION, Span};
+use crate::base::escape;
 use crate::firstmate::home;
 use crate::firstmate::markers::{self, Changes};
 use crate::home::paths::names;
-use crate::ownership::{held_home, waiters};
+use crate::ownership::waiters;
 use crate::system::World;
 use crate::watcher::checkpoint::Moment;
 use crate::watcher::degradations::Part;
@@ -200,7 +201,7 @@ impl Cycle<'_> {
     pub(crate) fn read_panes(&mut self) {
         let windows = panes::windows(self.tasks.iter());
         match self.session.world.nonce() {
-            Ok(nonce) => self.panes.poll(windows, held_home::hexadecimal(&nonce)),
+            Ok(nonce) => self.panes.poll(windows, escape::hexadecimal(&nonce)),
             Err(error) => self.degrade(Part::Panes, Err(format!("panes are not watched: no nonce: {error}"))),
         }
     }

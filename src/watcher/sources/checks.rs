@@ -25,6 +25,7 @@ use super::check_result::{CheckResult, How};
 use crate::base::wait_until::wait_until;
 use crate::system::bounded_command::{self, Ending, Plan};
 use crate::system::platform;
+use crate::system::program;
 use crate::system::regular_file::{Signature, has_suffix};
 use crate::system::{Facts, Kind, World};
 use crate::watcher::checkpoint::Moment;
@@ -260,12 +261,7 @@ fn find_bash(environment: &[(String, OsString)]) -> Result<PathBuf, String> {
 /// Finds a program in the absolute directories of the `PATH` of an environment.
 pub(crate) fn find_program(name: &str, environment: &[(String, OsString)]) -> Option<PathBuf> {
     let (_, path) = environment.iter().find(|(key, _)| key == "PATH")?;
-    let directories = std::env::split_paths(path).filter(|directory| directory.is_absolute());
-    directories.map(|directory| directory.join(name)).find(|path| is_executable(path))
-}
-
-fn is_executable(path: &Path) -> bool {
-    path.is_file() && platform::may_execute(path)
+    program::find_in(path, name)
 }
 
 #[cfg(test)]

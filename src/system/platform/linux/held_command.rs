@@ -31,7 +31,7 @@ use super::children::{reap, wait_for_any, wait_for_end};
 use super::process::{Pinned, signal as signal_process};
 use super::signals::{Caught, Original, Signals};
 use super::spawn::give_back_own_ways;
-use super::start_gate::{ChildEnds, Ended, Gate, Pipes, c_strings, error_number, pointers};
+use super::start_gate::{ChildEnds, Gate, Life, Pipes, c_strings, error_number, pointers};
 use crate::base::exit;
 use crate::system::Signal;
 
@@ -93,7 +93,7 @@ impl HeldCommand {
             original: signals.original(),
         };
         // SAFETY: the child makes only calls that are safe after a fork (see `Child::live`).
-        let (process, gate) = unsafe { pipes.fork(|| child.live()) }?;
+        let (process, gate) = unsafe { pipes.fork(&child) }?;
         Ok(Self { process, gate })
     }
 
@@ -177,9 +177,9 @@ struct Child<'a> {
     original: Original,
 }
 
-impl Child<'_> {
+impl Life for Child<'_> {
     /// The life of the child until it is the command.
-    fn live(&self) -> Ended {
+    fn live(&self) -> ! {
         give_back_own_ways();
         self.original.restore();
         // SAFETY: only system calls are made, and execvp, which in this C library uses nothing but the stack; all

@@ -31,7 +31,7 @@ use std::time::Duration;
 use super::children::reap;
 use super::process::{Pinned, is_readable_within, signal};
 use super::spawn::give_back_own_ways;
-use super::start_gate::{ChildEnds, Ended, Gate, Pipes, c_strings, error_number, pointers};
+use super::start_gate::{ChildEnds, Gate, Life, Pipes, c_strings, error_number, pointers};
 use crate::system::Signal;
 
 /// What is to be executed, and what it is given.
@@ -107,7 +107,7 @@ impl HeldDaemon {
             inherited: &inherited,
         };
         // SAFETY: the child makes only calls that are safe after a fork (see `Child::live`).
-        let (process, gate) = unsafe { pipes.fork(|| child.live()) }?;
+        let (process, gate) = unsafe { pipes.fork(&child) }?;
         Ok(Self { process: Some(process), gate })
     }
 
@@ -195,9 +195,9 @@ struct Child<'a> {
     inherited: &'a [RawFd],
 }
 
-impl Child<'_> {
+impl Life for Child<'_> {
     /// The life of the child until it is the program. Only system calls that are safe after a fork are made.
-    fn live(&self) -> Ended {
+    fn live(&self) -> ! {
         // Also the gate's other end.
         if !self.close_the_rest() {
             self.fail(Step::Preparation);
@@ -222,7 +222,9 @@ impl Child<'_> {
         }
         self.execute()
     }
+}
 
+impl Child<'_> {
     fn close_the_rest(&self) -> bool {
         // SAFETY: the call takes integers; no value of this process is used any more that owns one of them.
         self.closed.iter().all(|&(first, last)| unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) == 0 })

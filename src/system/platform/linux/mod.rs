@@ -29,10 +29,10 @@ pub use notify_send::ManagerEar;
 #[cfg(feature = "sync-points")]
 pub use process::kill_self;
 pub use process::{
-    Pinned, boot_id, effective_uid, exists, has_common_start_times, host_name, host_name_bytes, innermost_pid,
-    is_abandoned_within, is_in_own_pid_namespace, is_marked, is_readable_within, lock_taker, make_fifo, monotonic,
-    nonce, observe, open_reading_fifo, open_writing_fifo, own_standpoint, pin, pin_reported, processes, publish_beat,
-    published_beat, raise_mark, ring, signal, start_ticks, table_entry, trusted_file_system, wait_for_exit,
+    Pinned, boot_id, effective_uid, exists, file_system, has_common_start_times, host_name, host_name_bytes,
+    innermost_pid, is_abandoned_within, is_in_own_pid_namespace, is_marked, is_readable_within, lock_taker, make_fifo,
+    monotonic, nonce, observe, open_reading_fifo, open_writing_fifo, own_standpoint, pin, pin_reported, processes,
+    publish_beat, published_beat, raise_mark, ring, signal, start_ticks, table_entry, wait_for_exit,
 };
 pub use ps::{arguments, listing};
 pub(crate) use signals::is_heeded;

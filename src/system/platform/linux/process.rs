@@ -13,7 +13,7 @@
 //! **The beat.** The position of a second record lock says when the loop last went round, in milliseconds of
 //! `CLOCK_MONOTONIC`. So a full or read-only disk never makes a healthy watcher look stuck.
 //!
-//! Limits: record locks and `flock` must be kept by one kernel, which [`trusted_file_system`] stands for. Inside
+//! Limits: record locks and `flock` must be kept by one kernel, which [`file_system`] stands for. Inside
 //! another time namespace `CLOCK_MONOTONIC` is shifted and beats cannot be compared.
 
 // The one door to the kernel's interfaces that no safe library covers.
@@ -35,7 +35,7 @@ use rustix::io::Errno;
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 
 use crate::system::identity::{Executable, Identity, Observation, Pid, Standpoint};
-use crate::system::{Activity, Kind, LockTaker, Signal, TableEntry};
+use crate::system::{Activity, FileSystem, Kind, LockTaker, Signal, TableEntry};
 
 /// A process held by its pidfd.
 #[derive(Debug)]
@@ -420,11 +420,13 @@ const TRUSTED: [(u64, &str); 8] = [
     (0x8584_58F6, "ramfs"),
 ];
 
-/// The name of the node's file system if its locks can be trusted, else a description of what it is.
-pub fn trusted_file_system(node: &File) -> io::Result<Result<&'static str, String>> {
+/// What kind of file system a node lives on.
+pub fn file_system(node: &File) -> io::Result<FileSystem> {
     let number = u64::try_from(rustix::fs::fstatfs(node)?.f_type).unwrap_or(u64::MAX) & 0xFFFF_FFFF;
-    let known = TRUSTED.iter().find(|(magic, _)| *magic == number).map(|(_, name)| *name);
-    Ok(known.ok_or_else(|| match number {
+    if let Some((_, name)) = TRUSTED.iter().find(|(magic, _)| *magic == number) {
+        return Ok(FileSystem::Trusted(name));
+    }
+    Ok(FileSystem::Untrusted(match number {
         0x6969 => "NFS".to_owned(),
         0x6573_5546 => "FUSE".to_owned(),
         0xFF53_4D42 | 0xFE53_4D42 => "SMB".to_owned(),

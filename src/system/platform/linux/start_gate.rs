@@ -36,6 +36,11 @@ pub(crate) struct ChildEnds {
     pub permission: RawFd,
 }
 
+/// What a child does until it executes its program or ends.
+pub(crate) trait Life {
+    fn live(&self) -> !;
+}
+
 /// The parent's ends.
 #[derive(Debug)]
 pub(crate) struct Gate {
@@ -59,17 +64,17 @@ impl Pipes {
         }
     }
 
-    /// Makes a process that lives this life, and pins it.
+    /// Makes a process of this child, and pins it.
     ///
     /// # Safety
-    /// `live` may do only what a child may do between `fork` and `exec`.
+    /// The child may do only what a child may do between `fork` and `exec`.
     ///
     /// # Errors
     /// No process or pidfd is to be had. Nothing runs then.
-    pub(crate) unsafe fn fork(self, live: impl FnOnce() -> Ended) -> io::Result<(Pinned, Gate)> {
+    pub(crate) unsafe fn fork(self, child: &impl Life) -> io::Result<(Pinned, Gate)> {
         // SAFETY: the caller's promise.
         let number = match unsafe { libc::fork() } {
-            0 => match live() {},
+            0 => child.live(),
             number => u32::try_from(number).map_err(|_| io::Error::last_os_error())?,
         };
         match pin_reported(number) {
@@ -83,9 +88,6 @@ impl Pipes {
         }
     }
 }
-
-/// What a life gives back: nothing, because it ends the process or executes a program.
-pub(crate) enum Ended {}
 
 impl Gate {
     /// Whether the child still waits for permission.
