@@ -547,14 +547,14 @@ fn a_beat_of_the_last_generation_does_not_count_for_a_new_holder() {
     old.finish(SOON);
     let points = Points::new(&home, "new");
     let mut command = home.command(&["run"]);
-    points.pause(&mut command, &["holding.acquired"]);
+    points.pause(&mut command, &["HoldingAcquired"]);
     let new = Background::spawn(command);
-    points.wait_until_reached("holding.acquired");
+    points.wait_until_reached("HoldingAcquired");
     assert_eq!(home.beat().unwrap(), old_beat);
     let status = home.status();
     let expected = (json!("starting"), json!(new.pid()), json!(null));
     assert_eq!((status["verdict"].clone(), status["pid"].clone(), status["beat_age_ms"].clone()), expected, "{status}");
-    points.go("holding.acquired");
+    points.go("HoldingAcquired");
     home.wait_until_watched_by(new.pid());
     assert!(home.beat().unwrap()["generation"].as_u64() > old_beat["generation"].as_u64());
     drop(new);
@@ -564,7 +564,7 @@ fn a_beat_of_the_last_generation_does_not_count_for_a_new_holder() {
     fresh.signal(Signal::KILL);
     fresh.finish(SOON);
     let mut command = home.command(&["run"]);
-    kill_at(&mut command, "holding.acquired");
+    kill_at(&mut command, "HoldingAcquired");
     assert_eq!(finish(command).signal, Some(9));
     let status = home.status();
     assert_eq!((&status["verdict"], &status["beat_age_ms"]), (&json!("dead"), &json!(null)), "{status}");
@@ -603,15 +603,15 @@ fn a_slow_sync_does_not_stop_the_beat() {
     let home = TestHome::with(&[BOUND]);
     let points = Points::new(&home, "slow");
     let mut command = home.command(&["run"]);
-    points.pause(&mut command, &["journal.sync"]);
+    points.pause(&mut command, &["JournalSync"]);
     let watcher = Background::spawn(command);
     home.wait_until_watched_by(watcher.pid());
     home.write_status("task", "done\n");
-    points.wait_until_reached("journal.sync");
+    points.wait_until_reached("JournalSync");
     let before = counter(&home);
     // Well over the bound.
     stays_true(Duration::from_secs(4), "it is watching", || is_watching(&home.verdict()));
     wait_for_newer_beat(&home, before);
-    points.go("journal.sync");
+    points.go("JournalSync");
     home.wait_for_wake("signal", "task.status");
 }

@@ -621,7 +621,7 @@ fn without_the_identity_whoever_has_the_pid_is_stopped() -> Result<(), Skip> {
     Namespace::Pids.required(&home)?;
     let script = format!(
         r#"{STRANGER}
-        FM_WATCH_WITHOUT=daemon-stop.identity,daemon-stop.second-proof fm daemon stop d || :
+        FM_WATCH_WITHOUT=DaemonStopIdentity,DaemonStopSecondProof fm daemon stop d || :
         wait $victim && exit 1 || code=$?
         echo "the innocent process ended with $code"
         "#
@@ -637,11 +637,11 @@ fn a_daemon_that_ends_between_proof_and_signal_is_nobody_elses_end() {
     let pid = bench.ready(&AT_ONCE, &["stay"]);
     let points = Points::new(&bench.home, "stop");
     let mut stop = bench.home.command(&["daemon", "stop", "d"]);
-    points.pause(&mut stop, &["daemon-stop.proven"]);
+    points.pause(&mut stop, &["DaemonStopProven"]);
     let stop = Background::spawn(stop);
-    points.wait_until_reached("daemon-stop.proven");
+    points.wait_until_reached("DaemonStopProven");
     bench.home.kill(pid);
-    points.go("daemon-stop.proven");
+    points.go("DaemonStopProven");
     let stopped = stop.finish(SOON).expect_code(0);
     assert_eq!(stopped.stdout, format!("daemon: stopped d pid={pid}\n"));
     assert_eq!(bench.state(), "STOPPED");

@@ -118,7 +118,7 @@ fn without_the_second_proof_the_stranger_is_stopped() -> Result<(), Skip> {
     let stranger = stranger(&daemons);
     forge(&daemons, stranger.pid(), &ready());
     let mut stop = daemons.command(&["stop", "d"]);
-    without(&mut stop, &["daemon-stop.second-proof"]);
+    without(&mut stop, &["DaemonStopSecondProof"]);
     let stopped = finish(stop).expect_code(0);
     assert_eq!(stopped.stdout, format!("daemon: stopped d pid={}\n", stranger.pid()));
     assert_eq!(stranger.finish(SOON).code, None, "it was ended by a signal");
@@ -152,7 +152,7 @@ fn without_the_second_proof_the_monitor_ends_the_stranger() -> Result<(), Skip> 
     let daemons = bench()?;
     let stranger = stranger(&daemons);
     forge(&daemons, stranger.pid(), &json!({"is": "starting"}));
-    let word = monitored(&daemons, &[("FM_WATCH_WITHOUT", "daemon-stop.second-proof")]);
+    let word = monitored(&daemons, &[("FM_WATCH_WITHOUT", "DaemonStopSecondProof")]);
     assert!(matches!(word, MonitorWord::Forked { .. }), "the next daemon is started when the stranger has left: {word:?}");
     assert_eq!(stranger.finish(SOON).code, None, "it was ended by a signal");
     Ok(())
@@ -189,7 +189,7 @@ fn a_forged_session_gets_no_signal() -> Result<(), Skip> {
 
 #[cfg(feature = "sync-points")]
 fn without_a_look_at_the_session_another_daemon_is_stopped() -> Result<(), Skip> {
-    assert!(!other_is_spared(&bench()?, &["daemon.leftover-session"]));
+    assert!(!other_is_spared(&bench()?, &["DaemonLeftoverSession"]));
     Ok(())
 }
 

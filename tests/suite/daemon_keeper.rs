@@ -380,13 +380,13 @@ fn killed_before_the_record(protections: &[&str]) -> Bench {
     let bench = Bench::new().daemon("cache", ECHO, KEPT);
     let points = Points::new(&bench.home, "journal");
     let mut command = bench.home.command(&["run"]);
-    points.pause(&mut command, &["journal.locked"]);
+    points.pause(&mut command, &["JournalLocked"]);
     without(&mut command, protections);
     let watcher = Background::spawn(command);
     bench.home.wait_until_watched_by(watcher.pid());
     let pid = bench.wait_until_ready("cache", 1);
     bench.home.kill(pid);
-    points.wait_until_reached("journal.locked");
+    points.wait_until_reached("JournalLocked");
     // A disk that is slow for the journal holds up no daemon.
     bench.wait_until_ready("cache", 2);
     watcher.signal(Signal::KILL);
@@ -404,7 +404,7 @@ fn an_end_whose_wake_was_not_recorded_is_announced_by_the_next_watcher() {
 
 #[cfg(feature = "sync-points")]
 fn without_waiting_for_the_record_the_wake_is_lost() {
-    let bench = killed_before_the_record(&["keeper.recorded-first"]);
+    let bench = killed_before_the_record(&["KeeperRecordedFirst"]);
     stays_true(Duration::from_secs(1), "nobody is told", || bench.wakes("cache").is_empty());
     bench.stop();
 }

@@ -441,7 +441,7 @@ fn whoever_only_looks_at_the_life_lock_is_no_rest_of_a_life() {
 
 #[cfg(feature = "sync-points")]
 fn without_the_proof_whoever_looks_at_the_life_lock_is_killed() {
-    assert!(!bystander_is_spared(&[("FM_WATCH_WITHOUT", "daemon.leftover-proof")]));
+    assert!(!bystander_is_spared(&[("FM_WATCH_WITHOUT", "DaemonLeftoverProof")]));
 }
 
 fn a_monitor_is_deaf_to_requests_and_ends_with_its_daemon() {
@@ -587,7 +587,7 @@ fn a_daemon_that_greets_whoever_asks_for_it_is_heard_out() {
 #[cfg(feature = "sync-points")]
 fn without_the_farewell_a_daemon_dies_of_being_asked() {
     let den = Den::new();
-    drop(den.start_with(&greeter(&den), &[("FM_WATCH_WITHOUT", "probe.farewell")]));
+    drop(den.start_with(&greeter(&den), &[("FM_WATCH_WITHOUT", "ProbeFarewell")]));
     let ended = wait_until(SOON, "its end is recorded", || den.record("end.json"));
     assert_eq!(ended["end"], serde_json::json!({"how": "exited", "code": 9}), "{ended}");
 }
@@ -624,13 +624,13 @@ fn output_is_kept_within_its_bounds_and_a_log_that_cannot_be_written_stops_nobod
 /// Every step of a monitor, in order.
 #[cfg(feature = "sync-points")]
 const STEPS: [&str; 7] = [
-    "daemon.monitor-locked",
-    "daemon.life-locked",
-    "daemon.socket-cleared",
-    "daemon.forked",
-    "daemon.recorded",
-    "daemon.executed",
-    "daemon.ready-recorded",
+    "DaemonMonitorLocked",
+    "DaemonLifeLocked",
+    "DaemonSocketCleared",
+    "DaemonForked",
+    "DaemonRecorded",
+    "DaemonExecuted",
+    "DaemonReadyRecorded",
 ];
 
 #[cfg(feature = "sync-points")]
@@ -656,7 +656,7 @@ fn a_monitor_killed_at_any_step_leaves_one_daemon_or_room_for_one() {
 
 #[cfg(feature = "sync-points")]
 fn a_monitor_killed_at_the_end_of_a_life_leaves_room_for_the_next() {
-    for step in ["daemon.ended", "daemon.end-recorded"] {
+    for step in ["DaemonEnded", "DaemonEndRecorded"] {
         let den = Den::new();
         let definition = den.definition(&["child:child", "stay"], soon_ready());
         let first = ready_pid(&den.start_with(&definition, &[("FM_WATCH_SYNC", &format!("{step}=kill"))]));
@@ -667,7 +667,7 @@ fn a_monitor_killed_at_the_end_of_a_life_leaves_room_for_the_next() {
         den.ready(&definition);
         assert!(processes::has_ended(rest), "{step}");
         assert_eq!(den.record("life.json").unwrap()["generation"], 2);
-        assert_eq!(den.record("end.json").is_some(), step == "daemon.end-recorded");
+        assert_eq!(den.record("end.json").is_some(), step == "DaemonEndRecorded");
     }
 }
 
@@ -675,7 +675,7 @@ fn a_monitor_killed_at_the_end_of_a_life_leaves_room_for_the_next() {
 #[cfg(feature = "sync-points")]
 fn killed_when_forked(den: &Den, variables: &[(&str, &str)]) -> Option<Value> {
     let definition = den.definition(&["stay"], soon_ready());
-    let mut all = vec![("FM_WATCH_SYNC", "daemon.forked=kill")];
+    let mut all = vec![("FM_WATCH_SYNC", "DaemonForked=kill")];
     all.extend(variables);
     let start = den.start_with(&definition, &all);
     assert!(start.next_word(Instant::now() + SOON).is_err(), "it was killed without a word");
@@ -694,7 +694,7 @@ fn a_daemon_is_recorded_before_it_executes() {
 #[cfg(feature = "sync-points")]
 fn without_the_record_first_a_daemon_runs_that_nobody_recorded() {
     let den = Den::new();
-    assert_eq!(killed_when_forked(&den, &[("FM_WATCH_WITHOUT", "daemon.record-first")]), None);
+    assert_eq!(killed_when_forked(&den, &[("FM_WATCH_WITHOUT", "DaemonRecordFirst")]), None);
     wait_until_true(SOON, "it has executed", || births(&den.stage()) == 1);
     let orphans = den.living();
     assert_eq!(orphans.len(), 1, "{orphans:?}");
@@ -717,14 +717,14 @@ fn after_a_late_monitor(without: &str) -> AfterLate {
     let points = Points::new(&den.home, "late");
     let directory = den.path("points-late");
     let definition = den.definition(&["stay"], soon_ready());
-    let sync = format!("daemon.ended=pause:{directory}");
+    let sync = format!("DaemonEnded=pause:{directory}");
     let first = ready_pid(&den.start_with(&definition, &[("FM_WATCH_SYNC", &sync), ("FM_WATCH_WITHOUT", without)]));
     let late = den.monitor();
     den.home.kill(first);
-    points.wait_until_reached("daemon.ended");
+    points.wait_until_reached("DaemonEnded");
     fs::remove_file(den.file("monitor")).unwrap();
     let second = den.ready(&definition);
-    points.go("daemon.ended");
+    points.go("DaemonEnded");
     wait_for_end(late, "the late monitor");
     let is_second_alive = processes::is_alive(second);
     let end = den.record("end.json").filter(|end| end["generation"] == 1);
@@ -739,7 +739,7 @@ fn a_late_end_never_stands_in_for_the_next_life() {
 
 #[cfg(feature = "sync-points")]
 fn without_the_check_a_late_end_is_written_over_the_next_life() {
-    let after = after_a_late_monitor("daemon.late-end");
+    let after = after_a_late_monitor("DaemonLateEnd");
     assert!(after.end.is_some(), "it is the end of the life before");
 }
 
@@ -765,7 +765,7 @@ fn an_order_from_before_the_last_life_starts_nothing() {
 #[cfg(feature = "sync-points")]
 fn without_the_fence_an_old_order_starts_the_daemon_again() {
     let den = Den::new();
-    let word = word_on_an_old_order(&den, &[("FM_WATCH_WITHOUT", "daemon.order-fence")]);
+    let word = word_on_an_old_order(&den, &[("FM_WATCH_WITHOUT", "DaemonOrderFence")]);
     assert!(matches!(word, MonitorWord::Ready { generation: 2, .. }), "{word:?}");
 }
 
@@ -776,5 +776,5 @@ fn a_late_monitor_leaves_the_next_life_alone() {
 
 #[cfg(feature = "sync-points")]
 fn without_its_lock_a_late_monitor_takes_the_next_life_for_a_rest() {
-    assert!(!after_a_late_monitor("daemon.leftover-turn").is_second_alive);
+    assert!(!after_a_late_monitor("DaemonLeftoverTurn").is_second_alive);
 }

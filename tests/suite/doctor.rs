@@ -490,7 +490,7 @@ fn what_does_not_answer_is_told_in_time() {
     let home = TestHome::new();
     let points = crate::support::sync::Points::new(&home, "doctor");
     let mut command = home.command(&["doctor", "--json"]);
-    points.pause(&mut command, &["doctor.look"]);
+    points.pause(&mut command, &["DoctorLook"]);
     let answer = finish(command).expect_code(1);
     assert!(answer.took < Duration::from_secs(15), "{answer:?}");
     assert_found(&answer, "settings", "FAIL", &["no answer within", "df"]);
@@ -579,7 +579,7 @@ fn without_asking_for_the_owner_a_strangers_directory_is_changed() -> Result<(),
     set_mode(&inbox, 0o777);
     std::os::unix::fs::chown(&inbox, Some(12345), None).unwrap();
     let mut command = home.command(&["doctor", "--fix"]);
-    crate::support::sync::without(&mut command, &["doctor.owner"]);
+    crate::support::sync::without(&mut command, &["DoctorOwner"]);
     finish(command);
     assert_eq!(mode_of(&inbox), 0o700);
     Ok(())

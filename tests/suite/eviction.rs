@@ -253,7 +253,7 @@ fn watcher_without(home: &TestHome, protections: &[&str]) -> Background {
 #[cfg(feature = "sync-points")]
 fn without_eviction_a_passed_holder_stays() {
     let home = TestHome::new();
-    let watcher = watcher_without(&home, &["holding.eviction"]);
+    let watcher = watcher_without(&home, &["HoldingEviction"]);
     let record = survivors_record(&home);
     put(&home, "owner.json", &record.to_string());
     put(&home, "beat.json", "{\"theirs\":true}");
@@ -266,7 +266,7 @@ fn without_eviction_a_passed_holder_stays() {
 #[cfg(feature = "sync-points")]
 fn without_eviction_a_passed_holder_announces_what_is_no_longer_its_own() {
     let home = TestHome::new();
-    let watcher = watcher_without(&home, &["holding.eviction"]);
+    let watcher = watcher_without(&home, &["HoldingEviction"]);
     passed_with_a_status_pending(&home, &watcher);
     wait_until_true(SOON, "it announces the status", || home.ask(&["drain"]).expect_code(0).stdout.contains("signal"));
 }
@@ -278,15 +278,15 @@ fn a_late_append_of_a_passed_holder_is_still_delivered() {
     let home = TestHome::new();
     let points = Points::new(&home, "append");
     let mut command = home.command(&["run"]);
-    points.pause(&mut command, &["journal.locked"]);
+    points.pause(&mut command, &["JournalLocked"]);
     let watcher = Background::spawn(command);
     home.wait_until_watched_by(watcher.pid());
     home.write_status("task", "done\n");
-    points.wait_until_reached("journal.locked");
+    points.wait_until_reached("JournalLocked");
     let record = survivors_record(&home);
     put(&home, "owner.json", &record.to_string());
     put(&home, "generation", &format!("{}\n", record["generation"]));
-    points.go("journal.locked");
+    points.go("JournalLocked");
     leaves(watcher, "took over");
     let drained = finish(home.command(&["drain"])).expect_code(0);
     assert!(drained.stdout.contains("task.status"), "{drained:?}");

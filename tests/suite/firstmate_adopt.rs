@@ -145,12 +145,12 @@ fn a_wake_that_no_script_was_told_of_keeps_our_directory() {
 /// Whatever it had done: the next one goes on from there, and no wake is lost or has two rows.
 #[cfg(feature = "sync-points")]
 fn an_undoing_that_is_killed_while_it_crosses_is_done_again() {
-    for step in ["entered", "numbered", "pinned", "appended", "saved"] {
+    for step in ["Entered", "Numbered", "Pinned", "Appended", "Saved"] {
         let (fleet, _) = aged();
         fleet.adopt(&[]).expect_code(0);
         fleet.home.ask(&["wake", "check", "/c", "new"]).expect_code(0);
         let mut command = fleet.adopting(&["--undo"]);
-        kill_at(&mut command, &format!("firstmate.{step}"));
+        kill_at(&mut command, &format!("Firstmate{step}"));
         assert_eq!(finish(command).signal, Some(9), "{step}");
         assert!(fleet.home.watch("").exists(), "{step}");
         fleet.adopt(&["--undo"]).expect_code(0);
@@ -430,7 +430,7 @@ fn a_wrong_command_line_exits_2() {
 
 /// The steps of adopting; all but the first come once for each script.
 #[cfg(feature = "sync-points")]
-const STEPS: [&str; 4] = ["adopt.remembered", "adopt.kept", "storage.change", "adopt.replaced"];
+const STEPS: [&str; 4] = ["AdoptRemembered", "AdoptKept", "StorageChange", "AdoptReplaced"];
 
 /// Runs until it is no longer killed at this step, and says how often it was.
 #[cfg(feature = "sync-points")]
@@ -445,7 +445,7 @@ fn run_killed_at(fleet: &Fleet, flags: &[&str], step: &str, mut between: impl Fn
             return killed;
         }
         between();
-        if matches!(step, "adopt.kept" | "storage.change") {
+        if matches!(step, "AdoptKept" | "StorageChange") {
             // From here the same script would be killed at the same step for ever.
             fleet.adopt(flags).expect_code(0);
             return killed + 1;
@@ -500,7 +500,7 @@ fn killed_at_any_step_undoing_mends_it() {
 fn killed_while_undoing_a_second_run_finishes_it() {
     let (fleet, before) = aged();
     fleet.adopt(&[]).expect_code(0);
-    let killed = run_killed_at(&fleet, &["--undo"], "adopt.restored", || each_is_old_or_new(&fleet, &before));
+    let killed = run_killed_at(&fleet, &["--undo"], "AdoptRestored", || each_is_old_or_new(&fleet, &before));
     assert_eq!(killed, 4, "once for each script");
     assert_eq!(tree(&fleet.home.root()), before);
 }
@@ -510,13 +510,13 @@ fn two_at_once_do_not_mix() {
     let (fleet, before) = aged();
     let points = Points::new(&fleet.home, "adopting");
     let mut first = fleet.adopting(&[]);
-    points.pause(&mut first, &["adopt.remembered"]);
+    points.pause(&mut first, &["AdoptRemembered"]);
     let first = Background::spawn(first);
-    points.wait_until_reached("adopt.remembered");
+    points.wait_until_reached("AdoptRemembered");
     for flags in [&[][..], &["--undo"]] {
         assert!(fleet.adopt(flags).expect_code(1).stderr.contains("somebody else is adopting"));
     }
-    points.go("adopt.remembered");
+    points.go("AdoptRemembered");
     first.finish(SOON).expect_code(0);
     fleet.adopt(&["--undo"]).expect_code(0);
     assert_eq!(tree(&fleet.home.root()), before);

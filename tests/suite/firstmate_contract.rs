@@ -495,9 +495,9 @@ fn a5_live_holder_without_a_heartbeat_exits_1() {
     let fleet = Fleet::adopted();
     let points = Points::new(&fleet.home, "holder");
     let mut holder = fleet.script("fm-watch.sh", &[], &[]);
-    points.pause(&mut holder, &["holding.acquired"]);
+    points.pause(&mut holder, &["HoldingAcquired"]);
     let holder = Background::spawn(holder);
-    points.wait_until_reached("holding.acquired");
+    points.wait_until_reached("HoldingAcquired");
     let ask = || fleet.ask("fm-watch.sh", &[("FM_GUARD_GRACE", "0.5"), ("FM_ARM_CONFIRM_TIMEOUT", "0.1")], &[]);
     let answer = wait_until(SOON, "it takes too long", || Some(ask()).filter(|answer| answer.code == Some(1)));
     let expected = format!(
@@ -567,7 +567,7 @@ fn a5_queue_append_failure_exits_1_without_a_line_or_a_marker() {
 fn twin_a_line_before_the_row_announces_what_no_script_can_drain() {
     let fleet = without_a_queue();
     let mut watch = fleet.script("fm-watch.sh", &[], &[]);
-    without(&mut watch, &["firstmate.row-before-line"]);
+    without(&mut watch, &["FirstmateRowBeforeLine"]);
     assert!(finish(watch).expect_code(0).stdout.starts_with("signal: "));
 }
 
@@ -861,9 +861,9 @@ fn a7_a_killed_arm_takes_along_a_watcher_whose_loop_stands_still() {
     fleet.home.configure("stop_grace = \"200ms\"\n[environment]\npass = [\"FM_WATCH_SYNC\"]\n");
     let points = Points::new(&fleet.home, "loop");
     let mut arm = fleet.script("fm-watch-arm.sh", &[], &[]);
-    points.pause(&mut arm, &["cycle.round"]);
+    points.pause(&mut arm, &["CycleRound"]);
     let arm = Background::spawn(arm);
-    points.wait_until_reached("cycle.round");
+    points.wait_until_reached("CycleRound");
     let pid = fleet.home.pid().unwrap();
     arm.signal(Signal::KILL);
     arm.finish(SOON);
@@ -874,7 +874,7 @@ fn a7_a_killed_arm_takes_along_a_watcher_whose_loop_stands_still() {
 fn without_the_bond_a_killed_arm_leaves_its_watcher() {
     let fleet = Fleet::adopted();
     let mut arm = fleet.script("fm-watch-arm.sh", &[], &[]);
-    without(&mut arm, &["obtain.bound"]);
+    without(&mut arm, &["ObtainBound"]);
     let arm = Background::spawn(arm);
     let pid = pid_in(&arm.wait_for_line("watcher: started")).unwrap();
     arm.signal(Signal::KILL);

@@ -254,7 +254,7 @@ fn on_a_full_disk_ours_leaves_no_half_of_a_row() -> Result<(), Skip> {
 
 #[cfg(feature = "sync-points")]
 fn twin_half_a_row_would_swallow_the_next_of_a_script() -> Result<(), Skip> {
-    assert_eq!(after_an_append_without_space("firstmate.whole-rows")?, "4096");
+    assert_eq!(after_an_append_without_space("FirstmateWholeRows")?, "4096");
     Ok(())
 }
 
@@ -395,7 +395,7 @@ fn twin_without_the_lock_a_drain_takes_rows_from_under_an_appender() {
     home.append("signal", "a.status");
     let (holder, writer) = hold(&home);
     let mut command = home.command(&["firstmate", "drain"]);
-    command.env("FM_WATCH_WITHOUT", "firstmate.queue-lock");
+    command.env("FM_WATCH_WITHOUT", "FirstmateQueueLock");
     assert_eq!(rows(&finish(command).expect_code(0)).len(), 1, "although somebody else has the lock");
     drop(writer);
     holder.finish(SOON).expect_code(0);
@@ -436,7 +436,7 @@ fn twin_without_the_ledger_rows_become_wakes_again() {
     leave(watcher);
     fs::remove_file(home.watch("wake-queue.json")).unwrap();
     let mut command = home.command(&["run"]);
-    command.env("FM_WATCH_WITHOUT", "firstmate.known-rows");
+    command.env("FM_WATCH_WITHOUT", "FirstmateKnownRows");
     let _watcher = Background::spawn(command);
     wait_until_true(SOON, "the row is a second wake", || home.times_recorded("a.status") == 2);
 }
@@ -557,7 +557,7 @@ fn twin_without_taking_out_a_drain_tells_what_was_acknowledged() {
     });
     home.ask(&["drain", "--consume"]).expect_code(0);
     let mut drain = home.command(&["firstmate", "drain"]);
-    drain.env("FM_WATCH_WITHOUT", "firstmate.take-out");
+    drain.env("FM_WATCH_WITHOUT", "FirstmateTakeOut");
     assert_eq!(keys(&rows(&finish(drain).expect_code(0))), ["ours.status"]);
 }
 
@@ -612,7 +612,7 @@ fn watcher_that_dies_at(home: &TestHome, step: &str, without: &str) {
 fn times_printed(step: &str, without: &str) -> usize {
     let home = fleet();
     home.put_status("ours", "done\n");
-    if step == "firstmate.saved" || step.starts_with("firstmate.crossed") || step == "firstmate.marked" {
+    if step == "FirstmateSaved" || step.starts_with("FirstmateCrossed") || step == "FirstmateMarked" {
         // The first crossing finds nothing, and these steps are at its end, too: have it done before.
         leave(home.watcher());
         let _drained = home.our_drain();
@@ -635,22 +635,22 @@ fn times_printed(step: &str, without: &str) -> usize {
 
 #[cfg(feature = "sync-points")]
 fn a_watcher_killed_at_any_step_loses_no_row_and_tells_none_twice() {
-    for step in ["entered", "numbered", "pinned", "appended", "saved", "crossed", "marked"] {
-        assert_eq!(times_printed(&format!("firstmate.{step}"), ""), 1, "{step}");
+    for step in ["Entered", "Numbered", "Pinned", "Appended", "Saved", "Crossed", "Marked"] {
+        assert_eq!(times_printed(&format!("Firstmate{step}"), ""), 1, "{step}");
     }
 }
 
 #[cfg(feature = "sync-points")]
 fn twin_without_the_pin_a_drained_row_comes_back() {
-    assert_eq!(times_printed("firstmate.appended", "firstmate.pin"), 2);
+    assert_eq!(times_printed("FirstmateAppended", "FirstmatePin"), 2);
 }
 
 #[cfg(feature = "sync-points")]
 fn a_taking_in_killed_at_any_step_makes_one_wake_of_a_row() {
-    for step in ["entered", "taken", "saved", "crossed"] {
+    for step in ["Entered", "Taken", "Saved", "Crossed"] {
         let home = fleet();
         home.append("signal", "shell.status");
-        watcher_that_dies_at(&home, &format!("firstmate.{step}"), "");
+        watcher_that_dies_at(&home, &format!("Firstmate{step}"), "");
         for _ in 0..2 {
             let watcher = home.watcher();
             home.wait_for_pending(&["shell.status"]);
@@ -668,20 +668,20 @@ fn a_taking_in_killed_at_any_step_makes_one_wake_of_a_row() {
 
 #[cfg(feature = "sync-points")]
 fn a_drain_killed_at_any_step_loses_no_row_and_repeats_nothing_acknowledged() {
-    let steps = ["entered", "taken", "numbered", "saved", "moved", "emptied", "printed", "acknowledged", "drained"];
+    let steps = ["Entered", "Taken", "Numbered", "Saved", "Moved", "Emptied", "Printed", "Acknowledged", "Drained"];
     for step in steps {
         let home = fleet();
         home.append("signal", "shell.status");
         home.wake("custom", "mine", "a word");
         let mut command = home.command(&["firstmate", "drain"]);
-        command.env("FM_WATCH_SYNC", format!("firstmate.{step}=kill"));
+        command.env("FM_WATCH_SYNC", format!("Firstmate{step}=kill"));
         let killed = finish(command);
         assert_eq!(killed.signal, Some(9), "{step}: {killed:?}");
         let mut times: BTreeMap<String, usize> = BTreeMap::new();
         let mut count = |rows: &[Shown]| rows.iter().for_each(|row| *times.entry(row.key.clone()).or_default() += 1);
         count(&rows(&killed));
         home.append("signal", "newer.status");
-        let is_acknowledged = matches!(step, "acknowledged" | "drained");
+        let is_acknowledged = matches!(step, "Acknowledged" | "Drained");
         let again = home.our_drain();
         count(&again);
         if is_acknowledged {
@@ -694,7 +694,7 @@ fn a_drain_killed_at_any_step_loses_no_row_and_repeats_nothing_acknowledged() {
         home.append("signal", "last.status");
         home.wait_for_pending(&["last.status"]);
         leave(watcher);
-        let expected = if step == "printed" { 2 } else { 1 };
+        let expected = if step == "Printed" { 2 } else { 1 };
         assert_eq!((times["shell.status"], times["mine"], times["newer.status"]), (expected, expected, 1), "{step}");
         assert_eq!(names_of_queue(&home).len(), 2, "{step}: {:?}", names_of_queue(&home));
     }
@@ -702,18 +702,18 @@ fn a_drain_killed_at_any_step_loses_no_row_and_repeats_nothing_acknowledged() {
 
 #[cfg(feature = "sync-points")]
 fn putting_back_and_taking_out_killed_at_any_step_lose_and_repeat_nothing() {
-    for step in ["made", "replaced", "put-back"] {
+    for step in ["Made", "Replaced", "PutBack"] {
         let home = fleet();
         home.append("signal", "a.status");
         let mut drain = home.command(&["firstmate", "drain"]);
-        drain.env("FM_WATCH_SYNC", "firstmate.moved=kill");
+        drain.env("FM_WATCH_SYNC", "FirstmateMoved=kill");
         assert_eq!(finish(drain).signal, Some(9), "{step}");
-        watcher_that_dies_at(&home, &format!("firstmate.{step}"), "");
+        watcher_that_dies_at(&home, &format!("Firstmate{step}"), "");
         home.append("signal", "b.status");
         assert_eq!(keys(&home.our_drain()), ["a.status", "b.status"], "{step}");
         assert_eq!(home.our_drain(), [], "{step}");
     }
-    for step in ["made", "replaced"] {
+    for step in ["Made", "Replaced"] {
         let home = fleet();
         home.append("signal", "a.status");
         let watcher = home.watcher();
@@ -721,7 +721,7 @@ fn putting_back_and_taking_out_killed_at_any_step_lose_and_repeat_nothing() {
         leave(watcher);
         home.ask(&["drain", "--consume"]).expect_code(0);
         home.append("signal", "b.status");
-        watcher_that_dies_at(&home, &format!("firstmate.{step}"), "");
+        watcher_that_dies_at(&home, &format!("Firstmate{step}"), "");
         let watcher = home.watcher();
         home.wait_for_pending(&["b.status"]);
         home.wait_for_rows(&["b.status"]);
@@ -873,7 +873,7 @@ fn a_marker_moves_only_after_the_row() {
 
 #[cfg(feature = "sync-points")]
 fn twin_a_marker_before_the_row_hides_a_wake_from_the_scripts() {
-    beside_an_unwritten_row("firstmate.row-before-marker", |home| {
+    beside_an_unwritten_row("FirstmateRowBeforeMarker", |home| {
         wait_until_true(SOON, "the marker is there", || home.marker(".seen-ours_status").is_some());
     });
 }
@@ -887,11 +887,11 @@ fn beside_an_unrecorded_check(without: &str, look: impl FnOnce(&TestHome)) {
     let points = Points::new(&home, "recorder");
     let mut command = home.command(&["run"]);
     command.env("FM_WATCH_WITHOUT", without);
-    points.pause(&mut command, &["journal.locked"]);
+    points.pause(&mut command, &["JournalLocked"]);
     let _watcher = Background::spawn(command);
-    points.wait_until_reached("journal.locked");
+    points.wait_until_reached("JournalLocked");
     look(&home);
-    points.go("journal.locked");
+    points.go("JournalLocked");
     home.wait_for_wake("check", script.to_str().unwrap());
     wait_until_true(SOON, "the sweep is marked", || home.marker(".last-check").is_some());
 }
@@ -905,7 +905,7 @@ fn a_sweep_is_marked_only_after_what_it_found_is_recorded() {
 
 #[cfg(feature = "sync-points")]
 fn twin_a_sweep_that_is_marked_at_once_hides_what_it_found() {
-    beside_an_unrecorded_check("firstmate.sweep-after-record", |home| {
+    beside_an_unrecorded_check("FirstmateSweepAfterRecord", |home| {
         wait_until_true(SOON, "the marker is there", || home.marker(".last-check").is_some());
     });
 }
@@ -916,7 +916,7 @@ fn twin_without_the_markers_everything_is_announced_again() {
     home.put_status("old", "announced\n");
     fs::write(home.state().join(".seen-old_status"), home.stat("old.status")).unwrap();
     let mut command = home.command(&["run"]);
-    command.env("FM_WATCH_WITHOUT", "firstmate.markers");
+    command.env("FM_WATCH_WITHOUT", "FirstmateMarkers");
     let _watcher = Background::spawn(command);
     home.wait_for_pending(&["old.status"]);
 }

@@ -105,7 +105,7 @@ fn without_standing_by_nobody_watches_after_the_wake_of_a_shell_watcher() -> Res
     let fleet = Fleet::new()?;
     let shell = fleet.shell_watcher();
     let mut manager = Manager::new(&fleet.home, LONG);
-    manager.start(|service| without(service, &["service.standby"]));
+    manager.start(|service| without(service, &["ServiceStandby"]));
     manager.works_until("it has left", |manager| manager.pid().is_none());
     wake(&fleet, shell);
     assert_eq!((manager.starts, fleet.home.verdict().as_str()), (1, "stopped"));

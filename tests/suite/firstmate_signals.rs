@@ -96,7 +96,7 @@ fn outlives(fleet: &Fleet, watcher: u32) {
 #[cfg(feature = "sync-points")]
 fn without_the_default_action_a_watcher_that_is_not_executed_yet_outlives_its_arm() -> Result<(), Skip> {
     let fleet = Fleet::new();
-    let (_tracer, child) = killed_before_exec(&fleet, |arm| without(arm, &["spawn.acts"]))?;
+    let (_tracer, child) = killed_before_exec(&fleet, |arm| without(arm, &["SpawnActs"]))?;
     outlives(&fleet, child);
     Ok(())
 }
@@ -106,14 +106,14 @@ fn without_the_default_action_a_watcher_that_is_not_executed_yet_outlives_its_ar
 fn killed_before_listening(fleet: &Fleet, prepare: impl FnOnce(&mut Command)) -> u32 {
     let points = Points::new(&fleet.home, "watcher");
     let mut arm = fleet.script("fm-watch-arm.sh", &[], &[]);
-    points.pause(&mut arm, &["run.insists"]);
+    points.pause(&mut arm, &["RunInsists"]);
     prepare(&mut arm);
     let arm = Background::spawn(arm);
-    points.wait_until_reached("run.insists");
+    points.wait_until_reached("RunInsists");
     let watcher = children_of(fleet, arm.pid())[0];
     arm.signal(Signal::KILL);
     arm.finish(SOON);
-    points.go("run.insists");
+    points.go("RunInsists");
     watcher
 }
 
@@ -127,7 +127,7 @@ fn an_arm_that_dies_before_its_watcher_listens_leaves_none() {
 #[cfg(feature = "sync-points")]
 fn without_reading_first_a_watcher_that_does_not_listen_yet_outlives_its_arm() {
     let fleet = Fleet::adopted();
-    let watcher = killed_before_listening(&fleet, |arm| without(arm, &["run.reads-first"]));
+    let watcher = killed_before_listening(&fleet, |arm| without(arm, &["RunReadsFirst"]));
     outlives(&fleet, watcher);
 }
 
@@ -172,7 +172,7 @@ fn an_arm_and_its_watcher_outlive_what_was_ignored_at_the_start() {
 #[cfg(feature = "sync-points")]
 fn without_looking_what_was_ignored_an_arm_dies_of_its_terminal() {
     let fleet = Fleet::adopted();
-    let (arm, _) = deaf_arm(&fleet, "HUP INT", |arm| without(arm, &["signals.ignored"]));
+    let (arm, _) = deaf_arm(&fleet, "HUP INT", |arm| without(arm, &["SignalsIgnored"]));
     arm.signal(Signal::HUP);
     arm.finish(SOON).expect_code(129);
 }
@@ -261,7 +261,7 @@ fn a_killed_arm_takes_its_watcher_along_whatever_it_had_blocked() -> Result<(), 
 #[cfg(feature = "sync-points")]
 fn without_letting_it_act_a_blocked_request_leaves_the_watcher() -> Result<(), Skip> {
     let fleet = Fleet::adopted();
-    let watcher = killed_while_blocked(&fleet, |arm| without(arm, &["spawn.acts"]))?;
+    let watcher = killed_while_blocked(&fleet, |arm| without(arm, &["SpawnActs"]))?;
     outlives(&fleet, watcher);
     Ok(())
 }
@@ -298,7 +298,7 @@ fn is_caught(pid: u32, signal: Signal) -> bool {
 fn killed_when_told(fleet: &Fleet, prepare: impl FnOnce(&mut Command)) -> crate::support::Answer {
     fleet.home.write_status("task", "done\n");
     let mut arm = fleet.script("fm-watch-arm.sh", &[], &[]);
-    kill_at(&mut arm, "run.told");
+    kill_at(&mut arm, "RunTold");
     prepare(&mut arm);
     finish(arm)
 }
@@ -316,7 +316,7 @@ fn a_reason_reaches_the_arms_caller_whatever_becomes_of_the_watcher_that_told_it
 fn without_a_look_at_what_was_told_the_reason_of_a_killed_watcher_is_lost() {
     let is_lost = || {
         let fleet = Fleet::adopted();
-        let answer = killed_when_told(&fleet, |arm| without(arm, &["tracked.any-reason"]));
+        let answer = killed_when_told(&fleet, |arm| without(arm, &["TrackedAnyReason"]));
         answer.code == Some(1) && !answer.stdout.contains("signal: ")
     };
     assert!((0..20).any(|_| is_lost()), "it was passed on each time");
@@ -345,6 +345,6 @@ fn a_watcher_whose_line_nobody_takes_leaves_no_lock_and_the_next_one_tells_it() 
 #[cfg(feature = "sync-points")]
 fn without_leaving_a_watcher_whose_line_nobody_takes_counts_as_dead() {
     let fleet = Fleet::adopted();
-    told_to_nobody(&fleet, |watcher| without(watcher, &["run.leaves"]));
+    told_to_nobody(&fleet, |watcher| without(watcher, &["RunLeaves"]));
     assert_eq!(fleet.home.verdict(), "dead");
 }

@@ -275,7 +275,7 @@ fn a_shell_watcher_that_starts_while_ours_runs_leaves_in_its_own_words() -> Resu
 fn without_the_scripts_lock_a_shell_watcher_stays_beside_ours() -> Result<(), Skip> {
     let fleet = Fleet::new()?;
     let mut command = fleet.home.command(&["run"]);
-    without(&mut command, &["firstmate.claim"]);
+    without(&mut command, &["FirstmateClaim"]);
     let mut ours = Background::spawn(command);
     fleet.home.wait_until_watched_by(ours.pid());
     let mut shell = fleet.shell_watcher();
@@ -422,7 +422,7 @@ fn without_the_proof_a_stranger_is_signalled() -> Result<(), Skip> {
     let stranger = stranger(&fleet);
     fleet.lay(stranger.pid(), "/another", None);
     let mut stop = fleet.home.command(&["stop"]);
-    without(&mut stop, &["firstmate.proof"]);
+    without(&mut stop, &["FirstmateProof"]);
     finish(stop).expect_code(0);
     assert_eq!(stranger.finish(SOON).signal, Some(Signal::TERM.as_raw()));
     Ok(())
@@ -458,7 +458,7 @@ fn what_others_could_have_recorded_authorises_no_signal() -> Result<(), Skip> {
 fn without_that_look_whoever_is_recorded_is_signalled() -> Result<(), Skip> {
     let (fleet, stranger) = laid_by_anybody()?;
     let mut stop = fleet.home.command(&["stop"]);
-    without(&mut stop, &["firstmate.own-record"]);
+    without(&mut stop, &["FirstmateOwnRecord"]);
     finish(stop).expect_code(0);
     assert_eq!(stranger.finish(SOON).signal, Some(Signal::TERM.as_raw()));
     Ok(())
@@ -549,7 +549,7 @@ fn without_a_word_of_the_stop_a_waiting_arm_undoes_it() -> Result<(), Skip> {
     let shell = fleet.shell_watcher();
     let _arm = waiting_for(&fleet, &shell);
     let mut stop = fleet.home.command(&["stop"]);
-    without(&mut stop, &["stop.shell"]);
+    without(&mut stop, &["StopShell"]);
     finish(stop).expect_code(0);
     wait_until_true(SOON, "ours watches", || fleet.home.pid().is_some_and(|pid| fleet.healthy() == Some(pid)));
     Ok(())
@@ -616,7 +616,7 @@ fn an_old_watcher_that_takes_the_pid_file_evicts_ours_which_leaves_its_files_alo
 fn without_the_look_ours_goes_on_beside_an_old_watcher() -> Result<(), Skip> {
     let fleet = Fleet::new()?;
     let mut command = fleet.home.command(&["run"]);
-    without(&mut command, &["firstmate.eviction"]);
+    without(&mut command, &["FirstmateEviction"]);
     let mut ours = Background::spawn(command);
     fleet.home.wait_until_watched_by(ours.pid());
     let mut old = Background::spawn(fleet.shell(&["old"]));
@@ -656,7 +656,7 @@ fn without_a_pid_of_its_own_an_identity_calls_an_old_watcher_dead() -> Result<()
     let fleet = Fleet::new()?;
     let old = behind_the_identity_of_ours(&fleet);
     let mut command = fleet.home.command(&["run"]);
-    without(&mut command, &["owner-link.identity-of-pid"]);
+    without(&mut command, &["OwnerLinkIdentityOfPid"]);
     let ours = Background::spawn(command);
     fleet.home.wait_until_watched_by(ours.pid());
     assert_eq!(fleet.holder(), Some(ours.pid()), "it has taken the lock of a watcher that lived");
@@ -718,20 +718,20 @@ fn a_killed_holder_that_nobody_reaps_does_not_keep_the_home() -> Result<(), Skip
 fn the_next_start_works_after_a_kill_at_any_step_of_a_claim() -> Result<(), Skip> {
     let fleet = Fleet::new()?;
     let steps = [
-        "owner-link.prepared",
-        "owner-link.linked",
-        "firstmate.claimed",
-        "holding.generation",
-        "holding.owner",
-        "holding.acquired",
-        "owner-link.withdrawing",
-        "owner-link.withdrawn",
+        "OwnerLinkPrepared",
+        "OwnerLinkLinked",
+        "FirstmateClaimed",
+        "HoldingGeneration",
+        "HoldingOwner",
+        "HoldingAcquired",
+        "OwnerLinkWithdrawing",
+        "OwnerLinkWithdrawn",
     ];
     for step in steps {
         let mut command = fleet.home.command(&["run"]);
         kill_at(&mut command, step);
         let ours = Background::spawn(command);
-        if step.starts_with("owner-link.withdraw") {
+        if step.starts_with("OwnerLinkWithdraw") {
             fleet.home.wait_until_watched_by(ours.pid());
             ours.signal(Signal::TERM);
         }
@@ -835,7 +835,7 @@ fn without_the_scripts_lock_40_contenders_make_two_holders() -> Result<(), Skip>
     // One of ours that finds a shell watcher leaves all the same, so it must be faster once.
     for _ in 0..20 {
         let fleet = Fleet::new()?;
-        let stay = fight(&fleet, |ours| without(ours, &["firstmate.claim"]), Order::Together, 2);
+        let stay = fight(&fleet, |ours| without(ours, &["FirstmateClaim"]), Order::Together, 2);
         if stay.len() == 2 {
             return Ok(());
         }

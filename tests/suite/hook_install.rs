@@ -394,7 +394,7 @@ fn two_edits_at_once_leave_one_whole_file() {
     let (before, other) = (fs::read(&path).unwrap(), place.clone());
     // Another one gets through between the reading and the last look.
     let rival = move || drop(install::install(&Rigged::new(), &other, &Program::OnPath).unwrap());
-    let late = install::install(&Rigged::new().at("hooks.backed-up", rival), &place, &Program::OnPath);
+    let late = install::install(&Rigged::new().at("HooksBackedUp", rival), &place, &Program::OnPath);
     let refused = late.unwrap_err().to_string();
     assert!(refused.contains("just changed it"), "{refused}");
     install::uninstall(&Rigged::new(), &place).unwrap();
@@ -983,7 +983,7 @@ fn killed_before_the_rename_the_old_content_is_there() {
     let home = TestHome::plain();
     let path = user(&home, ".claude/settings.json");
     write(&path, "{ }");
-    for point in ["storage.change", "hooks.backed-up"] {
+    for point in ["StorageChange", "HooksBackedUp"] {
         let mut install = command(&home, &["install", "claude"]);
         kill_at(&mut install, point);
         assert_eq!(finish(install).code, None);
@@ -1002,12 +1002,12 @@ fn installed_while_a_harness_writes(home: &TestHome, protections_off: &[&str]) -
     write(&path, before);
     let points = Points::new(home, "install");
     let mut install = command(home, &["install", "claude"]);
-    points.pause(&mut install, &["hooks.backed-up"]);
+    points.pause(&mut install, &["HooksBackedUp"]);
     without(&mut install, protections_off);
     let install = Background::spawn(install);
-    points.wait_until_reached("hooks.backed-up");
+    points.wait_until_reached("HooksBackedUp");
     fs::write(&path, "{\"allow\": [\"ls\"]}").unwrap();
-    points.go("hooks.backed-up");
+    points.go("HooksBackedUp");
     (install.finish(SOON), fs::read_to_string(&path).unwrap())
 }
 
@@ -1023,7 +1023,7 @@ fn what_a_harness_writes_meanwhile_is_kept() {
 #[cfg(feature = "sync-points")]
 fn without_the_last_look_what_a_harness_writes_meanwhile_is_lost() {
     let home = TestHome::plain();
-    let (answer, text) = installed_while_a_harness_writes(&home, &["storage.last-look"]);
+    let (answer, text) = installed_while_a_harness_writes(&home, &["StorageLastLook"]);
     answer.expect_code(0);
     assert!(text.contains("fm-watch") && !text.contains("\"ls\""), "{text}");
 }

@@ -143,13 +143,13 @@ fn turn_end_beside_a_slow_waiter(protection: &[&str]) -> bool {
     let mut agent = Agent::new(&home, "agent");
     let points = Points::new(&home, "waiter");
     let mut waiter = entry(&home, "claude", "wait");
-    points.pause(&mut waiter, &["hooks.waiter.taken"]);
+    points.pause(&mut waiter, &["HooksWaiterTaken"]);
     agent.start_beside(&waiter, CLAUDE_STOP);
-    points.wait_until_reached("hooks.waiter.taken");
+    points.wait_until_reached("HooksWaiterTaken");
     let mut command = entry(&home, "claude", "turn-end");
     without(&mut command, protection);
     let heard = agent.hear(&command, CLAUDE_STOP);
-    points.go("hooks.waiter.taken");
+    points.go("HooksWaiterTaken");
     wait_until_true(SOON, "it waits", || home.status()["waiters"] == 1);
     // And now that it does wait, nobody has to look at its lock.
     agent.hear(&entry(&home, "claude", "turn-end"), CLAUDE_STOP).expect_silence();
@@ -164,5 +164,5 @@ fn a_waiter_that_is_about_to_wait_is_no_reason_to_hold() {
 
 #[cfg(feature = "sync-points")]
 fn without_a_look_at_who_is_about_to_wait_a_turn_is_held() {
-    assert!(turn_end_beside_a_slow_waiter(&["hooks.waiter-begins"]));
+    assert!(turn_end_beside_a_slow_waiter(&["HooksWaiterBegins"]));
 }

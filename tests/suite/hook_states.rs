@@ -226,7 +226,7 @@ fn on_a_full_disk_nothing_is_held_that_cannot_be_counted() -> Result<(), Skip> {
 #[cfg(feature = "sync-points")]
 fn hook_that_hangs(home: &TestHome, harness: &str, protections: &[&str]) -> Command {
     let mut command = entry(home, harness, "turn-end");
-    Points::new(home, harness).pause(&mut command, &["hooks.decides"]);
+    Points::new(home, harness).pause(&mut command, &["HooksDecides"]);
     without(&mut command, protections);
     command
 }
@@ -245,7 +245,7 @@ fn an_answer_that_takes_too_long_is_given_up() {
 #[cfg(feature = "sync-points")]
 fn without_a_watchdog_a_hook_hangs_with_its_home() {
     let home = down();
-    let command = hook_that_hangs(&home, "claude", &["hooks.in-time"]);
+    let command = hook_that_hangs(&home, "claude", &["HooksInTime"]);
     assert_eq!(harness_runs(command, CLAUDE_STOP, LIMIT + Duration::from_secs(1)), None);
 }
 

@@ -439,7 +439,7 @@ fn without_the_count_a_turn_is_held_for_ever() {
     let home = uncountable();
     for _ in 0..5 {
         let mut command = entry(&home, "claude", "turn-end");
-        without(&mut command, &["hooks.counted"]);
+        without(&mut command, &["HooksCounted"]);
         assert!(harness_runs(command, CLAUDE_STOP, LIMIT).unwrap().is_hold());
     }
 }
@@ -488,7 +488,7 @@ fn without_proof_a_session_beside_a_living_one_is_held() {
     let home = down();
     let (_one, mut two) = two_agents(&home);
     let mut command = entry(&home, "claude", "turn-end");
-    without(&mut command, &["hooks.proof"]);
+    without(&mut command, &["HooksProof"]);
     assert!(two.hear(&command, &CLAUDE_STOP.replace(r#""s""#, r#""t""#)).is_hold());
 }
 
@@ -605,7 +605,7 @@ fn of_two_waiters_of_a_session_one_waits() {
 fn without_its_lock_every_waiter_of_a_session_waits() {
     let (home, _watcher) = watched();
     let mut second = entry(&home, "claude", "wait");
-    without(&mut second, &["hooks.waiter"]);
+    without(&mut second, &["HooksWaiter"]);
     let (agent, second) = waiters_of_two(&home, &second);
     assert_eq!(second, None, "both wait");
     agent.die();

@@ -133,7 +133,7 @@ fn without_identity_and_lock_taker_an_innocent_process_is_signalled() -> Result<
         wait_for grep -q "\"pid\":$holder" "$STATE/watch/beat.json"
         kill -STOP $holder
         cp "$SCRATCH/old.json" "$STATE/watch/owner.json"
-        FM_WATCH_WITHOUT=leave.identity,leave.lock-taker fm stop || :
+        FM_WATCH_WITHOUT=LeaveIdentity,LeaveLockTaker fm stop || :
         wait $victim && exit 1 || code=$?
         echo "the innocent process ended with $code"
         "#
@@ -170,8 +170,8 @@ fn a_pid_reused_between_proof_and_signal_is_not_signalled() -> Result<(), Skip> 
         watch & watcher=$!
         wait_for test -e "$STATE/watch/beat.json"
         mkdir "$SCRATCH/points"
-        FM_WATCH_SYNC="leave.proven=pause:$SCRATCH/points" fm stop & stop=$!
-        wait_for test -e "$SCRATCH/points/leave.proven.reached"
+        FM_WATCH_SYNC="LeaveProven=pause:$SCRATCH/points" fm stop & stop=$!
+        wait_for test -e "$SCRATCH/points/LeaveProven.reached"
         kill -9 $watcher; wait $watcher || :
         next_pid $watcher; sleep 1000 & victim=$!
         [ $victim = $watcher ] || exit 98
@@ -216,7 +216,7 @@ fn without_the_lock_taker_a_forged_record_ends_a_stranger() {
     let _holder = stopped_watcher(&home);
     forge_identity_of(&home, &elsewhere);
     let mut stop = home.command(&["stop"]);
-    without(&mut stop, &["leave.lock-taker"]);
+    without(&mut stop, &["LeaveLockTaker"]);
     finish(stop);
     stranger.finish(SOON).expect_code(0);
 }

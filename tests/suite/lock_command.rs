@@ -720,7 +720,7 @@ fn a_key_of_the_terminal_reaches_the_command_once() -> Result<(), Skip> {
 
 #[cfg(feature = "sync-points")]
 fn without_a_choice_of_signals_a_key_reaches_the_command_twice() -> Result<(), Skip> {
-    assert_eq!(interrupts_by_one_key(&TestHome::plain(), "FM_WATCH_WITHOUT=lock.relay")?, 2);
+    assert_eq!(interrupts_by_one_key(&TestHome::plain(), "FM_WATCH_WITHOUT=LockRelay")?, 2);
     Ok(())
 }
 
@@ -813,14 +813,14 @@ fn run_beside_a_replaced_file(home: &TestHome, protections_off: &[&str]) -> (Hel
     let (path, trace) = (at(home, "lock"), at(home, "trace"));
     let points = Points::new(home, "opened");
     let mut command = locking(home, &["--wait", "1s"], &path, &["touch", trace.to_str().unwrap()]);
-    points.pause(&mut command, &["kernel.opened"]);
+    points.pause(&mut command, &["KernelOpened"]);
     without(&mut command, protections_off);
     let late = Background::spawn(command);
-    points.wait_until_reached("kernel.opened");
+    points.wait_until_reached("KernelOpened");
     fs::write(at(home, "other"), "").unwrap();
     fs::rename(at(home, "other"), &path).unwrap();
     let held = Held::begin(home, &path, "word");
-    points.go("kernel.opened");
+    points.go("KernelOpened");
     (held, late)
 }
 
@@ -836,7 +836,7 @@ fn a_file_replaced_between_open_and_lock_makes_no_second_holder() {
 #[cfg(feature = "sync-points")]
 fn without_the_second_look_a_replaced_file_makes_two_holders() {
     let home = TestHome::plain();
-    let (held, late) = run_beside_a_replaced_file(&home, &["kernel.recheck"]);
+    let (held, late) = run_beside_a_replaced_file(&home, &["KernelRecheck"]);
     late.finish(SOON).expect_code(0);
     assert!(at(&home, "trace").exists(), "it ran while the other one held the lock");
     held.end();
@@ -846,7 +846,7 @@ fn without_the_second_look_a_replaced_file_makes_two_holders() {
 #[cfg(feature = "sync-points")]
 fn made_first(home: &TestHome, before: &[&str], path: &Path, command: &[&str]) -> Command {
     let mut locking = locking(home, before, path, command);
-    without(&mut locking, &["lock.descriptor"]);
+    without(&mut locking, &["LockDescriptor"]);
     locking
 }
 
@@ -871,7 +871,7 @@ fn without_a_vigil_a_lost_lock_is_held_twice() {
     let home = TestHome::plain();
     let (path, word) = (at(&home, "lock"), Word::new(&home, "word"));
     let mut first = locking(&home, &[], &path, &["sh", "-c", HOLD, "sh", word.path()]);
-    without(&mut first, &["lock.vigil"]);
+    without(&mut first, &["LockVigil"]);
     let first = Held::of(Background::spawn(first), word);
     fs::remove_file(&path).unwrap();
     let second = Held::begin(&home, &path, "other word");
@@ -887,11 +887,11 @@ fn without_a_vigil_a_lost_lock_is_held_twice() {
 fn half_ended(home: &TestHome, path: &Path, protections_off: &[&str]) -> (u32, Points, Background) {
     let (points, word) = (Points::new(home, "half"), Word::new(home, "word"));
     let mut command = locking(home, &[], path, &["sh", "-c", HOLD, "sh", word.path()]);
-    points.pause(&mut command, &["lock.between-release-and-reap"]);
+    points.pause(&mut command, &["LockBetweenReleaseAndReap"]);
     without(&mut command, protections_off);
     let held = Held::of(Background::spawn(command), word);
     held.word.give();
-    points.wait_until_reached("lock.between-release-and-reap");
+    points.wait_until_reached("LockBetweenReleaseAndReap");
     (held.command, points, held.wrapper)
 }
 
@@ -906,7 +906,7 @@ fn the_lock_is_released_before_the_pid_is_given_back() {
     let path = at(&home, "lock");
     let (command, points, wrapper) = half_ended(&home, &path, &[]);
     assert!(exists(command) && is_free(&path));
-    points.go("lock.between-release-and-reap");
+    points.go("LockBetweenReleaseAndReap");
     wrapper.finish(SOON).expect_code(7);
 }
 
@@ -914,9 +914,9 @@ fn the_lock_is_released_before_the_pid_is_given_back() {
 fn without_that_order_the_pid_is_gone_while_the_lock_is_held() {
     let home = TestHome::plain();
     let path = at(&home, "lock");
-    let (command, points, wrapper) = half_ended(&home, &path, &["lock.release-before-reap"]);
+    let (command, points, wrapper) = half_ended(&home, &path, &["LockReleaseBeforeReap"]);
     assert!(!exists(command) && !is_free(&path), "a stranger could have its pid now, and be taken for the holder");
-    points.go("lock.between-release-and-reap");
+    points.go("LockBetweenReleaseAndReap");
     wrapper.finish(SOON).expect_code(7);
 }
 
@@ -926,7 +926,7 @@ fn killed_before_it_gave_permission_it_leaves_nothing() {
     let (path, trace) = (at(&home, "lock"), at(&home, "trace"));
     let touch = ["touch", trace.to_str().unwrap()];
     for mut command in [locking(&home, &[], &path, &touch), made_first(&home, &[], &path, &touch)] {
-        kill_at(&mut command, "lock.taken");
+        kill_at(&mut command, "LockTaken");
         assert_eq!(finish(command).signal, Some(9));
         wait_until_true(SOON, "the waiting process has left", || processes::naming(home.scratch()).is_empty());
         assert!(is_free(&path) && !trace.exists());

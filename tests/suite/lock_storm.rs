@@ -202,7 +202,7 @@ fn a_lock_that_fails_ends_the_storm_with_its_error() {
     let home = TestHome::new();
     let field = field(&home);
     let mut command = home.command(&["storm", "--kind", "kernel", "--dir", field.to_str().unwrap()]);
-    command.env("FM_WATCH_SYNC", format!("kernel.opened=error:{}", libc::ENOLCK));
+    command.env("FM_WATCH_SYNC", format!("KernelOpened=error:{}", libc::ENOLCK));
     let answer = crate::support::home::finish(command).expect_code(1);
     assert!(answer.stderr.contains("No locks available"), "{answer:?}");
 }
@@ -269,7 +269,7 @@ fn a_killed_coordinator_leaves_nobody_behind() {
 fn without_their_bond_peers_outlive_the_coordinator() {
     let home = TestHome::new();
     let mut command = storm_with_silent_peers(&home);
-    crate::support::sync::without(&mut command, &["storm.bound"]);
+    crate::support::sync::without(&mut command, &["StormBound"]);
     kill_when_all_are_there(Background::spawn(command), &home);
     wait_until_true(SOON, "workers see that nobody listens", || workers(&home).is_empty());
     assert_eq!(silent_peers(&home).len(), 4);

@@ -108,7 +108,7 @@ fn breaking_by_unlink_beside_python_is_seen_to_overlap() -> Result<(), Skip> {
     // How often it goes wrong is a matter of luck; that it never does in so many tries is not.
     for _ in 0..10 {
         let arguments = ["--rounds", "100", "--kill", "5ms"];
-        let (code, storm) = storm(&home, peer, &arguments, &["soft.break-by-exchange"])?;
+        let (code, storm) = storm(&home, peer, &arguments, &["SoftBreakByExchange"])?;
         if storm["verdict"] == "overlapped" {
             assert_eq!(code, Some(1), "{storm}");
             return Ok(());

@@ -406,7 +406,7 @@ fn without_identity_a_reused_pid_holds_for_ever() {
     let home = TestHome::plain();
     let path = fresh(&home, "reused");
     leave_record_with_our_pid(&path);
-    let world = Rigged::new().without(&["pidfile.identity"]).ready();
+    let world = Rigged::new().without(&["PidfileIdentity"]).ready();
     assert_eq!(busy(lock_at(&world, &path).try_acquire()).pid, Some(std::process::id()));
 }
 
@@ -491,7 +491,7 @@ fn die_at(step: &'static str, path: &Path, world: Rigged) {
 fn a_death_between_making_and_naming_leaves_nothing_in_the_way() {
     let home = TestHome::plain();
     let path = fresh(&home, "half");
-    die_at("pidfile.written", &path, Rigged::new());
+    die_at("PidfileWritten", &path, Rigged::new());
     assert!(!path.exists());
     take(&path).release().unwrap();
 }
@@ -499,7 +499,7 @@ fn a_death_between_making_and_naming_leaves_nothing_in_the_way() {
 fn without_completeness_before_the_name_a_death_blocks_for_ever() {
     let home = TestHome::plain();
     let path = fresh(&home, "half");
-    die_at("pidfile.created", &path, Rigged::new().without(&["pidfile.complete-before-name"]));
+    die_at("PidfileCreated", &path, Rigged::new().without(&["PidfileCompleteBeforeName"]));
     assert_eq!(fs::read(&path).unwrap(), b"", "an empty file is left");
     let world = Rigged::new().ready();
     let mut lock = lock_at(&world, &path);
@@ -516,7 +516,7 @@ fn taken_beside_a_replacement(protections: &[&'static str], replace: impl FnOnce
     leave_stale_record(&path);
     let other = Idler::new();
     let (pid, at) = (other.pid(), path.clone());
-    let world = Rigged::new().without(protections).at("pidfile.judged", move || replace(&at, pid)).ready();
+    let world = Rigged::new().without(protections).at("PidfileJudged", move || replace(&at, pid)).ready();
     let attempt = lock_at(&world, &path).try_acquire().unwrap();
     let is_there = fs::read_to_string(&path).unwrap() == format!("{pid}\n");
     let is_taken = matches!(attempt, Attempt::Taken(_));
@@ -537,7 +537,7 @@ fn a_file_that_another_program_replaces_during_a_takeover_is_put_back() {
 }
 
 fn without_the_inode_check_the_file_of_a_live_program_is_lost() {
-    let (is_taken, is_there) = taken_beside_a_replacement(&["pidfile.inode-check"], rename_over);
+    let (is_taken, is_there) = taken_beside_a_replacement(&["PidfileInodeCheck"], rename_over);
     assert!(is_taken && !is_there, "we hold beside a live program whose file is gone");
 }
 
@@ -552,8 +552,8 @@ fn what_a_dead_taker_could_not_put_back_is_put_back_by_the_next() {
     leave_stale_record(&path);
     let other = Idler::new();
     let (pid, at) = (other.pid(), path.clone());
-    let world = Rigged::new().at("pidfile.judged", move || rename_over(&at, pid));
-    die_at("takeover.exchanged", &path, world);
+    let world = Rigged::new().at("PidfileJudged", move || rename_over(&at, pid));
+    die_at("TakeoverExchanged", &path, world);
     let live = format!("{pid}\n");
     assert_ne!(fs::read_to_string(&path).unwrap(), live, "the dead taker's record is at the path");
     assert_eq!(names_in(path.parent().unwrap()).len(), 2, "the live program's file is beside it");
@@ -568,7 +568,7 @@ fn two_takers(protections: &'static [&'static str]) -> (bool, bool, bool) {
     let home = TestHome::plain();
     let path = fresh(&home, "two");
     leave_stale_record(&path);
-    contest::two_takers(&path, "pidfile.judged", protections, lock_at)
+    contest::two_takers(&path, "PidfileJudged", protections, lock_at)
 }
 
 fn of_two_takers_of_one_stale_file_the_second_waits() {
@@ -576,11 +576,11 @@ fn of_two_takers_of_one_stale_file_the_second_waits() {
 }
 
 fn without_the_lock_of_the_stale_file_a_holder_loses_its_name_for_a_moment() {
-    assert_eq!(two_takers(&["pidfile.stale-lock"]), (false, true, true));
+    assert_eq!(two_takers(&["PidfileStaleLock"]), (false, true, true));
 }
 
 fn without_the_lock_and_the_inode_check_two_hold() {
-    let (first, second, _) = two_takers(&["pidfile.stale-lock", "pidfile.inode-check"]);
+    let (first, second, _) = two_takers(&["PidfileStaleLock", "PidfileInodeCheck"]);
     assert!(first && second, "both were told that they hold");
 }
 
@@ -640,7 +640,7 @@ fn a_file_that_was_replaced_is_left_at_release() {
 }
 
 fn without_the_own_inode_at_release_the_file_of_another_is_removed() {
-    assert!(!release_beside_a_replacement(&["pidfile.own-inode-on-release"]));
+    assert!(!release_beside_a_replacement(&["PidfileOwnInodeOnRelease"]));
 }
 
 /// Drops a guard in what is then a forked copy of its process. Says whether the lock is still at its path.
@@ -655,7 +655,7 @@ fn a_forked_copy_of_a_guard_releases_nothing() {
 }
 
 fn without_the_maker_a_forked_copy_releases_the_lock_of_its_parent() {
-    assert!(!drop_in_a_forked_copy(&["pidfile.maker"]));
+    assert!(!drop_in_a_forked_copy(&["PidfileMaker"]));
 }
 
 fn a_removed_replaced_or_overwritten_file_is_noticed() {

@@ -271,13 +271,13 @@ fn a_watcher_that_stands_still_is_killed_and_started_again() {
 fn a_loop_that_hangs_is_killed_and_started_again() {
     let home = TestHome::new();
     let points = Points::new(&home, "loop");
-    points.go("cycle.round");
+    points.go("CycleRound");
     let mut manager = Manager::new(&home, Duration::from_secs(2));
-    manager.start(|command| points.pause(command, &["cycle.round"]));
+    manager.start(|command| points.pause(command, &["CycleRound"]));
     let hung = manager.works_until_ready();
     // From now on the process lives and all its other threads run; only the loop does not come round.
-    points.hold("cycle.round");
-    points.wait_until_reached("cycle.round");
+    points.hold("CycleRound");
+    points.wait_until_reached("CycleRound");
     manager.works_until("it is killed", |manager| manager.kills > 0);
     manager.works_until("another one is started", |manager| manager.pid().is_some_and(|pid| pid != hung));
     home.wait_until_watched_by(manager.works_until_ready());
@@ -837,7 +837,7 @@ fn a_start_past_the_manager_leaves_it_keeping_nothing() {
     let systemd = crashed(&home, "activating", "starts");
     let mut command = home.command(&["arm", "--no-wait"]);
     command.env("PATH", &systemd.directory);
-    without(&mut command, &["obtain.start-through-manager"]);
+    without(&mut command, &["ObtainStartThroughManager"]);
     let answer = finish(command).expect_code(0);
     assert_ne!(pid_in(&answer.stdout), Some(systemd.kept()));
     assert_eq!(starts(&systemd), 0);
@@ -850,12 +850,12 @@ fn a_loop_that_stands_still_is_silent_although_its_process_runs() {
     let ear = Ear::at(&path);
     let points = Points::new(&home, "loop");
     let mut command = run_under(&home, path.to_str().unwrap(), Duration::from_millis(100));
-    points.pause(&mut command, &["cycle.round"]);
+    points.pause(&mut command, &["CycleRound"]);
     let watcher = Background::spawn(command);
-    points.wait_until_reached("cycle.round");
+    points.wait_until_reached("CycleRound");
     home.wait_until_watched_by(watcher.pid());
     crate::support::stays_true(Duration::from_millis(500), "the manager hears nothing", || ear.heard().is_none());
-    points.go("cycle.round");
+    points.go("CycleRound");
     ear.hears("READY=1");
     ear.hears("WATCHDOG=1");
 }
@@ -870,7 +870,7 @@ fn a_restart_past_the_manager_leaves_it_keeping_nothing() {
     systemd.keeps(old);
     let mut command = home.command(&["arm", "--restart", "--no-wait"]);
     command.env("PATH", &systemd.directory);
-    without(&mut command, &["obtain.through-manager"]);
+    without(&mut command, &["ObtainThroughManager"]);
     let answer = finish(command).expect_code(0);
     assert_eq!((restarts(&systemd.calls()), systemd.kept()), (0, old));
     assert_ne!(pid_in(&answer.stdout), Some(old), "the manager's process has left, and nobody keeps the new one");
@@ -886,7 +886,7 @@ fn without_looking_for_the_mark_a_strangers_file_is_replaced() {
     fs::write(&path, "mine").unwrap();
     let mut command = home.command(&["service", "install"]);
     command.env("PATH", &systemd.directory);
-    without(&mut command, &["service.mark"]);
+    without(&mut command, &["ServiceMark"]);
     finish(command).expect_code(0);
     assert_ne!(fs::read_to_string(&path).unwrap(), "mine");
 }
@@ -902,7 +902,7 @@ fn without_looking_for_the_seal_a_persons_changes_are_lost() {
     fs::write(&path, written.replace("UMask=0077", "UMask=0027")).unwrap();
     let mut command = home.command(&["service", "install"]);
     command.env("PATH", &systemd.directory);
-    without(&mut command, &["service.seal"]);
+    without(&mut command, &["ServiceSeal"]);
     finish(command).expect_code(0);
     assert_eq!(fs::read_to_string(&path).unwrap(), written, "what the person wrote is gone");
 }
@@ -913,7 +913,7 @@ fn without_taking_over_nobody_keeps_the_watcher() {
     let home = TestHome::new();
     let systemd = StandIn::new(&home);
     let old = home.arm();
-    systemd.set("without", "service.take-over");
+    systemd.set("without", "ServiceTakeOver");
     let answer = systemd.ask(&home, &["service", "install"]).expect_code(1);
     assert!(answer.stderr.contains("keeps nothing"), "{answer:?}");
     assert_eq!(home.pid(), Some(old));

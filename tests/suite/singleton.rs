@@ -300,12 +300,12 @@ fn run_without(home: &TestHome, protections: &[&str]) -> Command {
 #[cfg(feature = "sync-points")]
 fn without_the_lock_of_the_directory_a_removed_file_makes_two_holders() {
     let home = TestHome::new();
-    let first = Background::spawn(run_without(&home, &["lock.directory"]));
+    let first = Background::spawn(run_without(&home, &["LockDirectory"]));
     home.wait_until_watched_by(first.pid());
     first.signal(Signal::STOP);
     wait_for_state(first.pid(), "T");
     fs::remove_file(home.watch("lock")).unwrap();
-    let second = Background::spawn(run_without(&home, &["lock.directory"]));
+    let second = Background::spawn(run_without(&home, &["LockDirectory"]));
     home.wait_until_watched_by(second.pid());
     assert_eq!(generation(&home), 2);
     assert!(processes::is_alive(first.pid()), "the first lives and still has its lock: two holders");
@@ -318,9 +318,9 @@ fn holders_after_a_replacement(protections: &[&str]) -> u64 {
     let home = TestHome::with(&["arm_timeout=2s"]);
     let points = Points::new(&home, "paused");
     let mut command = run_without(&home, protections);
-    points.pause(&mut command, &["lock.file-opened", "holding.acquired"]);
+    points.pause(&mut command, &["LockFileOpened", "HoldingAcquired"]);
     let mut paused = Background::spawn(command);
-    points.wait_until_reached("lock.file-opened");
+    points.wait_until_reached("LockFileOpened");
     fs::remove_file(home.watch("lock")).unwrap();
     fs::write(home.watch("lock"), "").unwrap();
     let mut other = Background::spawn(run_without(&home, protections));
@@ -332,9 +332,9 @@ fn holders_after_a_replacement(protections: &[&str]) -> u64 {
         other.signal(Signal::STOP);
         wait_for_state(other.pid(), "T");
     }
-    points.go("lock.file-opened");
+    points.go("LockFileOpened");
     wait_until(SOON, "the paused one holds or gives up", || {
-        let has_acquired = home.scratch().join("points-paused/holding.acquired.reached").exists();
+        let has_acquired = home.scratch().join("points-paused/HoldingAcquired.reached").exists();
         (paused.ended().is_some() || has_acquired).then_some(())
     });
     u64::from(is_held_by_the_other) + u64::from(paused.ended().is_none())
@@ -343,13 +343,13 @@ fn holders_after_a_replacement(protections: &[&str]) -> u64 {
 #[cfg(feature = "sync-points")]
 fn a_file_replaced_between_open_and_lock_makes_no_second_holder() {
     assert_eq!(holders_after_a_replacement(&[]), 1, "with both protections");
-    assert_eq!(holders_after_a_replacement(&["lock.recheck"]), 1, "the lock of the directory is enough");
-    assert_eq!(holders_after_a_replacement(&["lock.directory"]), 1, "the second look is enough");
+    assert_eq!(holders_after_a_replacement(&["LockRecheck"]), 1, "the lock of the directory is enough");
+    assert_eq!(holders_after_a_replacement(&["LockDirectory"]), 1, "the second look is enough");
 }
 
 #[cfg(feature = "sync-points")]
 fn without_both_protections_a_replaced_file_makes_two_holders() {
-    assert_eq!(holders_after_a_replacement(&["lock.recheck", "lock.directory"]), 2);
+    assert_eq!(holders_after_a_replacement(&["LockRecheck", "LockDirectory"]), 2);
 }
 
 /// An older version, played by the test, holds the lock file alone and unlinks it when it leaves; the contender has
@@ -359,13 +359,13 @@ fn holds_an_unlinked_file(protections: &[&str]) -> bool {
     let home = TestHome::with(&["arm_timeout=2s"]);
     let points = Points::new(&home, "paused");
     let mut command = run_without(&home, protections);
-    points.pause(&mut command, &["lock.file-opened"]);
+    points.pause(&mut command, &["LockFileOpened"]);
     let mut contender = Background::spawn(command);
-    points.wait_until_reached("lock.file-opened");
+    points.wait_until_reached("LockFileOpened");
     fs::remove_file(home.watch("lock")).unwrap();
     let older = fs::OpenOptions::new().create_new(true).write(true).open(home.watch("lock")).unwrap();
     flock(&older, FlockOperation::NonBlockingLockExclusive).unwrap();
-    points.go("lock.file-opened");
+    points.go("LockFileOpened");
     wait_until(SOON, "the contender holds or gives up", || {
         if contender.ended().is_some() {
             return Some(false);
@@ -381,7 +381,7 @@ fn a_contender_whose_file_was_unlinked_by_an_older_version_does_not_hold() {
 
 #[cfg(feature = "sync-points")]
 fn without_the_second_look_an_unlinked_file_is_held_beside_its_successor() {
-    assert!(holds_an_unlinked_file(&["lock.recheck"]));
+    assert!(holds_an_unlinked_file(&["LockRecheck"]));
 }
 
 fn a_detached_watcher_has_no_descriptor_of_its_caller() {

@@ -184,7 +184,7 @@ fn first_answer(protections: &[&'static str]) -> std::io::Result<()> {
     let answer = Arc::new(Mutex::new(None));
     let (at, into) = (path.clone(), Arc::clone(&answer));
     let connect = move || *into.lock().unwrap() = Some(UnixStream::connect(at).map(drop));
-    let world = Rigged::new().without(protections).at("socket.published", connect).ready();
+    let world = Rigged::new().without(protections).at("SocketPublished", connect).ready();
     drop(taken(lock_at(&world, &path).try_acquire()));
     answer.lock().unwrap().take().unwrap()
 }
@@ -194,7 +194,7 @@ fn the_path_never_leads_to_a_socket_that_refuses() {
 }
 
 fn without_listening_before_the_name_the_path_refuses_for_a_moment() {
-    let error = first_answer(&["socket.publish-after-listen"]).unwrap_err();
+    let error = first_answer(&["SocketPublishAfterListen"]).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
 }
 
@@ -232,7 +232,7 @@ fn without_the_probe_a_live_daemon_loses_its_name() {
     let before = inode(&path);
     find_busy(&path);
     assert_eq!(inode(&path), before);
-    let world = Rigged::new().without(&["socket.probe"]).ready();
+    let world = Rigged::new().without(&["SocketProbe"]).ready();
     let _guard = taken(lock_at(&world, &path).try_acquire());
     assert_ne!(inode(&path), before, "a second server has the name of one that lives");
 }
@@ -455,7 +455,7 @@ fn without_the_kind_a_regular_file_is_removed() {
     let home = TestHome::plain();
     let path = fresh(&home, "precious");
     fs::write(&path, "precious").unwrap();
-    let world = Rigged::new().without(&["socket.is-socket"]).ready();
+    let world = Rigged::new().without(&["SocketIsSocket"]).ready();
     drop(taken(lock_at(&world, &path).try_acquire()));
     assert!(!path.exists(), "connecting to it said that nobody is there, and so it went");
 }
@@ -550,7 +550,7 @@ fn taken_beside_a_daemon(protections: &[&'static str]) -> (bool, bool) {
         fs::remove_file(&at).unwrap();
         *into.lock().unwrap() = Some((UnixListener::bind(&at).unwrap(), inode(&at)));
     };
-    let world = Rigged::new().without(protections).at("socket.judged", bind).ready();
+    let world = Rigged::new().without(protections).at("SocketJudged", bind).ready();
     let attempt = lock_at(&world, &path).try_acquire().unwrap();
     let daemon = daemon.lock().unwrap();
     let is_there = inode(&path) == daemon.as_ref().unwrap().1;
@@ -566,7 +566,7 @@ fn a_daemon_that_binds_during_a_takeover_gets_its_name_back() {
 }
 
 fn without_the_inode_check_a_daemon_that_binds_meanwhile_loses_its_name() {
-    assert_eq!(taken_beside_a_daemon(&["socket.inode-check"]), (true, false));
+    assert_eq!(taken_beside_a_daemon(&["SocketInodeCheck"]), (true, false));
 }
 
 /// A second taker comes when the first one has judged the stale socket. Says who holds, and whether the second one's
@@ -575,7 +575,7 @@ fn two_takers(protections: &'static [&'static str]) -> (bool, bool, bool) {
     let home = TestHome::plain();
     let path = fresh(&home, "two");
     leave_stale_socket(&path);
-    contest::two_takers(&path, "socket.judged", protections, lock_at)
+    contest::two_takers(&path, "SocketJudged", protections, lock_at)
 }
 
 fn of_two_takers_of_one_stale_socket_the_second_waits() {
@@ -583,11 +583,11 @@ fn of_two_takers_of_one_stale_socket_the_second_waits() {
 }
 
 fn without_the_lock_beside_it_a_holder_loses_its_name_for_a_moment() {
-    assert_eq!(two_takers(&["socket.removal-lock"]), (false, true, true));
+    assert_eq!(two_takers(&["SocketRemovalLock"]), (false, true, true));
 }
 
 fn without_the_lock_and_the_inode_check_two_hold() {
-    let (first, second, _) = two_takers(&["socket.removal-lock", "socket.inode-check"]);
+    let (first, second, _) = two_takers(&["SocketRemovalLock", "SocketInodeCheck"]);
     assert!(first && second, "both were told that they hold");
 }
 
@@ -609,7 +609,7 @@ fn a_socket_that_was_replaced_is_left_at_release() {
 }
 
 fn without_the_own_inode_at_release_the_socket_of_another_is_removed() {
-    assert!(!release_beside_a_replacement(&["socket.own-inode-on-release"]));
+    assert!(!release_beside_a_replacement(&["SocketOwnInodeOnRelease"]));
 }
 
 /// Drops a guard in what is then a forked copy of its process. Says whether the lock is still at its path.
@@ -624,7 +624,7 @@ fn a_forked_copy_of_a_guard_releases_nothing() {
 }
 
 fn without_the_maker_a_forked_copy_releases_the_lock_of_its_parent() {
-    assert!(!drop_in_a_forked_copy(&["socket.maker"]));
+    assert!(!drop_in_a_forked_copy(&["SocketMaker"]));
 }
 
 fn a_removed_socket_is_noticed_and_makes_no_room_for_a_second_holder() {

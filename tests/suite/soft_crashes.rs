@@ -113,7 +113,7 @@ fn a_breaker_dies(path: &Path, effect: usize) -> (SoftGuard<Real>, bool) {
         move || *holder.lock().unwrap() = Some(take(&path))
     };
     let mortal = Mortal::new();
-    let process = Scripted::with_pid(mortal.pid()).dying_before(effect).at("soft.rechecked", overtakes).shared();
+    let process = Scripted::with_pid(mortal.pid()).dying_before(effect).at("SoftRechecked", overtakes).shared();
     assert!(attempt_of_mortal(&process, path).is_none());
     let is_dead = process.is_dead();
     mortal.die();
@@ -241,7 +241,7 @@ fn a_breaker_that_cannot_put_back_tells_where_to_look() -> Result<(), Skip> {
         move || *holder.lock().unwrap() = Some(take(&path))
     };
     let mortal = Mortal::new();
-    let breaker = Scripted::with_pid(mortal.pid()).exchanging_at_most(1).at("soft.rechecked", overtakes).shared();
+    let breaker = Scripted::with_pid(mortal.pid()).exchanging_at_most(1).at("SoftRechecked", overtakes).shared();
     assert!(attempt_of_mortal(&breaker, &path).is_none());
     let holder = holder.lock().unwrap().take().unwrap();
     let marker = live_marker(&path);

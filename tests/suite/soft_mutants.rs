@@ -66,7 +66,7 @@ fn two_breakers(without: &'static str) -> (PathBuf, TestHome, Option<Held>, Held
     let path = lock_path(&home);
     leave_dead_marker(&path);
     let other = Slot::default();
-    let slow = overtaken_at("soft.rechecked", &path, &other, Scripted::new().without(without));
+    let slow = overtaken_at("SoftRechecked", &path, &other, Scripted::new().without(without));
     let slow = attempt(&slow, &path);
     let other = other.lock().unwrap().take().expect("the other was there");
     (path, home, slow, other)
@@ -81,19 +81,19 @@ fn a_breaker_that_is_overtaken_puts_the_live_marker_back() {
 }
 
 fn breaking_by_unlink_makes_two_holders() {
-    let (_path, _home, slow, other) = two_breakers("soft.break-by-exchange");
+    let (_path, _home, slow, other) = two_breakers("SoftBreakByExchange");
     assert!(slow.is_some(), "the slow one has unlinked what it did not judge");
     assert!(other.check().unwrap() != Ownership::Held, "while the other was sure to hold");
 }
 
 fn without_the_inode_check_there_are_two_holders() {
-    let (_path, _home, slow, other) = two_breakers("soft.inode-check");
+    let (_path, _home, slow, other) = two_breakers("SoftInodeCheck");
     assert!(slow.is_some(), "the slow one takes what came out for what it judged");
     assert!(other.check().unwrap() != Ownership::Held, "while the other was sure to hold");
 }
 
 fn without_the_put_back_a_live_marker_is_lost() {
-    let (path, _home, slow, other) = two_breakers("soft.put-back");
+    let (path, _home, slow, other) = two_breakers("SoftPutBack");
     assert!(slow.is_none());
     let third = try_take(&path);
     assert!(third.is_ok(), "a third holds");
@@ -106,7 +106,7 @@ fn overtaken_before_the_last_look(process: Scripted) -> usize {
     let path = lock_path(&home);
     leave_dead_marker(&path);
     let other = Slot::default();
-    let slow = overtaken_at("soft.set-aside", &path, &other, process);
+    let slow = overtaken_at("SoftSetAside", &path, &other, process);
     assert!(attempt(&slow, &path).is_none());
     let other = other.lock().unwrap().take().expect("the other was there");
     expect_held(&other, "in the end it is in its place");
@@ -118,7 +118,7 @@ fn a_marker_that_was_replaced_since_it_was_judged_is_not_moved() {
 }
 
 fn without_the_second_look_a_live_marker_is_moved() {
-    assert_eq!(overtaken_before_the_last_look(Scripted::new().without("soft.recheck-before-exchange")), 2);
+    assert_eq!(overtaken_before_the_last_look(Scripted::new().without("SoftRecheckBeforeExchange")), 2);
 }
 
 /// A breaker that has taken a live marker by mistake dies before it can put it back. Gives the live holder.
@@ -127,7 +127,7 @@ fn a_breaker_dies_with_a_live_marker(path: &Path) -> Held {
     let (mortal, other) = (Mortal::new(), Slot::default());
     // It creates, fills, opens to all, sets aside and exchanges, and then no more.
     let dying = Scripted::with_pid(mortal.pid()).dying_before(5);
-    let dying = overtaken_at("soft.rechecked", path, &other, dying);
+    let dying = overtaken_at("SoftRechecked", path, &other, dying);
     assert!(attempt_of_mortal(&dying, path).is_none());
     assert!(dying.is_dead());
     mortal.die();
@@ -152,7 +152,7 @@ fn without_recovery_a_dead_breaker_makes_two_holders() {
     let home = TestHome::new();
     let path = lock_path(&home);
     let holder = a_breaker_dies_with_a_live_marker(&path);
-    let second = attempt(&Scripted::new().without("soft.recovery").shared(), &path);
+    let second = attempt(&Scripted::new().without("SoftRecovery").shared(), &path);
     assert!(second.is_some(), "the dead breaker's record is taken");
     assert!(holder.check().unwrap() != Ownership::Held, "while the holder was sure to hold");
 }
@@ -163,7 +163,7 @@ fn looks_at_what_is_in_anothers_hands(path: &Path, looker: Scripted) -> Option<H
     let resting = Mortal::new();
     let lock = path.to_owned();
     let pid = resting.pid();
-    let looker = looker.at("soft.searched", move || {
+    let looker = looker.at("SoftSearched", move || {
         // It renames what it found, and does nothing more.
         let restorer = Scripted::with_pid(pid).dying_before(1).shared();
         assert!(attempt_of_mortal(&restorer, &lock).is_none());
@@ -186,7 +186,7 @@ fn passing_over_what_vanished_makes_two_holders() {
     let home = TestHome::new();
     let path = lock_path(&home);
     let holder = a_breaker_dies_with_a_live_marker(&path);
-    let second = looks_at_what_is_in_anothers_hands(&path, Scripted::new().without("soft.vanished-is-held"));
+    let second = looks_at_what_is_in_anothers_hands(&path, Scripted::new().without("SoftVanishedIsHeld"));
     assert!(second.is_some(), "what was found and is gone was taken for nothing");
     assert!(holder.check().unwrap() != Ownership::Held, "while the holder was sure to hold");
 }
@@ -209,7 +209,7 @@ fn a_process_that_dies_before_its_record_is_whole_blocks_nobody() {
 fn a_marker_that_is_created_and_then_filled_blocks_for_ever() {
     let home = TestHome::new();
     let path = lock_path(&home);
-    let careless = Scripted::with_pid(dead_pid()).without("soft.complete-before-name");
+    let careless = Scripted::with_pid(dead_pid()).without("SoftCompleteBeforeName");
     assert_eq!(dies_before_its_record_is_whole(&path, careless), Some(Content::Empty));
     let patient = Scripted::new().shared();
     let mut contender = SoftLock::at(&patient, &path).unwrap();
@@ -237,7 +237,7 @@ fn a_release_leaves_a_successor_alone() {
 }
 
 fn without_the_own_inode_a_release_frees_a_successors_lock() {
-    assert!(first_lets_go_of_a_removed_lock(Scripted::new().without("soft.own-inode-on-release")), "two holders");
+    assert!(first_lets_go_of_a_removed_lock(Scripted::new().without("SoftOwnInodeOnRelease")), "two holders");
 }
 
 /// A peer creates its marker and has written half a record. Says whether a contender takes it from it.
@@ -270,7 +270,7 @@ fn a_record_that_is_being_written_is_left_alone() {
 }
 
 fn without_stillness_a_record_that_is_being_written_is_broken() {
-    assert!(a_half_written_record_is_taken(Scripted::new().without("soft.stillness")), "its writer holds as well");
+    assert!(a_half_written_record_is_taken(Scripted::new().without("SoftStillness")), "its writer holds as well");
 }
 
 /// The marker of a dead holder whose pid is now that of this process, which started later. Says whether it is taken.
@@ -290,7 +290,7 @@ fn a_holder_whose_pid_was_given_away_is_dead() {
 }
 
 fn by_pid_alone_a_dead_holder_holds_for_ever() {
-    assert!(!the_marker_of_a_reused_pid_is_taken(Scripted::new().without("soft.start")));
+    assert!(!the_marker_of_a_reused_pid_is_taken(Scripted::new().without("SoftStart")));
 }
 
 /// A holder of the oldest protocol, whose marker is empty for as long as it holds. Says whether it is taken.
@@ -310,7 +310,7 @@ fn an_empty_marker_is_never_broken() {
 }
 
 fn if_an_empty_marker_may_be_broken_there_are_two_holders() {
-    assert!(an_empty_marker_is_taken(Scripted::new().without("soft.empty-is-held")));
+    assert!(an_empty_marker_is_taken(Scripted::new().without("SoftEmptyIsHeld")));
 }
 
 /// A live holder in another pid namespace, whose release of the peer does not mark that: it records the pid that it has
@@ -343,6 +343,6 @@ fn a_holder_in_another_pid_namespace_is_alive() -> Result<(), Skip> {
 }
 
 fn without_the_search_a_holder_in_another_pid_namespace_is_broken() -> Result<(), Skip> {
-    assert!(an_unmarked_holder_elsewhere_is_taken(Scripted::new().without("soft.elsewhere"))?, "two holders");
+    assert!(an_unmarked_holder_elsewhere_is_taken(Scripted::new().without("SoftElsewhere"))?, "two holders");
     Ok(())
 }

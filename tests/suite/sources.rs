@@ -349,9 +349,9 @@ fn a_watcher_killed_between_append_and_removal_tells_a_drop_in_once() {
     home.drop_in("once", "told exactly once");
     let points = Points::new(&home, "inbox");
     let mut command = home.command(&["run"]);
-    points.pause(&mut command, &["journal.synced"]);
+    points.pause(&mut command, &["JournalSynced"]);
     let watcher = Background::spawn(command);
-    points.wait_until_reached("journal.synced");
+    points.wait_until_reached("JournalSynced");
     assert!(home.watch("inbox/once.wake").exists(), "a file goes only after its wake is durable");
     watcher.signal(Signal::KILL);
     watcher.finish(SOON);

@@ -302,7 +302,7 @@ fn killed_producers_side_by_side_lose_nothing_and_keep_their_order() {
 #[cfg(feature = "sync-points")]
 fn without_its_lock_the_journal_gives_numbers_out_twice() {
     let is_doubled = |home: &TestHome| {
-        let promised = produce_side_by_side(home, 8, 15, 0, "journal.lock");
+        let promised = produce_side_by_side(home, 8, 15, 0, "JournalLock");
         let seqs: Vec<_> = promised.iter().flatten().map(|(seq, _)| *seq).collect();
         let distinct: BTreeSet<_> = seqs.iter().copied().collect();
         distinct.len() < seqs.len()
@@ -502,7 +502,7 @@ fn without_its_rule_a_torn_tail_swallows_the_next_wake() {
     let home = &journal.home;
     journal.put(&journal.bytes[..journal.bytes.len() - 20]);
     let mut command = home.command(&["wake", "custom", "d", "glued to the tear"]);
-    without(&mut command, &["journal.torn-tail-closes-segment"]);
+    without(&mut command, &["JournalTornTailClosesSegment"]);
     finish(command).expect_code(0);
     let whole = |home: &TestHome| home.segments().len() > 1;
     assert!(!whole(home), "the rule is what opens another segment");
@@ -541,7 +541,7 @@ fn without_its_seal_a_flipped_bit_is_taken_for_the_truth() {
     bytes[place] ^= 1;
     journal.put(&bytes);
     let mut command = journal.home.command(&["drain"]);
-    without(&mut command, &["journal.crc"]);
+    without(&mut command, &["JournalCrc"]);
     let answer = finish(command).expect_code(0);
     assert!(answer.stdout.contains("uext of a wake"), "the seal is what finds it: {answer:?}");
 }
@@ -607,7 +607,7 @@ fn without_its_rule_a_failed_sync_is_tried_again_and_trusted() -> Result<(), Ski
     requires_strace(&home)?;
     home.wake("custom", "before", "text");
     let mut command = with_failing_sync(&home, "1", &["wake", "custom", "once", "text"]);
-    without(&mut command, &["journal.new-segment-after-failed-sync"]);
+    without(&mut command, &["JournalNewSegmentAfterFailedSync"]);
     finish(command).expect_code(0);
     assert_eq!(home.segments().len(), 1, "the rule is what leaves the suspect segment");
     Ok(())
@@ -647,7 +647,7 @@ fn without_its_sync_a_number_is_printed_for_what_is_not_on_disk() -> Result<(), 
     let home = TestHome::new();
     requires_strace(&home)?;
     home.wake("custom", "before", "text");
-    let order = order_of_promise(&home, "journal.sync-before-answer,journal.sync-directory");
+    let order = order_of_promise(&home, "JournalSyncBeforeAnswer,JournalSyncDirectory");
     assert_eq!(order, ["append", "answer"], "these protections are what puts the sync between");
     Ok(())
 }
@@ -823,7 +823,7 @@ fn an_old_holder_that_resumes_after_a_takeover_announces_nothing() {
 fn without_eviction_an_old_holder_still_writes_to_its_own_generation_only() {
     let home = TestHome::new();
     let mut command = home.command(&["run"]);
-    without(&mut command, &["holding.eviction"]);
+    without(&mut command, &["HoldingEviction"]);
     let old = Background::spawn(command);
     home.wait_until_watched_by(old.pid());
     let own = home.owner().unwrap()["generation"].as_u64().unwrap();
@@ -868,7 +868,7 @@ fn a_record_of_a_newer_version_is_kept_and_shown() {
 /// Q18.
 #[cfg(feature = "sync-points")]
 fn a_compaction_killed_at_any_step_loses_nothing_and_brings_nothing_back() {
-    for point in ["journal.compact.locked", "journal.compact.set-aside", "journal.compact.removed"] {
+    for point in ["JournalCompactLocked", "JournalCompactSetAside", "JournalCompactRemoved"] {
         let home = TestHome::new();
         let mut last = 0;
         for round in 0..3 {

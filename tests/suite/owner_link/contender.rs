@@ -23,7 +23,7 @@ const WITHOUT: &str = "FM_WATCH_TEST_OWNER_LINK_WITHOUT";
 const REST: &str = "FM_WATCH_TEST_OWNER_LINK_REST";
 
 /// The protections that a contender may be told to lack.
-const PROTECTIONS: [&str; 2] = ["owner-link.steal-mutex", "owner-link.steal-revalidation"];
+const PROTECTIONS: [&str; 2] = ["OwnerLinkStealMutex", "OwnerLinkStealRevalidation"];
 
 /// Plays the role that was asked for; `None` if this is an ordinary run of the tests.
 pub fn role() -> Option<ExitCode> {

@@ -166,7 +166,7 @@ fn a_pid_that_was_given_to_another_process_does_not_keep_the_lock() -> Result<()
 fn without_the_identity_a_recycled_pid_keeps_the_lock_for_ever() {
     let arena = Arena::new();
     let _process = recycled(&arena);
-    assert!(arena.try_in(&Staged::without(&["owner-link.identity"])).is_none());
+    assert!(arena.try_in(&Staged::without(&["OwnerLinkIdentity"])).is_none());
 }
 
 fn a_holder_that_executed_another_program_keeps_the_lock() {

@@ -126,8 +126,8 @@ fn owner_that_comes_and_goes(arena: &Arena, peer: &Actor) -> Result<Scene, Skip>
 fn claim_that_is_removed(world: &Arc<Staged>) -> Result<Holders, Skip> {
     let arena = Arena::new();
     let (peer, answer) = (actor(), Arc::default());
-    let world = world.at("owner-link.prepared", owner_that_comes_and_goes(&arena, &peer)?);
-    let world = world.at("owner-link.linked", going_on(&peer, "removing", &answer));
+    let world = world.at("OwnerLinkPrepared", owner_that_comes_and_goes(&arena, &peer)?);
+    let world = world.at("OwnerLinkLinked", going_on(&peer, "removing", &answer));
     let holders = play(&arena, &world, &peer, || answer.lock().unwrap().unwrap());
     assert!(world.is_over());
     assert!(holders.1, "the peer believes to hold");
@@ -139,14 +139,14 @@ fn a_claim_whose_link_was_removed_before_its_last_look_does_not_hold() -> Result
 }
 
 fn without_the_last_look_a_claim_holds_beside_the_peer_that_removed_it() -> Result<(), Skip> {
-    both_hold_after(claim_that_is_removed, "owner-link.claim-recheck")
+    both_hold_after(claim_that_is_removed, "OwnerLinkClaimRecheck")
 }
 
 /// As above, but the peer removes only after ours has ended its claim.
 fn claim_beside_a_living_mutex(world: &Arc<Staged>) -> Result<Holders, Skip> {
     let arena = Arena::new();
     let peer = actor();
-    let world = world.at("owner-link.prepared", owner_that_comes_and_goes(&arena, &peer)?);
+    let world = world.at("OwnerLinkPrepared", owner_that_comes_and_goes(&arena, &peer)?);
     let holders = play(&arena, &world, &peer, || go_on(&peer, "removing"));
     assert!(world.is_over());
     Ok(holders)
@@ -157,7 +157,7 @@ fn a_claim_beside_a_living_mutex_withdraws() -> Result<(), Skip> {
 }
 
 fn without_the_withdrawal_a_claim_holds_beside_the_peer_that_removes_it() -> Result<(), Skip> {
-    both_hold_after(claim_beside_a_living_mutex, "owner-link.refuse-while-steal")
+    both_hold_after(claim_beside_a_living_mutex, "OwnerLinkRefuseWhileSteal")
 }
 
 /// Ours judges a dead lock; before it has the mutex, a peer has reclaimed the lock and holds it.
@@ -167,7 +167,7 @@ fn record_that_was_reclaimed(world: &Arc<Staged>) -> Result<Holders, Skip> {
     let (peer, answer) = (actor(), Arc::default());
     let (enter, hold) =
         (enter(&arena, &peer, &["judged"], "judged", || ())?, going_on(&peer, "judged", &answer));
-    let world = world.at("owner-link.judged", move || {
+    let world = world.at("OwnerLinkJudged", move || {
         enter();
         hold();
     });
@@ -179,7 +179,7 @@ fn a_record_that_was_reclaimed_since_it_was_judged_is_left_alone() -> Result<(),
 }
 
 fn without_the_second_judgement_a_successor_is_swapped_out() -> Result<(), Skip> {
-    both_hold_after(record_that_was_reclaimed, "owner-link.steal-revalidation")
+    both_hold_after(record_that_was_reclaimed, "OwnerLinkStealRevalidation")
 }
 
 /// Ours judges a dead lock; a peer takes the mutex, looks, and is about to remove the dead lock by its path.
@@ -187,7 +187,7 @@ fn lock_under_the_mutex_of_a_peer(world: &Arc<Staged>) -> Result<Holders, Skip> 
     let arena = Arena::new();
     lay_dead(&arena.lock);
     let peer = actor();
-    let world = world.at("owner-link.judged", enter(&arena, &peer, &["removing"], "removing", || ())?);
+    let world = world.at("OwnerLinkJudged", enter(&arena, &peer, &["removing"], "removing", || ())?);
     Ok(play(&arena, &world, &peer, || go_on(&peer, "removing")))
 }
 
@@ -196,7 +196,7 @@ fn a_dead_lock_is_left_to_the_peer_that_has_the_mutex() -> Result<(), Skip> {
 }
 
 fn without_the_mutex_a_takeover_is_removed_by_the_peer_that_has_it() -> Result<(), Skip> {
-    both_hold_after(lock_under_the_mutex_of_a_peer, "owner-link.steal-mutex")
+    both_hold_after(lock_under_the_mutex_of_a_peer, "OwnerLinkStealMutex")
 }
 
 fn a_dead_mutex_that_a_peer_is_reclaiming_is_left_to_it() -> Result<(), Skip> {
@@ -226,9 +226,9 @@ fn both_are_dead_and_a_peer_reclaims_meanwhile(
     lay_mutex(&arena.steal());
     let peer = actor();
     let enter = enter(&arena, &peer, &["steal-removing", "removing"], "steal-removing", || ())?;
-    let world = world.at("owner-link.steal-swapping", enter);
+    let world = world.at("OwnerLinkStealSwapping", enter);
     let removal = Arc::clone(&peer);
-    let world = world.at("owner-link.swapping", move || {
+    let world = world.at("OwnerLinkSwapping", move || {
         let peer = removal.lock().unwrap();
         let peer = peer.as_ref().unwrap();
         peer.go("steal-removing");
@@ -267,9 +267,9 @@ fn a_dead_mutex_that_a_peer_reclaims_meanwhile_goes_back() -> Result<(), Skip> {
 /// The twin. The second look alone still keeps one holder, although a living mutex of ours was removed under it.
 fn without_either_look_at_the_mutexes_two_hold() -> Result<(), Skip> {
     for lay_mutex in [dead_mutex, unfinished_mutex] {
-        let first = Staged::without(&["owner-link.steal-of-steal"]);
+        let first = Staged::without(&["OwnerLinkStealOfSteal"]);
         assert_eq!(both_are_dead_and_a_peer_reclaims_meanwhile(lay_mutex, &first)?, ((false, true), true));
-        let both = Staged::without(&["owner-link.steal-of-steal", "owner-link.steal-recheck"]);
+        let both = Staged::without(&["OwnerLinkStealOfSteal", "OwnerLinkStealRecheck"]);
         assert_eq!(both_are_dead_and_a_peer_reclaims_meanwhile(lay_mutex, &both)?, ((true, true), true));
     }
     Ok(())
@@ -282,7 +282,7 @@ fn mutex_that_is_removed_by_hand(world: &Arc<Staged>) -> Result<Holders, Skip> {
     let peer = actor();
     let steal = arena.steal();
     let enter = enter(&arena, &peer, &["removing"], "removing", || ())?;
-    let world = world.at("owner-link.swapping", move || {
+    let world = world.at("OwnerLinkSwapping", move || {
         fs::remove_file(steal).unwrap();
         enter();
     });
@@ -294,7 +294,7 @@ fn a_mutex_that_was_removed_by_hand_ends_the_takeover() -> Result<(), Skip> {
 }
 
 fn without_the_look_at_the_mutex_a_takeover_is_removed() -> Result<(), Skip> {
-    both_hold_after(mutex_that_is_removed_by_hand, "owner-link.steal-recheck")
+    both_hold_after(mutex_that_is_removed_by_hand, "OwnerLinkStealRecheck")
 }
 
 /// Whoever reclaims has looked for the last time; then the judged owner withdraws by itself and a shell peer claims and
@@ -305,7 +305,7 @@ fn what_was_swapped_out_by_mistake_goes_back() -> Result<(), Skip> {
     let peer = actor();
     let enter = enter(&arena, &peer, &["looked"], "looked", || ())?;
     let lock = arena.lock.clone();
-    let world = Staged::new().at("owner-link.swapping", move || {
+    let world = Staged::new().at("OwnerLinkSwapping", move || {
         fs::remove_file(lock).unwrap();
         enter();
     });
@@ -374,7 +374,7 @@ fn two_of_ours_take_turns_at_a_dead_mutex() {
     let outcome = Arc::new(Mutex::new(None));
     let told = Arc::clone(&outcome);
     let world =
-        Staged::new().at("owner-link.steal-swapping", move || *told.lock().unwrap() = Some(attempt(&mut other)));
+        Staged::new().at("OwnerLinkStealSwapping", move || *told.lock().unwrap() = Some(attempt(&mut other)));
     let ours = arena.try_in(&world);
     assert!(ours.is_some());
     assert!(outcome.lock().unwrap().take().unwrap().is_none());
@@ -392,12 +392,12 @@ fn the_next_one_takes_a_stranded_lock(next: &Arc<Staged>) -> bool {
     let counting = Staged::new();
     let changes = Arc::new(Mutex::new(0));
     let (count, counted) = (Arc::clone(&counting), Arc::clone(&changes));
-    let counting = counting.at("owner-link.swapping", move || *counted.lock().unwrap() = count.changes());
+    let counting = counting.at("OwnerLinkSwapping", move || *counted.lock().unwrap() = count.changes());
     drop(measured.try_in(&counting.playing(dead_pid())));
     let until_exchange = *changes.lock().unwrap() + 1;
 
     let (lock, pid) = (arena.lock.clone(), holder.pid().to_string());
-    let dying = Staged::dying_before_change(until_exchange + 1).at("owner-link.swapping", move || {
+    let dying = Staged::dying_before_change(until_exchange + 1).at("OwnerLinkSwapping", move || {
         fs::remove_file(&lock).unwrap();
         lay(&lock, "live00", &pid);
     });
@@ -416,7 +416,7 @@ fn a_stranded_link_goes_back_to_the_name_it_was_taken_from() {
 }
 
 fn without_the_way_back_a_stranded_holder_is_robbed() {
-    assert!(the_next_one_takes_a_stranded_lock(&Staged::without(&["owner-link.stranded"])));
+    assert!(the_next_one_takes_a_stranded_lock(&Staged::without(&["OwnerLinkStranded"])));
 }
 
 fn a_peer_that_loses_lands_inside_and_cleans_up() -> Result<(), Skip> {

@@ -48,7 +48,7 @@ const UNPROTECTED: Weather<'static> = Weather {
     shells: 0,
     kill_every: Duration::from_millis(15),
     rest: Duration::ZERO,
-    without: &["owner-link.steal-mutex", "owner-link.steal-revalidation"],
+    without: &["OwnerLinkStealMutex", "OwnerLinkStealRevalidation"],
 };
 
 fn length() -> Duration {

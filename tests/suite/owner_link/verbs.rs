@@ -165,7 +165,7 @@ fn a_lock_without_a_pid_is_left_alone_for_the_floor_however_impatient_a_contende
 }
 
 fn without_the_floor_a_lock_is_taken_from_who_is_just_taking_it() {
-    assert!(an_unfinished_lock_is_taken_at_once_in(&Staged::without(&["owner-link.floor"])));
+    assert!(an_unfinished_lock_is_taken_at_once_in(&Staged::without(&["OwnerLinkFloor"])));
 }
 
 fn a_lock_without_a_pid_from_the_future_is_reclaimed_by_our_own_watch() {
@@ -207,7 +207,7 @@ fn a_removed_or_replaced_lock_is_noticed_and_nothing_of_the_successor_is_touched
 /// The twin of the look before a release.
 fn without_the_look_before_release_a_successor_loses_its_lock() {
     let arena = Arena::new();
-    let guard = arena.try_in(&Staged::without(&["owner-link.own-only-on-release"])).unwrap();
+    let guard = arena.try_in(&Staged::without(&["OwnerLinkOwnOnlyOnRelease"])).unwrap();
     fs::remove_file(&arena.lock).unwrap();
     let successor = arena.try_ours().unwrap();
     guard.release().unwrap();
@@ -290,7 +290,7 @@ fn the_mutex_belongs_to_the_process_that_acts() {
     let arena = Arena::new();
     lay_dead(&arena.lock);
     let steal = arena.steal();
-    let world = Staged::new().at("owner-link.swapping", move || {
+    let world = Staged::new().at("OwnerLinkSwapping", move || {
         let pid = fs::read_to_string(steal.join("pid")).unwrap();
         assert_eq!(pid, format!("{}\n", std::process::id()));
     });

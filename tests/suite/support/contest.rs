@@ -112,7 +112,7 @@ where
                 *into.lock().unwrap() = Some(guard);
             }
         })
-        .at("takeover.exchanged", move || {
+        .at("TakeoverExchanged", move || {
             let watched = watched.lock().unwrap();
             *lost.lock().unwrap() =
                 watched.as_ref().is_some_and(|guard| guard.check().unwrap() == Ownership::Lost(Loss::Replaced));
