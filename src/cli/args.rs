@@ -11,7 +11,7 @@ use crate::hooks::event::Event;
 use crate::hooks::harness::Harness;
 use crate::lock::any::Kind;
 use crate::service::manager::Manager;
-use crate::settings::daemon_definition::Name;
+use crate::settings::daemon_definition::{Name, NoName};
 use crate::settings::parse_duration;
 use crate::storm::kind::Protocol;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -561,7 +561,7 @@ pub struct Obtain {
     pub command: Vec<String>,
 }
 
-fn name(text: &str) -> Result<Name, String> {
+fn name(text: &str) -> Result<Name, NoName> {
     Name::new(text)
 }
 

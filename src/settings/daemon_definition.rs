@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::daemons::monitor_status::milliseconds;
 use crate::system::Signal;
@@ -22,18 +23,13 @@ impl Name {
     /// The text, if it can be a name: letters, digits, `-`, `_` and `.`, and no `.` or `-` first.
     ///
     /// # Errors
-    /// What is wrong with it, and what would be right.
-    pub fn new(text: impl Into<String>) -> Result<Self, String> {
+    /// It can not.
+    pub fn new(text: impl Into<String>) -> Result<Self, NoName> {
         let text = text.into();
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         let is_name =
             (1..=LONGEST_NAME).contains(&text.len()) && text.bytes().all(is_plain) && !text.starts_with(['.', '-']);
-        if is_name {
-            return Ok(Self(text));
-        }
-        Err(format!(
-            "{text:?} is no name for a daemon; use up to {LONGEST_NAME} letters, digits, `-`, `_` and `.`, and begin with a letter or digit"
-        ))
+        if is_name { Ok(Self(text)) } else { Err(NoName(text)) }
     }
 
     /// The text.
@@ -42,9 +38,16 @@ impl Name {
     }
 }
 
+/// A text that cannot be the name of a daemon, and what would be right.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "{0:?} is no name for a daemon; use up to {LONGEST_NAME} letters, digits, `-`, `_` and `.`, and begin with a letter or digit"
+)]
+pub struct NoName(String);
+
 impl TryFrom<String> for Name {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
+    type Error = NoName;
+    fn try_from(text: String) -> Result<Self, NoName> {
         Self::new(text)
     }
 }

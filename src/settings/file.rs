@@ -3,38 +3,20 @@
 use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 
-use toml::Spanned;
-use toml::de::{DeString, DeTable, DeValue};
+use toml::de::{DeTable, DeValue};
 
+use super::document::{Document, Origin, in_order, line_at, shown};
 use super::key::{self, SECTIONS};
+use super::loaded::Loaded;
 use super::value::Raw;
-use super::{Loaded, Origin, daemons, tables};
+use super::{daemons, tables};
 use crate::base::error::{Context, Error, Result};
 use crate::base::escape;
 use crate::system::platform;
 
 /// Nobody writes a longer one, and reading without a bound is a way to be killed.
 const LONGEST: u64 = 1 << 20;
-
-/// The text of a file together with its path, so that a place in it can be named.
-#[derive(Debug)]
-pub(super) struct Document<'a> {
-    text: &'a str,
-    path: Arc<Path>,
-}
-
-impl Document<'_> {
-    /// The origin of what stands at these bytes.
-    pub(super) fn origin_of(&self, span: &Range<usize>) -> Origin {
-        Origin::File { path: Arc::clone(&self.path), line: line_at(self.text.as_bytes(), span.start) }
-    }
-}
-
-fn line_at(text: &[u8], offset: usize) -> usize {
-    1 + text.iter().take(offset).filter(|&&byte| byte == b'\n').count()
-}
 
 /// Reads a settings file. `Ok(None)`: there is none.
 ///
@@ -70,7 +52,7 @@ fn is_absent(error: &io::Error) -> bool {
 
 fn unusable(path: &Path, problem: String) -> Error {
     Error::Setting {
-        origin: super::shown(path),
+        origin: shown(path),
         problem,
         allowed: format!("a regular file of at most {LONGEST} bytes, or none"),
     }
@@ -87,14 +69,15 @@ pub(super) fn apply(text: &str, path: &Path, loaded: &mut Loaded) -> Result<()> 
 }
 
 fn apply_table(document: &Document<'_>, prefix: &str, table: &DeTable<'_>, loaded: &mut Loaded) -> Result<()> {
+    let is_key = |name: &str| key::find(name).is_some();
     for (key, value) in in_order(table) {
         let name = format!("{prefix}{}", key.get_ref());
         match (value.get_ref(), name.as_str()) {
             (DeValue::Table(inner), name) if SECTIONS.contains(&name) => {
                 apply_table(document, &format!("{name}."), inner, loaded)?;
             }
-            (_, "rule") => loaded.settings.rules = tables::rules(document, value)?,
-            (_, "notify") => loaded.settings.notify = tables::notifiers(document, value)?,
+            (_, "rule") => loaded.settings.rules = tables::rules(document, value, is_key)?,
+            (_, "notify") => loaded.settings.notify = tables::notifiers(document, value, is_key)?,
             (_, "daemon") => loaded.settings.daemons = daemons::daemons(document, value)?,
             (inner, name) => apply_value(document, name, key.span(), inner, loaded)?,
         }
@@ -115,18 +98,6 @@ fn apply_value(
         None if SECTIONS.contains(&name) => {
             Err(origin.error(format!("{name}: this is of type {}", value.type_str()), format!("the table [{name}]")))
         }
-        None => Err(unknown_key(&origin, name, key::instead_of(name))),
+        None => Err(origin.unknown_key(name, key::instead_of(name))),
     }
-}
-
-/// The error for a key that does not exist.
-pub(super) fn unknown_key(origin: &Origin, name: &str, instead: String) -> Error {
-    origin.error(format!("unknown key `{}`", escape::line(name)), instead)
-}
-
-/// The entries in the order in which they stand in the file, so that the first error is the topmost.
-pub(super) fn in_order<'a, 't>(table: &'a DeTable<'t>) -> Vec<(&'a Spanned<DeString<'t>>, &'a Spanned<DeValue<'t>>)> {
-    let mut entries: Vec<_> = table.iter().collect();
-    entries.sort_by_key(|(key, _)| key.span().start);
-    entries
 }

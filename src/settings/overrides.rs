@@ -1,6 +1,6 @@
 //! The flags `--set KEY=VALUE`.
 
-use super::Origin;
+use super::document::Origin;
 use super::key::{self, Key};
 use crate::base::error::{Error, Result};
 use crate::base::escape;
@@ -37,7 +37,7 @@ fn pair(argument: &str) -> Result<(&'static Key, String)> {
         return Err(at_flag("there is no `=`", "KEY=VALUE, such as poll=5s".to_owned()));
     };
     match key::find(name.trim()) {
-        Some(key) if text.is_empty() => Err(Origin::Flag(key.name).error("the value is empty", key.slot.allowed())),
+        Some(key) if text.is_empty() => Err(Origin::Flag(key.name).error("the value is empty", key.kind.allowed())),
         Some(key) => Ok((key, text.to_owned())),
         None if key::TABLES.contains(&name.trim()) => {
             Err(at_flag("this is a table", "single keys; tables stand in the settings file of the home".to_owned()))

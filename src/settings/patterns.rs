@@ -2,8 +2,10 @@
 
 use regex_lite::Regex;
 
+use super::document::Origin;
+use super::key::Settings;
+use super::tables::Rule;
 use super::value::quoted;
-use super::{Origin, Rule, Settings};
 use crate::base::error::Result;
 use crate::journal::record::{Delivery, Kind};
 

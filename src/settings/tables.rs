@@ -1,4 +1,10 @@
-//! The tables of which a settings file may hold any number: `[[rule]]` and `[[notify]]`.
+//! The tables of which a settings file may hold any number: `[[rule]]` and `[[notify]]`, and which programs these may name.
+//!
+//! A program that somebody else can change is that somebody acting as us. It must be named by an absolute path (a
+//! relative one means something else in each directory), belong to us or to root, and be writable by its owner only.
+//! That is not looked at when the settings are read, but by `config check` and before a program is started.
+//!
+//! Limits: the directories above a program are not examined, and between this look and the start it may change.
 
 use std::ops::Range;
 use std::path::Path;
@@ -7,13 +13,11 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::Origin;
-use super::file::{self, Document};
-use super::key;
-use super::nearest::nearest;
-use super::value::{self, Raw};
-use crate::base::error::Result;
+use super::document::{Document, Field, Origin, nearest};
+use super::value::{self, NOTIFY_TIMEOUT, Problem, Raw, quoted};
+use crate::base::error::{Context, Error, Result};
 use crate::journal::record::{Delivery, Kind};
+use crate::system::platform;
 
 /// How wakes that match reach the waiters. A pattern that is absent matches everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +39,7 @@ pub struct Rule {
 pub struct Notify {
     /// The program, by absolute path, and its arguments; never empty.
     pub exec: Vec<String>,
-    /// How long it may take; `None`: as [`super::Settings::notify_timeout`] says.
+    /// How long it may take; `None`: as the key `notify_timeout` says.
     pub timeout: Option<Duration>,
     /// The kinds of wakes it hears of; empty: all.
     pub kinds: Vec<Kind>,
@@ -55,21 +59,24 @@ impl Notify {
     }
 }
 
+/// Whether a name is a key that stands above all tables.
+type IsKey = fn(&str) -> bool;
+
 /// Reads all `[[rule]]` tables.
-pub(super) fn rules(document: &Document<'_>, value: &Spanned<DeValue<'_>>) -> Result<Vec<Rule>> {
-    each(document, "rule", value, rule)
+pub(super) fn rules(document: &Document<'_>, value: &Spanned<DeValue<'_>>, is_key: IsKey) -> Result<Vec<Rule>> {
+    each(document, "rule", value, |table, origin| rule(document, table, origin, is_key))
 }
 
 /// Reads all `[[notify]]` tables.
-pub(super) fn notifiers(document: &Document<'_>, value: &Spanned<DeValue<'_>>) -> Result<Vec<Notify>> {
-    each(document, "notify", value, notifier)
+pub(super) fn notifiers(document: &Document<'_>, value: &Spanned<DeValue<'_>>, is_key: IsKey) -> Result<Vec<Notify>> {
+    each(document, "notify", value, |table, origin| notifier(document, table, origin, is_key))
 }
 
 fn each<T>(
     document: &Document<'_>,
     name: &str,
     value: &Spanned<DeValue<'_>>,
-    read: fn(&Reader<'_>, &DeTable<'_>) -> Result<T>,
+    read: impl Fn(&DeTable<'_>, Origin) -> Result<T>,
 ) -> Result<Vec<T>> {
     let not_tables = |span: Range<usize>| {
         let origin = document.origin_of(&span);
@@ -77,115 +84,149 @@ fn each<T>(
     };
     let DeValue::Array(items) = value.get_ref() else { return Err(not_tables(value.span())) };
     let each = items.iter().map(|item| match item.get_ref() {
-        DeValue::Table(table) => read(&Reader { document, name, origin: document.origin_of(&item.span()) }, table),
+        DeValue::Table(table) => read(table, document.origin_of(&item.span())),
         _ => Err(not_tables(item.span())),
     });
     each.collect()
 }
 
-/// Where a table stands, for its errors.
-struct Reader<'a> {
-    document: &'a Document<'a>,
-    name: &'a str,
-    origin: Origin,
-}
-
-impl Reader<'_> {
-    /// Refuses a key that this table does not have.
-    fn unknown(&self, key: &str, origin: &Origin, known: &[&'static str]) -> crate::base::error::Error {
-        let instead = match nearest(key, known.iter().copied()) {
-            Some(near) => format!("`{near}`"),
-            None if key::find(key).is_some() => format!("`{key}` above the first [table] of the file"),
-            None => known.join(", "),
-        };
-        file::unknown_key(origin, &format!("{}.{key}", self.name), instead)
-    }
-
-    fn missing(&self, key: &str, allowed: &str) -> crate::base::error::Error {
-        self.origin.error(format!("this [[{}]] has no `{key}`", self.name), allowed)
-    }
-
-    /// Reads one value and, on an error, says in which line.
-    fn value<T>(&self, key: &str, origin: &Origin, allowed: &str, read: Result<T, String>) -> Result<T> {
-        read.map_err(|problem| origin.error(format!("{}.{key}: {problem}", self.name), allowed))
+/// Refuses a key that a table does not have. One that was meant for the top of the file is told so.
+fn unknown(key: &str, field: &Field<'_>, known: &[&'static str], is_key: IsKey) -> Error {
+    match nearest(key, known.iter().copied()) {
+        None if is_key(key) => {
+            field.origin.unknown_key(&field.name, format!("`{key}` above the first [table] of the file"))
+        }
+        _ => field.unknown(key, known),
     }
 }
 
-fn rule(reader: &Reader<'_>, table: &DeTable<'_>) -> Result<Rule> {
+fn rule(document: &Document<'_>, table: &DeTable<'_>, origin: Origin, is_key: IsKey) -> Result<Rule> {
     const DELIVERIES: &str = "\"now\", \"batch\" or \"never\"";
     let (mut kind, mut key, mut text, mut deliver) = (None, None, None, None);
-    for (name, value) in file::in_order(table) {
-        let origin = reader.document.origin_of(&name.span());
-        let raw = Raw::Toml(value.get_ref());
-        let pattern = |raw: &Raw<'_>| {
-            let text = value::text(raw).map(|text| Some(text.to_owned()));
-            reader.value(name.get_ref(), &origin, "a regular expression", text)
-        };
-        match name.get_ref().as_ref() {
-            "kind" => kind = pattern(&raw)?,
-            "key" => key = pattern(&raw)?,
-            "text" => text = pattern(&raw)?,
-            "deliver" => deliver = Some(reader.value("deliver", &origin, DELIVERIES, delivery(&raw))?),
-            other => return Err(reader.unknown(other, &origin, &["kind", "key", "text", "deliver"])),
+    for (name, field) in Field::all(document, "rule", table) {
+        let pattern = || field.read("a regular expression", value::text).map(|text| Some(text.to_owned()));
+        match name {
+            "kind" => kind = pattern()?,
+            "key" => key = pattern()?,
+            "text" => text = pattern()?,
+            "deliver" => deliver = Some(field.read(DELIVERIES, delivery)?),
+            other => return Err(unknown(other, &field, &["kind", "key", "text", "deliver"], is_key)),
         }
     }
-    let deliver = deliver.ok_or_else(|| reader.missing("deliver", DELIVERIES))?;
-    Ok(Rule { kind, key, text, deliver, origin: reader.origin.clone() })
+    let deliver = deliver.ok_or_else(|| origin.error("this [[rule]] has no `deliver`", DELIVERIES))?;
+    Ok(Rule { kind, key, text, deliver, origin })
 }
 
-fn delivery(raw: &Raw<'_>) -> Result<Delivery, String> {
+fn delivery(raw: &Raw<'_>) -> Result<Delivery, Problem> {
     match value::text(raw)? {
         "now" => Ok(Delivery::Now),
         "batch" => Ok(Delivery::Batch),
         "never" => Ok(Delivery::Never),
-        other => Err(format!("{} is no delivery", value::quoted(other))),
+        other => Err(Problem::text(other, "is no delivery")),
     }
 }
 
-fn notifier(reader: &Reader<'_>, table: &DeTable<'_>) -> Result<Notify> {
+fn notifier(document: &Document<'_>, table: &DeTable<'_>, origin: Origin, is_key: IsKey) -> Result<Notify> {
     const PROGRAM: &str = "a list of texts: the program, by absolute path, and its arguments";
     let (mut exec, mut timeout, mut kinds) = (None, None, Vec::new());
-    for (name, value) in file::in_order(table) {
-        let origin = reader.document.origin_of(&name.span());
-        let raw = Raw::Toml(value.get_ref());
-        match name.get_ref().as_ref() {
-            "exec" => exec = Some(reader.value("exec", &origin, PROGRAM, program_and_arguments(&raw))?),
-            "timeout" => timeout = Some(read_timeout(&origin, &raw)?),
-            "kinds" => kinds = reader.value("kinds", &origin, &known_kinds(), read_kinds(&raw))?,
-            other => return Err(reader.unknown(other, &origin, &["exec", "timeout", "kinds"])),
+    for (name, field) in Field::all(document, "notify", table) {
+        match name {
+            "exec" => exec = Some(field.read(PROGRAM, program_and_arguments)?),
+            "timeout" => timeout = Some(field.duration(NOTIFY_TIMEOUT)?),
+            "kinds" => kinds = field.read(&known_kinds(), read_kinds)?,
+            other => return Err(unknown(other, &field, &["exec", "timeout", "kinds"], is_key)),
         }
     }
-    let exec = exec.ok_or_else(|| reader.missing("exec", PROGRAM))?;
-    Ok(Notify { exec, timeout, kinds, origin: reader.origin.clone() })
+    let exec = exec.ok_or_else(|| origin.error("this [[notify]] has no `exec`", PROGRAM))?;
+    Ok(Notify { exec, timeout, kinds, origin })
 }
 
-fn program_and_arguments(raw: &Raw<'_>) -> Result<Vec<String>, String> {
-    let words = value::list(raw)?;
-    match words.first() {
-        None => Err("the list is empty".to_owned()),
-        _ if words.iter().any(|word| word.contains('\0')) => Err("an argument cannot hold a NUL".to_owned()),
-        Some(program) if !Path::new(program).is_absolute() => {
-            Err(format!("{} is not an absolute path", value::quoted(program)))
-        }
-        Some(_) => Ok(words),
-    }
+fn program_and_arguments(raw: &Raw<'_>) -> Result<Vec<String>, Problem> {
+    value::command(raw, |program| (!Path::new(program).is_absolute()).then_some("is not an absolute path"))
 }
 
-fn read_timeout(origin: &Origin, raw: &Raw<'_>) -> Result<Duration> {
-    let (least, most) = key::NOTIFY_TIMEOUT;
-    value::duration(raw, least, most)
-        .map_err(|fault| origin.error(format!("notify.timeout: {}", fault.problem), fault.allowed))
-}
-
-fn read_kinds(raw: &Raw<'_>) -> Result<Vec<Kind>, String> {
+fn read_kinds(raw: &Raw<'_>) -> Result<Vec<Kind>, Problem> {
     let known = |name: String| match Kind::from_name(&name) {
-        Kind::Other(name) => Err(format!("{} is no kind of wake", value::quoted(&name))),
+        Kind::Other(name) => Err(Problem::text(&name, "is no kind of wake")),
         kind => Ok(kind),
     };
     value::list(raw)?.into_iter().map(known).collect()
 }
 
 fn known_kinds() -> String {
-    let names: Vec<String> = Kind::KNOWN.iter().map(|kind| value::quoted(kind.as_str())).collect();
+    let names: Vec<String> = Kind::KNOWN.iter().map(|kind| quoted(kind.as_str())).collect();
     format!("a list of {}", names.join(", "))
+}
+
+/// Permission bits with which others than the owner may write.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+
+/// Refuses a program that may not be run. Links are followed: what counts is what would run.
+///
+/// # Errors
+/// What is wrong with it, and what to do.
+pub fn check_program(path: &Path) -> Result<()> {
+    if !path.is_absolute() {
+        return Err(Error::refused(path, "the path of the program is relative", "write its absolute path"));
+    }
+    let facts = path.metadata().doing("find the program", path)?;
+    if !facts.is_file() {
+        return Err(Error::refused(path, "this is not a regular file", "name a program"));
+    }
+    if platform::permissions(&facts) & WRITABLE_BY_OTHERS != 0 {
+        let found = format!("others may change this program (mode {:04o})", platform::permissions(&facts));
+        return Err(Error::refused(path, found, "run `chmod go-w` on it if you trust what it holds"));
+    }
+    if ![0, platform::effective_uid()].contains(&platform::owner(&facts)) {
+        let found = format!("this program belongs to another user (uid {})", platform::owner(&facts));
+        return Err(Error::refused(path, found, "use one that belongs to you or to root"));
+    }
+    if !platform::may_execute(path) {
+        return Err(Error::refused(path, "this file may not be executed", "run `chmod u+x` on it"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+
+    use super::*;
+
+    /// What is said about a script of this mode.
+    fn verdict(mode: u32) -> Result<()> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("script");
+        let options = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).unwrap();
+        options.set_permissions(std::fs::Permissions::from_mode(mode)).unwrap();
+        check_program(&path)
+    }
+
+    #[test]
+    fn a_program_of_ours_that_nobody_else_can_write_may_run() {
+        verdict(0o755).unwrap();
+        verdict(0o700).unwrap();
+    }
+
+    #[test]
+    fn a_program_that_others_can_write_is_refused() {
+        for mode in [0o775, 0o757, 0o777] {
+            let error = verdict(mode).unwrap_err();
+            assert!(error.to_string().contains("chmod go-w"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_executed_is_refused() {
+        let error = verdict(0o644).unwrap_err();
+        assert!(error.to_string().contains("chmod u+x"), "{error}");
+    }
+
+    #[test]
+    fn a_relative_a_missing_and_a_strange_program_are_refused() {
+        for (path, expected) in [("bin/true", "absolute"), ("/no/such/program", "cannot find"), ("/", "regular file")] {
+            let error = check_program(Path::new(path)).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
 }

@@ -2,7 +2,9 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 
 use proptest::prelude::*;
+use tracing::Level;
 
+use super::key::{self, KEYS, Key};
 use super::*;
 
 /// A home whose settings file holds these bytes.
@@ -66,9 +68,9 @@ fn the_stronger_layer_wins_and_is_named() {
 fn every_key_is_in_the_default_file_in_this_order() {
     let place = |key: &Key| {
         let (section, name) = key.name.rsplit_once('.').unwrap_or(("", key.name));
-        let from = if section.is_empty() { 0 } else { defaults::TEXT.find(&format!("\n[{section}]\n")).unwrap() };
-        let assignment = if key.slot.is_optional() { format!("\n# {name} = ") } else { format!("\n{name} = ") };
-        from + defaults::TEXT[from..].find(&assignment).unwrap_or_else(|| panic!("{name} is missing"))
+        let from = if section.is_empty() { 0 } else { DEFAULTS.find(&format!("\n[{section}]\n")).unwrap() };
+        let assignment = if key.kind.is_optional() { format!("\n# {name} = ") } else { format!("\n{name} = ") };
+        from + DEFAULTS[from..].find(&assignment).unwrap_or_else(|| panic!("{name} is missing"))
     };
     let places: Vec<usize> = KEYS.iter().map(place).collect();
     assert!(places.is_sorted(), "{places:?}");
@@ -77,9 +79,9 @@ fn every_key_is_in_the_default_file_in_this_order() {
 #[test]
 fn the_plain_reading_of_the_defaults_is_the_reading_as_toml() {
     let plain = Loaded::of_defaults().unwrap();
-    let as_toml = load(defaults::TEXT, &[], &[]).unwrap();
+    let as_toml = load(DEFAULTS, &[], &[]).unwrap();
     assert_eq!(as_toml.settings, plain.settings);
-    let is_optional = |entry: &&Entry| key::find(entry.key).unwrap().slot.is_optional();
+    let is_optional = |entry: &&Entry| key::find(entry.key).unwrap().kind.is_optional();
     for entry in as_toml.entries().iter().filter(|entry| !is_optional(entry)) {
         assert!(matches!(entry.origin, Origin::File { .. }), "{}", entry.key);
     }
@@ -87,7 +89,7 @@ fn the_plain_reading_of_the_defaults_is_the_reading_as_toml() {
 
 #[test]
 fn the_examples_in_the_default_file_are_valid() {
-    let uncommented: String = defaults::TEXT
+    let uncommented: String = DEFAULTS
         .lines()
         .filter_map(|line| line.strip_prefix("# "))
         .filter(|line| line.starts_with('[') || line.split_once(" = ").is_some_and(|(name, _)| !name.contains(' ')))
@@ -106,7 +108,7 @@ fn the_variable_of_a_key_is_named_beside_it() {
         let variable = key.variable.unwrap();
         // In its table, a key has the last part of its name.
         let name = key.name.rsplit('.').next().unwrap();
-        let before = defaults::TEXT.split(&format!("{name} = ")).next().unwrap();
+        let before = DEFAULTS.split(&format!("{name} = ")).next().unwrap();
         let comment = before.rsplit("\n\n").next().unwrap();
         assert!(comment.contains(&format!("{variable}.\n")), "{variable} is not in:\n{comment}");
     }

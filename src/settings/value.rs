@@ -7,7 +7,8 @@
 use std::fmt::{self, Display, Write};
 use std::time::Duration;
 
-use toml::de::DeValue;
+use thiserror::Error;
+use toml::de::{DeTable, DeValue};
 
 /// A value as it was read; the text of it ([`Display`]) is what `--set KEY=` takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,12 +36,66 @@ pub(super) enum Raw<'a> {
     Words(&'a str),
 }
 
-/// What is wrong with a value, and what would be right.
-#[derive(Debug)]
-pub(super) struct Fault {
-    pub(super) problem: String,
-    pub(super) allowed: String,
+/// What is wrong with a value.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub(crate) enum Problem {
+    #[error("this is of type {0}")]
+    Type(&'static str),
+    #[error("{0} is out of bounds")]
+    Bounds(String),
+    #[error("the {0} is out of bounds")]
+    UnnamedBounds(&'static str),
+    #[error("the {0} is empty")]
+    Empty(&'static str),
+    #[error("{0} cannot hold a NUL")]
+    Nul(&'static str),
+    #[error("{number} has no unit; write \"{number}{unit}\" for {}", if *unit == "s" { "seconds" } else { "bytes" })]
+    Unit { number: String, unit: &'static str },
+    #[error("{0} has no unit that is known (B, KiB, MiB, GiB)")]
+    UnknownUnit(String),
+    #[error("{0} has more digits than any duration here needs")]
+    Digits(String),
+    #[error("{text} is no duration: {error}")]
+    Duration { text: String, error: humantime::DurationError },
+    /// A text that is none of what is possible, and why not.
+    #[error("{text} {why}")]
+    Text { text: String, why: &'static str },
+    #[error("no such variable can be")]
+    Variable,
+    /// What is wrong with a regular expression.
+    #[error("{0}")]
+    Pattern(String),
+    #[error("unknown key {0}")]
+    Key(String),
+    #[error("{0} can only be true")]
+    OnlyTrue(&'static str),
+    #[error("it says nothing")]
+    Nothing,
+    #[error("{0} exclude each other")]
+    Exclusive(String),
+    #[error("a request needs a socket")]
+    RequestWithoutSocket,
+    #[error("a request without the answer that is right")]
+    RequestWithoutAnswer,
 }
+
+impl Problem {
+    /// A text that is none of what is possible, and why not.
+    pub(super) fn text(text: &str, why: &'static str) -> Self {
+        Self::Text { text: quoted(text), why }
+    }
+}
+
+/// The least and the most that a value may be.
+pub(super) type Bounds<T> = (T, T);
+
+/// A rest of no time at all would be a loop that never rests; below this, it as good as is one.
+pub(super) const INSTANT: Duration = Duration::from_millis(10);
+pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// The bounds of `notify_timeout` and of the `timeout` of a `[[notify]]` table.
+pub(super) const NOTIFY_TIMEOUT: Bounds<Duration> = (INSTANT, DAY);
+/// The bounds of every time of a daemon.
+pub(super) const DAEMON_TIMES: Bounds<Duration> = (INSTANT, DAY);
 
 /// The units of sizes, largest first.
 const UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
@@ -111,50 +166,62 @@ pub(crate) fn quoted_list(texts: &[String]) -> String {
 }
 
 /// What a duration may be, in words.
-pub(super) fn allowed_duration(least: Duration, most: Duration) -> String {
+pub(super) fn allowed_duration((least, most): Bounds<Duration>) -> String {
     let (least, most) = (humantime::format_duration(least), humantime::format_duration(most));
     format!("a duration from {least} to {most}, such as \"15s\"")
 }
 
+/// A flag's duration that is not one.
+#[derive(Debug, Error)]
+#[error("{0}; allowed: {allowed}", allowed = allowed_duration(FLAG))]
+pub struct NoDuration(Problem);
+
+/// The bounds of a duration in a flag of its own.
+const FLAG: Bounds<Duration> = (Duration::ZERO, Duration::from_secs(366 * 86_400));
+
+/// A duration in a flag: plain seconds, or with a unit.
+///
+/// # Errors
+/// What is wrong with it, and what would be right.
+pub fn parse_duration(text: &str) -> Result<Duration, NoDuration> {
+    duration(&Raw::Words(text), FLAG).map_err(NoDuration)
+}
+
 /// A duration within bounds.
-pub(super) fn duration(raw: &Raw<'_>, least: Duration, most: Duration) -> Result<Duration, Fault> {
-    let fault = |problem: String| Fault { problem, allowed: allowed_duration(least, most) };
+pub(super) fn duration(raw: &Raw<'_>, (least, most): Bounds<Duration>) -> Result<Duration, Problem> {
     let time = match raw {
         Raw::Toml(DeValue::String(text)) => with_unit(text),
         Raw::Toml(DeValue::Integer(number)) => Err(without_unit(number.as_str())),
         Raw::Toml(DeValue::Float(number)) => Err(without_unit(number.as_str())),
         Raw::Toml(other) => Err(wrong_type(other)),
         Raw::Words(text) => plain_seconds(text.trim()).unwrap_or_else(|| with_unit(text.trim())),
-    };
-    match time {
-        Ok(time) if time < least || time > most => {
-            Err(fault(format!("{} is out of bounds", humantime::format_duration(time))))
-        }
-        other => other.map_err(fault),
+    }?;
+    if time < least || time > most {
+        return Err(Problem::Bounds(humantime::format_duration(time).to_string()));
     }
+    Ok(time)
 }
 
-fn without_unit(number: &str) -> String {
-    let number: String = number.chars().take(20).collect();
-    format!("{number} has no unit; write \"{number}s\" for seconds")
+fn without_unit(number: &str) -> Problem {
+    Problem::Unit { number: number.chars().take(20).collect(), unit: "s" }
 }
 
-fn with_unit(text: &str) -> Result<Duration, String> {
+fn with_unit(text: &str) -> Result<Duration, Problem> {
     // The parser's sums cannot overflow within these limits, and nobody writes a time beyond them.
     const LONGEST: usize = 64;
     const MOST_DIGITS: usize = 9;
     let digits = text.split(|character: char| !character.is_ascii_digit());
     if text.len() > LONGEST || digits.map(str::len).any(|count| count > MOST_DIGITS) {
-        return Err(format!("{} has more digits than any duration here needs", quoted_start(text)));
+        return Err(Problem::Digits(quoted_start(text)));
     }
     if plain_seconds(text).is_some() {
         return Err(without_unit(text));
     }
-    humantime::parse_duration(text).map_err(|error| format!("{} is no duration: {error}", quoted_start(text)))
+    humantime::parse_duration(text).map_err(|error| Problem::Duration { text: quoted_start(text), error })
 }
 
 /// Plain decimal seconds; `None` if the text is something else. Digits below a nanosecond are cut off.
-pub(super) fn plain_seconds(text: &str) -> Option<Result<Duration, String>> {
+pub(super) fn plain_seconds(text: &str) -> Option<Result<Duration, Problem>> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let are_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
     if !are_digits(whole) || !are_digits(fraction) || whole.len() + fraction.len() == 0 {
@@ -164,16 +231,14 @@ pub(super) fn plain_seconds(text: &str) -> Option<Result<Duration, String>> {
     let nanoseconds = fraction.bytes().chain(std::iter::repeat(b'0')).take(9);
     let nanoseconds = nanoseconds.fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'));
     let time = seconds.map(|seconds| Duration::new(seconds, nanoseconds));
-    Some(time.map_err(|_| format!("{} s is out of bounds", quoted_start(text))))
+    Some(time.map_err(|_| Problem::Bounds(format!("{} s", quoted_start(text)))))
 }
 
 /// A size in bytes.
-pub(super) fn bytes(raw: &Raw<'_>) -> Result<u64, String> {
+pub(super) fn bytes(raw: &Raw<'_>) -> Result<u64, Problem> {
     match raw {
         Raw::Toml(DeValue::String(text)) => bytes_with_unit(text),
-        Raw::Toml(DeValue::Integer(number)) => {
-            Err(format!("{number} has no unit; write \"{number}B\" for bytes", number = number.as_str()))
-        }
+        Raw::Toml(DeValue::Integer(number)) => Err(Problem::Unit { number: number.as_str().to_owned(), unit: "B" }),
         Raw::Toml(other) => Err(wrong_type(other)),
         Raw::Words(text) => match text.trim() {
             plain if plain.bytes().all(|byte| byte.is_ascii_digit()) => bytes_with_unit(&format!("{plain}B")),
@@ -182,46 +247,39 @@ pub(super) fn bytes(raw: &Raw<'_>) -> Result<u64, String> {
     }
 }
 
-fn bytes_with_unit(text: &str) -> Result<u64, String> {
+fn bytes_with_unit(text: &str) -> Result<u64, Problem> {
     let end = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let (number, name) = text.split_at(end);
-    let unit = UNITS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name.trim())).map(|(_, unit)| *unit);
-    match (number.parse::<u64>(), unit) {
-        _ if number.is_empty() => Err(format!("{} is no size", quoted_start(text))),
-        (_, None) => Err(format!("{} has no unit that is known (B, KiB, MiB, GiB)", quoted_start(text))),
-        (Ok(number), Some(unit)) => {
-            number.checked_mul(unit).ok_or_else(|| format!("{} is out of bounds", quoted_start(text)))
-        }
-        (Err(_), Some(_)) => Err(format!("{} is out of bounds", quoted_start(text))),
+    if number.is_empty() {
+        return Err(not_a(text, "is no size"));
     }
+    let unit = UNITS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name.trim()));
+    let (_, unit) = unit.ok_or_else(|| Problem::UnknownUnit(quoted_start(text)))?;
+    let size = number.parse::<u64>().ok().and_then(|number| number.checked_mul(*unit));
+    size.ok_or_else(|| Problem::Bounds(quoted_start(text)))
 }
 
 /// A whole number.
-pub(super) fn count(raw: &Raw<'_>) -> Result<usize, String> {
-    let number = match raw {
-        Raw::Toml(DeValue::Integer(number)) => usize::from_str_radix(number.as_str(), number.radix()).ok(),
-        Raw::Toml(other) => return Err(wrong_type(other)),
-        Raw::Words(text) => text.trim().parse().ok(),
-    };
-    number.ok_or_else(|| match raw {
-        Raw::Toml(_) => "the number is out of bounds".to_owned(),
-        Raw::Words(text) => format!("{} is no such number", quoted_start(text)),
-    })
+pub(super) fn count(raw: &Raw<'_>) -> Result<usize, Problem> {
+    match raw {
+        Raw::Toml(DeValue::Integer(number)) => usize::from_str_radix(number.as_str(), number.radix())
+            .map_err(|_| Problem::UnnamedBounds("number")),
+        Raw::Toml(other) => Err(wrong_type(other)),
+        Raw::Words(text) => text.trim().parse().map_err(|_| not_a(text, "is no such number")),
+    }
 }
 
 /// Whether something is so.
-pub(super) fn switch(raw: &Raw<'_>) -> Result<bool, String> {
+pub(super) fn switch(raw: &Raw<'_>) -> Result<bool, Problem> {
     match raw {
         Raw::Toml(DeValue::Boolean(switch)) => Ok(*switch),
         Raw::Toml(other) => Err(wrong_type(other)),
-        Raw::Words(text) => {
-            text.trim().parse().map_err(|_| format!("{} is neither true nor false", quoted_start(text)))
-        }
+        Raw::Words(text) => text.trim().parse().map_err(|_| not_a(text, "is neither true nor false")),
     }
 }
 
 /// Text.
-pub(super) fn text<'a>(raw: &Raw<'a>) -> Result<&'a str, String> {
+pub(super) fn text<'a>(raw: &Raw<'a>) -> Result<&'a str, Problem> {
     match raw {
         Raw::Toml(DeValue::String(text)) => Ok(text),
         Raw::Toml(other) => Err(wrong_type(other)),
@@ -230,7 +288,7 @@ pub(super) fn text<'a>(raw: &Raw<'a>) -> Result<&'a str, String> {
 }
 
 /// A list of texts; in a variable or a flag, separated by commas.
-pub(super) fn list(raw: &Raw<'_>) -> Result<Vec<String>, String> {
+pub(super) fn list(raw: &Raw<'_>) -> Result<Vec<String>, Problem> {
     match raw {
         Raw::Toml(DeValue::Array(items)) => {
             items.iter().map(|item| text(&Raw::Toml(item.get_ref())).map(str::to_owned)).collect()
@@ -241,8 +299,34 @@ pub(super) fn list(raw: &Raw<'_>) -> Result<Vec<String>, String> {
     }
 }
 
-fn wrong_type(value: &DeValue<'_>) -> String {
-    format!("this is of type {}", value.type_str())
+/// The words of a command; the first one, the program, must not be one that `why_not` has an objection to.
+pub(super) fn command(raw: &Raw<'_>, why_not: impl Fn(&str) -> Option<&'static str>) -> Result<Vec<String>, Problem> {
+    let words = list(raw)?;
+    let program = words.first().ok_or(Problem::Empty("list"))?;
+    if words.iter().any(|word| word.contains('\0')) {
+        return Err(Problem::Nul("an argument"));
+    }
+    match why_not(program) {
+        Some(why) => Err(Problem::text(program, why)),
+        None => Ok(words),
+    }
+}
+
+/// A table; there is none in a variable or a flag.
+pub(super) fn table<'a>(raw: &Raw<'a>) -> Result<&'a DeTable<'a>, Problem> {
+    match raw {
+        Raw::Toml(DeValue::Table(table)) => Ok(table),
+        Raw::Toml(other) => Err(wrong_type(other)),
+        Raw::Words(_) => Err(Problem::Type("string")),
+    }
+}
+
+fn wrong_type(value: &DeValue<'_>) -> Problem {
+    Problem::Type(value.type_str())
+}
+
+fn not_a(text: &str, why: &'static str) -> Problem {
+    Problem::Text { text: quoted_start(text), why }
 }
 
 /// The start of a text that is in error: enough to know it by, and no flood.
@@ -260,8 +344,8 @@ mod tests {
 
     use super::*;
 
-    fn seconds(text: &str) -> Result<Duration, String> {
-        duration(&Raw::Words(text), Duration::ZERO, Duration::from_secs(u64::MAX)).map_err(|fault| fault.problem)
+    fn seconds(text: &str) -> Result<Duration, Problem> {
+        duration(&Raw::Words(text), (Duration::ZERO, Duration::from_secs(u64::MAX)))
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub fn daemon_monitor(global: &Global, options: &args::DaemonMonitor) -> Result<
 fn watch_over(global: &Global, options: &args::DaemonMonitor, speaker: &mut Speaker<MonitorWord>) -> Result<()> {
     // Taken over first: its number must not become that of something that is opened here.
     let order = options.order_fd.map(order).transpose()?;
-    let name = Name::new(options.name.as_str()).map_err(Error::Usage)?;
+    let name = Name::new(options.name.as_str()).map_err(|error| Error::Usage(error.to_string()))?;
     let session = Session::open(global)?;
     log::install_on_stderr(session.settings().log_level).map_err(Error::Failed)?;
     monitor::run(
