@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use super::finding::{Finding, Mend};
 use crate::hooks::harness::Harness;
 use crate::hooks::install::check::{self, Grade, Surroundings};
-use crate::hooks::install::entry;
-use crate::hooks::install::target::{Place, Scope};
+use crate::hooks::install::target::{Scope, Target};
+use crate::hooks::install::{self, entry};
 use crate::ownership::context::Session;
 
 const CHECK: &str = "hooks";
@@ -19,7 +19,7 @@ const CHECK: &str = "hooks";
 /// The files with entries of ours, and what is to be said before any of them is examined.
 pub(super) struct Found {
     /// The files.
-    pub places: Vec<Place>,
+    pub places: Vec<Target>,
     /// What is to be said.
     pub findings: Vec<Finding>,
 }
@@ -27,7 +27,7 @@ pub(super) struct Found {
 pub(super) fn find(session: &Session) -> Found {
     let (mut installed, mut unknown) = (Vec::new(), Vec::new());
     for place in places(session) {
-        match check::has_entries(session.world.as_ref(), &place) {
+        match install::has_entries(session.world.as_ref(), &place) {
             Ok(true) => installed.push(place),
             Ok(false) => {}
             Err(error) => unknown.push(error.to_string()),
@@ -46,15 +46,15 @@ pub(super) fn find(session: &Session) -> Found {
 }
 
 /// All files in which there may be entries, each once.
-fn places(session: &Session) -> Vec<Place> {
+fn places(session: &Session) -> Vec<Target> {
     let here = std::env::current_dir().ok();
     let projects: Vec<PathBuf> = here.into_iter().chain([session.home.root().to_owned()]).collect();
-    let mut places: Vec<Place> = Vec::new();
+    let mut places: Vec<Target> = Vec::new();
     for harness in Harness::ALL {
-        let project = |project: &PathBuf| Place::of(harness, Scope::Project, &session.environment, project).ok();
-        let user = Place::of(harness, Scope::User, &session.environment, "".as_ref()).ok();
+        let project = |project: &PathBuf| Target::of(harness, Scope::Project, &session.environment, project).ok();
+        let user = Target::of(harness, Scope::User, &session.environment, "".as_ref()).ok();
         for place in user.into_iter().chain(projects.iter().filter_map(project)) {
-            let is_known = |other: &Place| real(&other.path) == real(&place.path);
+            let is_known = |other: &Target| real(&other.path) == real(&place.path);
             if !places.iter().any(is_known) {
                 places.push(place);
             }
@@ -68,7 +68,7 @@ fn real(path: &Path) -> PathBuf {
 }
 
 /// What is wrong with the entries in a file, or one line that says that nothing is.
-pub(super) fn examine(session: &Session, place: &Place) -> Vec<Finding> {
+pub(super) fn examine(session: &Session, place: &Target) -> Vec<Finding> {
     let unknown = |error: crate::base::error::Error| vec![Finding::warn(CHECK, error.to_string(), Mend::Nothing)];
     let program = match entry::this_program(&session.environment) {
         Ok(program) => program,
@@ -83,7 +83,7 @@ pub(super) fn examine(session: &Session, place: &Place) -> Vec<Finding> {
     }
 }
 
-fn sum_up(place: &Place, found: &[check::Finding]) -> Vec<Finding> {
+fn sum_up(place: &Target, found: &[check::Finding]) -> Vec<Finding> {
     let title = place.harness.title();
     let wrong = found.iter().filter(|finding| finding.grade > Grade::Pass);
     let findings: Vec<_> = wrong

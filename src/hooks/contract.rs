@@ -4,9 +4,9 @@
 
 use serde_json::Value;
 
+use super::answer::Answer;
 use super::event::Event;
 use super::harness::Harness;
-use super::render::Answer;
 
 /// The contracts, said a second time and the other way round: which answers a harness takes at a moment.
 pub(super) fn is_allowed(harness: Harness, event: Event, answer: &Answer) -> bool {

@@ -12,7 +12,6 @@
 //!
 //! A hold becomes "let go, and say so" when its budget is spent or cannot be counted. *Unknown* holds nobody.
 
-use super::harness::Harness;
 use crate::base::escape;
 
 /// Text for an agent or a person: never empty, without control characters, and never to be taken for JSON.
@@ -102,16 +101,6 @@ pub enum Waking {
     ByWaiter,
     /// A waiter would end unheard; the agent waits in the foreground, or a plugin looks after it.
     Otherwise,
-}
-
-impl Waking {
-    /// How it is with this harness.
-    pub fn of(harness: Harness) -> Self {
-        match harness {
-            Harness::Claude => Self::ByWaiter,
-            _ => Self::Otherwise,
-        }
-    }
 }
 
 /// All that a decision depends on.

@@ -1,22 +1,22 @@
 //! A hundred thousand payloads that no harness ever sent.
 
+use super::answer::Answer;
 use super::contract::is_allowed;
-use super::decision::{Allowance, Decision, Listeners, Message, Role, Situation, Supervision, Waking, Work, turn_end};
+use super::decision::{Allowance, Decision, Listeners, Message, Role, Situation, Supervision, Work, turn_end};
 use super::event::Event;
 use super::harness::Harness;
 use super::hold_limit::Episode;
 use super::kill_guard::{self, Target};
 use super::origin::tests::ENDS;
-use super::origin::{Hearing, hear};
-use super::render::{Answer, render};
+use super::origin::{Received, receive};
 use crate::storm::dice::Dice;
 
 /// All of a hook but the disk.
 fn answer(bytes: &[u8], harness: Harness, event: Event, situation: &Situation, target: &Target) -> Answer {
-    let payload = match hear(bytes, harness, event) {
-        Hearing::Nothing => return Answer::default(),
-        Hearing::Garbled(why) => return Answer::note(harness, &why),
-        Hearing::Heard(payload) => payload,
+    let payload = match receive(bytes, harness, event) {
+        Received::Nothing => return Answer::default(),
+        Received::Garbled(why) => return harness.note(&why),
+        Received::Payload(payload) => payload,
     };
     let session = payload.session(harness);
     let decision = match event {
@@ -24,14 +24,14 @@ fn answer(bytes: &[u8], harness: Harness, event: Event, situation: &Situation, t
         Event::PreTool if payload.command().is_some_and(|command| kill_guard::hits(&command, target)) => {
             Decision::Deny(Message::new("no"))
         }
-        Event::TurnEnd if !payload.is_broken_off() => turn_end(situation.at_turn_end(Waking::of(harness)), || {
+        Event::TurnEnd if !payload.is_broken_off() => turn_end(situation.at_turn_end(harness.profile().waking), || {
             let next = session.and_then(|session| Episode::default().after_holding(&session, payload.holds_before()));
             next.map_or(Allowance::Spent, |_| Allowance::Granted)
         }),
         Event::Wait => Decision::Wake(Message::new("signal: x")),
         Event::PreTool | Event::TurnEnd => Decision::Silent,
     };
-    render(harness, event, &decision)
+    harness.answer(event, &decision)
 }
 
 /// A payload of a harness, bent in up to four places.

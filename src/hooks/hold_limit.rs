@@ -20,7 +20,7 @@ use crate::system::storage::{self, Durability};
 pub const HOLDS: u32 = 2;
 
 /// The record in the directory of sessions.
-pub const BUDGET: &str = "budget.json";
+pub const RECORD: &str = "budget.json";
 
 const LIMIT: usize = 16 * 1024;
 const SCHEMA: u32 = 1;
@@ -112,12 +112,12 @@ pub fn tell_once<W: World>(world: &W, directory: &W::Node, session: &SessionKey)
 
 fn write<W: World>(world: &W, directory: &W::Node, episode: &Episode) -> io::Result<()> {
     let content = serde_json::to_vec(episode).map_err(io::Error::other)?;
-    storage::replace(world, directory, BUDGET, &content, Durability::Process)
+    storage::replace(world, directory, RECORD, &content, Durability::Process)
 }
 
 /// Whether an episode surely does not last. Nobody needs the turn of this directory to ask.
 pub fn is_over<W: World>(world: &W, directory: &W::Node) -> bool {
-    let facts = world.facts_at(directory, OsStr::new(BUDGET));
+    let facts = world.facts_at(directory, OsStr::new(RECORD));
     facts.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
@@ -126,12 +126,12 @@ pub fn is_over<W: World>(world: &W, directory: &W::Node) -> bool {
 /// # Errors
 /// Those of the file system.
 pub fn end_episode<W: World>(world: &W, directory: &W::Node) -> io::Result<()> {
-    if is_over(world, directory) { Ok(()) } else { storage::remove(world, directory, OsStr::new(BUDGET)) }
+    if is_over(world, directory) { Ok(()) } else { storage::remove(world, directory, OsStr::new(RECORD)) }
 }
 
 /// A record that cannot be understood counts nothing; the next hold replaces it.
 fn read<W: World>(world: &W, directory: &W::Node) -> io::Result<Episode> {
-    let bytes = storage::read(world, directory, OsStr::new(BUDGET), LIMIT)?;
+    let bytes = storage::read(world, directory, OsStr::new(RECORD), LIMIT)?;
     Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default())
 }
 
@@ -193,7 +193,7 @@ mod tests {
         let directory = Real.open_directory(scratch.path()).unwrap();
         assert_eq!(spend(&Real, &directory, &key("a"), 0), Allowance::Granted);
         end_episode(&Real, &directory).unwrap();
-        Real.make_directory(&directory, OsStr::new(BUDGET)).unwrap();
+        Real.make_directory(&directory, OsStr::new(RECORD)).unwrap();
         assert!(matches!(spend(&Real, &directory, &key("a"), 0), Allowance::Uncounted(_)));
     }
 
@@ -219,7 +219,7 @@ mod tests {
         end_episode(&Real, &directory).unwrap();
         end_episode(&Real, &directory).unwrap();
         assert_eq!(spend(), Allowance::Granted);
-        storage::replace(&Real, &directory, BUDGET, b"{", Durability::Process).unwrap();
+        storage::replace(&Real, &directory, RECORD, b"{", Durability::Process).unwrap();
         assert_eq!([spend(), spend(), spend()], [Allowance::Granted, Allowance::Granted, Allowance::Spent]);
     }
 }

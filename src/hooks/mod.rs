@@ -5,8 +5,8 @@
 //! A hook is one process that lives for milliseconds inside somebody else's turn. It reads what the harness says
 //! ([`payload`]), makes sure that this harness is the one it was installed for ([`origin`]), finds out whether this session
 //! is the one responsible for the home ([`session_lease`]), and turns the verdict that every command shares into one
-//! [`decision`]. What the decision may become on stdout, on stderr and as exit code is a table of its own, [`render`]: it can
-//! express nothing that the harness's contract does not allow.
+//! [`decision`]. What the decision may become on stdout, on stderr and as exit code is an [`answer`]; everything in which one
+//! harness differs from another, its contract included, stands in its own file under [`harness`].
 //!
 //! If this is wrong, people are trapped in a loop that they cannot leave, or work without supervision and are told that all
 //! is well. Hence: whoever cannot be proven to be responsible is left alone, a turn is held at most twice per
@@ -16,6 +16,7 @@
 //! only its warning.
 
 pub mod agent_process;
+pub mod answer;
 #[cfg(test)]
 mod contract;
 pub mod decision;
@@ -28,5 +29,4 @@ pub mod install;
 pub mod kill_guard;
 pub mod origin;
 pub mod payload;
-pub mod render;
 pub mod session_lease;

@@ -14,7 +14,7 @@ use crate::base::environment::Environment;
 
 /// Whether an entry was run by the one it is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Caller {
+pub enum Origin {
     /// It was, at the moment it is for.
     Expected,
     /// Another harness ran it, or the same one at another moment.
@@ -23,36 +23,35 @@ pub enum Caller {
 
 /// What an entry makes of what it was given.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Hearing {
+pub enum Received {
     /// Nothing that is meant for it.
     Nothing,
     /// Something that cannot be understood; why not.
     Garbled(String),
     /// What its own harness says.
-    Heard(Payload),
+    Payload(Payload),
 }
 
-/// Hears what came on stdin of an entry. Whoever cannot be recognised is not answered.
-pub fn hear(bytes: &[u8], harness: Harness, event: Event) -> Hearing {
+/// Takes what came on stdin of an entry. Whoever cannot be recognised is not answered.
+pub fn receive(bytes: &[u8], harness: Harness, event: Event) -> Received {
     match parse(bytes) {
-        Reading::Empty => Hearing::Nothing,
-        Reading::Broken(why) => Hearing::Garbled(why),
+        Reading::Empty => Received::Nothing,
+        Reading::Broken(why) => Received::Garbled(why),
         Reading::Object(payload) => match recognise(&payload, harness, event) {
-            Caller::Expected => Hearing::Heard(payload),
-            Caller::Other => Hearing::Nothing,
+            Origin::Expected => Received::Payload(payload),
+            Origin::Other => Received::Nothing,
         },
     }
 }
 
 /// Compares an entry with the payload it was given.
-pub fn recognise(payload: &Payload, harness: Harness, event: Event) -> Caller {
+pub fn recognise(payload: &Payload, harness: Harness, event: Event) -> Origin {
     let is_the_harness = match marked(payload) {
         Some(marked) => marked == harness,
-        // These two are never without their mark.
-        None => !matches!(harness, Harness::Cursor | Harness::Grok),
+        None => !harness.profile().mark.is_some_and(|mark| mark.is_always_there),
     };
     let is_the_moment = payload.event().is_none_or(|name| names(harness, event).contains(&name.as_str()));
-    if is_the_harness && is_the_moment { Caller::Expected } else { Caller::Other }
+    if is_the_harness && is_the_moment { Origin::Expected } else { Origin::Other }
 }
 
 /// Whether Grok runs an entry of somebody else. It says so in a variable that it sets for hooks alone; a payload with the mark
@@ -63,38 +62,25 @@ pub fn is_run_by_grok(harness: Harness, payload: &Payload, environment: &Environ
 
 /// The harness whose mark the payload has.
 fn marked(payload: &Payload) -> Option<Harness> {
-    let is_plain = payload.has("hook_event_name");
-    if payload.has("cursor_version") {
-        Some(Harness::Cursor)
-    } else if payload.has("hookEventName") {
-        Some(Harness::Grok)
-    } else if payload.has("turn_id") {
-        Some(Harness::Codex)
-    } else if payload.has("client_type") {
-        Some(Harness::Kimi)
-    } else if payload.has("prompt_id") || payload.has("effort") {
-        // Before the next one: any harness may come to say when it speaks, and must not fall silent by that.
-        Some(Harness::Claude)
-    } else if is_plain && payload.has("timestamp") {
-        Some(Harness::Gemini)
-    } else {
-        None
-    }
+    let rank = |harness: Harness| {
+        let mark = harness.profile().mark?;
+        let has_mark = mark.any_of.iter().any(|fields| fields.iter().all(|field| payload.has(field)));
+        has_mark.then_some((mark.rank, harness))
+    };
+    Harness::ALL.into_iter().filter_map(rank).min().map(|(_, harness)| harness)
 }
 
 /// What a harness calls a moment, in lower case and without `_`.
 fn names(harness: Harness, event: Event) -> &'static [&'static str] {
-    match (harness, event) {
-        (Harness::Cursor, Event::UserPrompt) => &["beforesubmitprompt"],
-        (Harness::Cursor, Event::PreTool) => &["pretooluse", "beforeshellexecution"],
-        (Harness::Gemini, Event::UserPrompt) => &["beforeagent"],
-        (Harness::Gemini, Event::PreTool) => &["beforetool"],
-        (Harness::Gemini, Event::TurnEnd) => &["afteragent"],
-        (_, Event::SessionStart) => &["sessionstart"],
-        (_, Event::UserPrompt) => &["userpromptsubmit"],
-        (_, Event::PreTool) => &["pretooluse"],
-        (_, Event::TurnEnd) => &["stop"],
-        (_, Event::Wait) => &["stop", "sessionstart"],
+    if let Some((_, names)) = harness.profile().own_names.iter().find(|(of, _)| *of == event) {
+        return names;
+    }
+    match event {
+        Event::SessionStart => &["sessionstart"],
+        Event::UserPrompt => &["userpromptsubmit"],
+        Event::PreTool => &["pretooluse"],
+        Event::TurnEnd => &["stop"],
+        Event::Wait => &["stop", "sessionstart"],
     }
 }
 
@@ -102,7 +88,7 @@ fn names(harness: Harness, event: Event) -> &'static [&'static str] {
 pub(super) mod tests {
     use super::*;
 
-    fn caller(text: &str, harness: Harness, event: Event) -> Caller {
+    fn origin_of(text: &str, harness: Harness, event: Event) -> Origin {
         match parse(text.as_bytes()) {
             Reading::Object(payload) => recognise(&payload, harness, event),
             other => panic!("{other:?}"),
@@ -146,8 +132,8 @@ pub(super) mod tests {
     fn each_harness_is_answered_in_its_own_entry_and_in_no_other() {
         for (runs, payload) in ENDS {
             for (entry, _) in ENDS {
-                let expected = if runs == entry { Caller::Expected } else { Caller::Other };
-                assert_eq!(caller(payload, entry, Event::TurnEnd), expected, "{runs} runs the entry of {entry}");
+                let expected = if runs == entry { Origin::Expected } else { Origin::Other };
+                assert_eq!(origin_of(payload, entry, Event::TurnEnd), expected, "{runs} runs the entry of {entry}");
             }
         }
     }
@@ -155,12 +141,12 @@ pub(super) mod tests {
     #[test]
     fn an_entry_is_silent_at_a_moment_that_it_is_not_for() {
         let start = r#"{"session_id":"s","hook_event_name":"SubagentStop"}"#;
-        assert_eq!(caller(start, Harness::Claude, Event::TurnEnd), Caller::Other);
+        assert_eq!(origin_of(start, Harness::Claude, Event::TurnEnd), Origin::Other);
         let start = r#"{"session_id":"s","hook_event_name":"SessionStart","source":"startup"}"#;
-        assert_eq!(caller(start, Harness::Codex, Event::SessionStart), Caller::Expected);
-        assert_eq!(caller(start, Harness::Codex, Event::TurnEnd), Caller::Other);
+        assert_eq!(origin_of(start, Harness::Codex, Event::SessionStart), Origin::Expected);
+        assert_eq!(origin_of(start, Harness::Codex, Event::TurnEnd), Origin::Other);
         let shell = r#"{"conversation_id":"c","cursor_version":"2","hook_event_name":"beforeShellExecution"}"#;
-        assert_eq!(caller(shell, Harness::Cursor, Event::PreTool), Caller::Expected);
+        assert_eq!(origin_of(shell, Harness::Cursor, Event::PreTool), Origin::Expected);
     }
 
     #[test]
@@ -181,15 +167,15 @@ pub(super) mod tests {
     #[test]
     fn a_harness_that_comes_to_say_the_time_is_not_taken_for_another() {
         let stop = r#"{"session_id":"s","hook_event_name":"Stop","prompt_id":"p","timestamp":"2027"}"#;
-        assert_eq!(caller(stop, Harness::Claude, Event::TurnEnd), Caller::Expected);
+        assert_eq!(origin_of(stop, Harness::Claude, Event::TurnEnd), Origin::Expected);
     }
 
     #[test]
     fn a_payload_without_marks_is_never_cursors_or_groks() {
         for harness in Harness::ALL {
             let expected =
-                if matches!(harness, Harness::Cursor | Harness::Grok) { Caller::Other } else { Caller::Expected };
-            assert_eq!(caller(r#"{"session_id":"s"}"#, harness, Event::TurnEnd), expected);
+                if matches!(harness, Harness::Cursor | Harness::Grok) { Origin::Other } else { Origin::Expected };
+            assert_eq!(origin_of(r#"{"session_id":"s"}"#, harness, Event::TurnEnd), expected);
         }
     }
 }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::harness::Harness;
+use crate::system::program::single_quoted;
 
 /// A longer payload is not read to its end.
 pub const LIMIT: usize = 256 * 1024;
@@ -69,13 +70,7 @@ impl Payload {
 
     /// The session, as a key that is safe as a file name and says nothing about the session itself.
     pub fn session(&self, harness: Harness) -> Option<SessionKey> {
-        // Cursor names its session only at the start, and the conversation always.
-        let names: &[&str] = match harness {
-            Harness::Cursor => &["conversation_id"],
-            Harness::Grok => &["sessionId"],
-            _ => &["session_id", "sessionID", "sessionId"],
-        };
-        let id = names.iter().find_map(|name| self.text(name))?;
+        let id = harness.profile().session_fields.iter().find_map(|name| self.text(name))?;
         Some(SessionKey::of(harness, id))
     }
 
@@ -118,15 +113,11 @@ impl Payload {
             Value::String(text) => Some(text.clone()),
             // A list of words that no shell sees.
             Value::Array(words) => {
-                Some(words.iter().filter_map(Value::as_str).map(quoted).collect::<Vec<_>>().join(" "))
+                Some(words.iter().filter_map(Value::as_str).map(single_quoted).collect::<Vec<_>>().join(" "))
             }
             _ => None,
         }
     }
-}
-
-fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// A session of a harness, in 32 hexadecimal digits.

@@ -76,7 +76,7 @@ impl Occasion {
 
 /// How an applicant stands to a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
+pub enum LeaseState {
     /// It is its own.
     Own,
     /// It is that of its agent, whose user has turned to this session.
@@ -88,24 +88,24 @@ pub enum Standing {
 }
 
 /// Compares an applicant with a lease and with what lives under the pid in it.
-pub fn judge(lease: &Lease, applicant: &Applicant, seen: &Observation, here: &Standpoint) -> Standing {
+pub fn judge(lease: &Lease, applicant: &Applicant, seen: &Observation, here: &Standpoint) -> LeaseState {
     let ours = Observation::Seen(applicant.agent.clone());
     if lease.agent.pid == applicant.agent.pid && matches!(compare(&lease.agent, &ours, here), Sameness::Same(_)) {
         let is_unchanged = lease.harness == applicant.harness && lease.session == applicant.session.as_str();
         return match (is_unchanged, applicant.occasion) {
-            (true, _) => Standing::Own,
-            (false, Occasion::Addressed) => Standing::Renewed,
-            (false, Occasion::GoesOn) => Standing::Taken("another session of this agent is responsible".to_owned()),
+            (true, _) => LeaseState::Own,
+            (false, Occasion::Addressed) => LeaseState::Renewed,
+            (false, Occasion::GoesOn) => LeaseState::Taken("another session of this agent is responsible".to_owned()),
         };
     }
     let pid = lease.agent.pid;
     match compare(&lease.agent, seen, here) {
-        Sameness::Different(difference) => Standing::Over(difference),
+        Sameness::Different(difference) => LeaseState::Over(difference),
         Sameness::Same(_) => {
-            Standing::Taken(format!("a session of {} (pid {pid}) is responsible", lease.harness.title()))
+            LeaseState::Taken(format!("a session of {} (pid {pid}) is responsible", lease.harness.title()))
         }
         Sameness::Unknown(why) => {
-            Standing::Taken(format!("a session of {} may be responsible: {why}", lease.harness.title()))
+            LeaseState::Taken(format!("a session of {} may be responsible: {why}", lease.harness.title()))
         }
     }
 }
@@ -115,7 +115,7 @@ pub fn judge(lease: &Lease, applicant: &Applicant, seen: &Observation, here: &St
 ///
 /// # Errors
 /// Those of the file system.
-pub fn standing_role<W: World>(
+pub fn settled_role<W: World>(
     world: &W,
     directory: &W::Node,
     applicant: &Applicant,
@@ -127,9 +127,9 @@ pub fn standing_role<W: World>(
     let Some(lease) = known else { return Ok(None) };
     let seen = observe(world, &lease, applicant);
     Ok(match judge(&lease, applicant, &seen, here) {
-        Standing::Own => Some(Role::Responsible),
-        Standing::Taken(why) if world.is_protected(Failpoint::HooksProof) => Some(Role::Bystander(why)),
-        Standing::Taken(_) | Standing::Renewed | Standing::Over(_) => None,
+        LeaseState::Own => Some(Role::Responsible),
+        LeaseState::Taken(why) if world.is_protected(Failpoint::HooksProof) => Some(Role::Bystander(why)),
+        LeaseState::Taken(_) | LeaseState::Renewed | LeaseState::Over(_) => None,
     })
 }
 
@@ -138,7 +138,7 @@ pub fn standing_role<W: World>(
 /// # Errors
 /// Those of the file system; nobody became responsible then.
 pub fn claim<W: World>(world: &W, directory: &W::Node, applicant: &Applicant, here: &Standpoint) -> io::Result<Role> {
-    if let Some(role) = standing_role(world, directory, applicant, here)? {
+    if let Some(role) = settled_role(world, directory, applicant, here)? {
         return Ok(role);
     }
     let lease = Lease {
@@ -201,13 +201,13 @@ mod tests {
     fn a_lease_follows_the_person_to_another_session_of_the_agent() {
         let one = applicant("s", agent(10, 1));
         let seen = Observation::Seen(one.agent.clone());
-        assert_eq!(judge(&lease(&one), &one, &seen, &here()), Standing::Own);
+        assert_eq!(judge(&lease(&one), &one, &seen, &here()), LeaseState::Own);
         let other = applicant("t", agent(10, 1));
-        assert!(matches!(judge(&lease(&one), &other, &seen, &here()), Standing::Taken(_)));
+        assert!(matches!(judge(&lease(&one), &other, &seen, &here()), LeaseState::Taken(_)));
         let addressed = Applicant { occasion: Occasion::Addressed, ..other };
-        assert_eq!(judge(&lease(&one), &addressed, &seen, &here()), Standing::Renewed);
+        assert_eq!(judge(&lease(&one), &addressed, &seen, &here()), LeaseState::Renewed);
         let elsewhere = Applicant { agent: agent(11, 2), ..addressed };
-        assert!(matches!(judge(&lease(&one), &elsewhere, &seen, &here()), Standing::Taken(_)));
+        assert!(matches!(judge(&lease(&one), &elsewhere, &seen, &here()), LeaseState::Taken(_)));
     }
 
     #[test]
@@ -231,7 +231,7 @@ mod tests {
         let one = applicant("s", agent(10, 1));
         let seen = Observation::Seen(one.agent.clone());
         for other in [applicant("t", agent(11, 2)), applicant("s", agent(11, 2))] {
-            assert!(matches!(judge(&lease(&one), &other, &seen, &here()), Standing::Taken(_)), "{other:?}");
+            assert!(matches!(judge(&lease(&one), &other, &seen, &here()), LeaseState::Taken(_)), "{other:?}");
         }
     }
 
@@ -239,17 +239,17 @@ mod tests {
     fn a_takeover_needs_proof() {
         let (one, other) = (applicant("s", agent(10, 1)), applicant("t", agent(11, 2)));
         let judged = |lease: &Lease, seen: &Observation| judge(lease, &other, seen, &here());
-        assert_eq!(judged(&lease(&one), &Observation::Gone), Standing::Over(Difference::Gone));
+        assert_eq!(judged(&lease(&one), &Observation::Gone), LeaseState::Over(Difference::Gone));
         let reused = Observation::Seen(agent(10, 3));
-        assert_eq!(judged(&lease(&one), &reused), Standing::Over(Difference::PidReused));
+        assert_eq!(judged(&lease(&one), &reused), LeaseState::Over(Difference::PidReused));
         let unreadable = Observation::Unreadable("hidden".to_owned());
-        assert!(matches!(judged(&lease(&one), &unreadable), Standing::Taken(_)));
+        assert!(matches!(judged(&lease(&one), &unreadable), LeaseState::Taken(_)));
         let mut rebooted = lease(&one);
         rebooted.agent.boot_id = Some("earlier".to_owned());
-        assert_eq!(judged(&rebooted, &unreadable), Standing::Over(Difference::OtherBoot));
+        assert_eq!(judged(&rebooted, &unreadable), LeaseState::Over(Difference::OtherBoot));
         let mut elsewhere = lease(&one);
         elsewhere.agent.pid_namespace = Some(2);
-        assert!(matches!(judged(&elsewhere, &Observation::Gone), Standing::Taken(_)));
+        assert!(matches!(judged(&elsewhere, &Observation::Gone), LeaseState::Taken(_)));
     }
 
     /// The pid was given to another agent, which asks under the very key of the dead one.
@@ -258,6 +258,6 @@ mod tests {
         let one = applicant("s", agent(10, 1));
         let reused = applicant("s", agent(10, 9));
         let seen = Observation::Seen(reused.agent.clone());
-        assert_eq!(judge(&lease(&one), &reused, &seen, &here()), Standing::Over(Difference::PidReused));
+        assert_eq!(judge(&lease(&one), &reused, &seen, &here()), LeaseState::Over(Difference::PidReused));
     }
 }

@@ -95,10 +95,7 @@ pub(super) fn daemons(document: &Document<'_>, value: &Spanned<DeValue<'_>>) -> 
         let origin = document.origin_of(&value.span());
         return Err(origin.error("daemon: this is not a table of tables", "tables that start with [daemon.NAME]"));
     };
-    in_order(tables)
-        .into_iter()
-        .map(|(name, table)| daemon(document, name.get_ref(), name.span(), table))
-        .collect()
+    in_order(tables).into_iter().map(|(name, table)| daemon(document, name.get_ref(), name.span(), table)).collect()
 }
 
 fn daemon(

@@ -262,8 +262,9 @@ fn bytes_with_unit(text: &str) -> Result<u64, Problem> {
 /// A whole number.
 pub(super) fn count(raw: &Raw<'_>) -> Result<usize, Problem> {
     match raw {
-        Raw::Toml(DeValue::Integer(number)) => usize::from_str_radix(number.as_str(), number.radix())
-            .map_err(|_| Problem::UnnamedBounds("number")),
+        Raw::Toml(DeValue::Integer(number)) => {
+            usize::from_str_radix(number.as_str(), number.radix()).map_err(|_| Problem::UnnamedBounds("number"))
+        }
         Raw::Toml(other) => Err(wrong_type(other)),
         Raw::Words(text) => text.trim().parse().map_err(|_| not_a(text, "is no such number")),
     }

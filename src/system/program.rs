@@ -59,11 +59,13 @@ pub fn word(environment: &Environment) -> String {
 /// A word that a shell reads as it is.
 pub fn shell_word(text: &str) -> String {
     let is_plain = |character: char| character.is_ascii_alphanumeric() || "-_./=:,@%+".contains(character);
-    if !text.is_empty() && text.chars().all(is_plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
+    if !text.is_empty() && text.chars().all(is_plain) { text.to_owned() } else { single_quoted(text) }
+}
+
+/// A text in single quotes, for a shell. Not `shlex`, which takes double quotes for some texts: entries in files of hooks
+/// are known again by these very letters.
+pub fn single_quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// The path to write down for this program, which is at `resolved` now.

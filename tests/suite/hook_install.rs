@@ -9,7 +9,7 @@ use fm_watch::base::environment::Environment;
 use fm_watch::hooks::harness::Harness;
 use fm_watch::hooks::install;
 use fm_watch::system::program::Program;
-use fm_watch::hooks::install::target::{Place, Scope};
+use fm_watch::hooks::install::target::{Scope, Target};
 
 use crate::support::home::{PROGRAM, finish};
 use crate::support::rigged::Rigged;
@@ -339,9 +339,9 @@ fn a_file_of_somebody_else_is_refused_and_not_touched() -> Result<(), Skip> {
 }
 
 /// A file with settings in it, where a harness looks for it.
-fn settings_of(home: &TestHome) -> (Place, PathBuf) {
+fn settings_of(home: &TestHome) -> (Target, PathBuf) {
     let environment = Environment::from_pairs([("HOME", home.scratch().join("user"))]);
-    let place = Place::of(Harness::Claude, Scope::User, &environment, home.scratch()).unwrap();
+    let place = Target::of(Harness::Claude, Scope::User, &environment, home.scratch()).unwrap();
     write(&place.path, "{ /* mine */ }");
     let path = place.path.clone();
     (place, path)

@@ -7,10 +7,10 @@ use crate::base::environment::Environment;
 use crate::base::error::{Context, Result};
 use crate::base::exit;
 use crate::cli::args::{self, Global};
-use crate::hooks::harness::Harness;
+use crate::hooks::harness::Trust;
 use crate::hooks::install::check::{self, Finding, Grade, Surroundings};
 use crate::hooks::install::entry;
-use crate::hooks::install::target::{Place, Scope};
+use crate::hooks::install::target::{Scope, Target};
 use crate::hooks::install::{self, Outcome};
 use crate::system::Real;
 use crate::system::program::Program;
@@ -23,43 +23,43 @@ pub fn hooks(global: &Global, command: &args::Hooks) -> Result<u8> {
     let console = Console::new(global);
     let environment = Environment::of_this_process();
     let project = std::env::current_dir().doing("find", "the current directory")?;
-    let target = match command {
-        args::Hooks::Install(target)
-        | args::Hooks::Uninstall(target)
-        | args::Hooks::Print(target)
-        | args::Hooks::Check(target) => target,
+    let asked = match command {
+        args::Hooks::Install(asked)
+        | args::Hooks::Uninstall(asked)
+        | args::Hooks::Print(asked)
+        | args::Hooks::Check(asked) => asked,
     };
-    let scope = if target.project { Scope::Project } else { Scope::User };
-    let place = Place::of(target.harness, scope, &environment, &project)?;
+    let scope = if asked.project { Scope::Project } else { Scope::User };
+    let target = Target::of(asked.harness, scope, &environment, &project)?;
     match command {
         args::Hooks::Install(_) => {
             let program = entry::this_program(&environment)?;
-            let outcome = install::install(&Real, &place, &program)?;
-            say(console, &place, "installed", &outcome)?;
-            advise(console, &place, &program);
+            let outcome = install::install(&Real, &target, &program)?;
+            say(console, &target, "installed", &outcome)?;
+            advise(console, &target, &program);
             Ok(exit::OK)
         }
         args::Hooks::Uninstall(_) => {
-            let outcome = install::uninstall(&Real, &place)?;
-            say(console, &place, "uninstalled", &outcome)?;
-            if place.harness == Harness::Codex && matches!(outcome, Outcome::Written { .. }) {
+            let outcome = install::uninstall(&Real, &target)?;
+            say(console, &target, "uninstalled", &outcome)?;
+            if target.harness.profile().trust == Trust::Recorded && matches!(outcome, Outcome::Written { .. }) {
                 console.note(
                     "codex knows hooks by their number, and may want those that stood behind ours reviewed again",
                 );
             }
             Ok(exit::OK)
         }
-        args::Hooks::Print(_) => print(console, &place, &entry::this_program(&environment)?),
+        args::Hooks::Print(_) => print(console, &target, &entry::this_program(&environment)?),
         args::Hooks::Check(_) => {
             let program = entry::this_program(&environment)?;
             let around = Surroundings { environment: &environment, project: &project, program: &program };
-            show(console, &place, &check::check(&Real, &place, &around)?)
+            show(console, &target, &check::check(&Real, &target, &around)?)
         }
     }
 }
 
 /// Says what became of the file, in one line, and where its old content is.
-fn say(console: Console, place: &Place, done: &str, outcome: &Outcome) -> Result<()> {
+fn say(console: Console, target: &Target, done: &str, outcome: &Outcome) -> Result<()> {
     let (what, path, backup) = match outcome {
         Outcome::Written { path, backup } => ("written", path, backup.as_deref()),
         Outcome::Removed { path, backup } => ("removed", path, backup.as_deref()),
@@ -69,20 +69,18 @@ fn say(console: Console, place: &Place, done: &str, outcome: &Outcome) -> Result
         console.note(format!("its content of before is in {}", backup.display()));
     }
     match console.format {
-        Format::Lines => console.data(&format!("hooks: {done} {} {what} {}", place.harness, path.display())),
+        Format::Lines => console.data(&format!("hooks: {done} {} {what} {}", target.harness, path.display())),
         Format::Json => console.json(&json!({
-            "schema": 1, "event": done, "harness": place.harness, "file": what, "path": path, "backup": backup,
+            "schema": 1, "event": done, "harness": target.harness, "file": what, "path": path, "backup": backup,
         })),
     }
 }
 
 /// Tells a person what else is to be done before the entries run, and when an update may leave them behind.
-fn advise(console: Console, place: &Place, program: &Program) {
-    let trust = match (place.harness, &place.project) {
-        (Harness::Codex, _) => Some("codex skips them until a person has reviewed them; start it once"),
-        (Harness::Cursor | Harness::Grok | Harness::Pi, Some(_)) => {
-            Some("they run only in a project that a person has declared trusted")
-        }
+fn advise(console: Console, target: &Target, program: &Program) {
+    let trust = match (target.harness.profile().trust, &target.project) {
+        (Trust::Recorded, _) => Some("codex skips them until a person has reviewed them; start it once"),
+        (Trust::Projects(_), Some(_)) => Some("they run only in a project that a person has declared trusted"),
         _ => None,
     };
     if let Some(trust) = trust {
@@ -96,21 +94,21 @@ fn advise(console: Console, place: &Place, program: &Program) {
     }
 }
 
-fn print(console: Console, place: &Place, program: &Program) -> Result<u8> {
-    let text = install::print(place, program)?;
+fn print(console: Console, target: &Target, program: &Program) -> Result<u8> {
+    let text = install::print(target, program)?;
     match console.format {
         Format::Lines => {
-            console.note(format!("for {}", place.path.display()));
+            console.note(format!("for {}", target.path.display()));
             console.data(text.trim_end())?;
         }
         Format::Json => console.json(&json!({
-            "schema": 1, "harness": place.harness, "path": place.path, "content": text,
+            "schema": 1, "harness": target.harness, "path": target.path, "content": text,
         }))?,
     }
     Ok(exit::OK)
 }
 
-fn show(console: Console, place: &Place, findings: &[Finding]) -> Result<u8> {
+fn show(console: Console, target: &Target, findings: &[Finding]) -> Result<u8> {
     for Finding { grade, what, text, mend } in findings {
         match console.format {
             Format::Lines => {
@@ -118,7 +116,7 @@ fn show(console: Console, place: &Place, findings: &[Finding]) -> Result<u8> {
                 console.data(&crate::base::escape::line(&format!("{grade} {what}: {text}{next}")))?;
             }
             Format::Json => console.json(&json!({
-                "schema": 1, "harness": place.harness, "grade": grade.to_string(), "what": what, "text": text,
+                "schema": 1, "harness": target.harness, "grade": grade.to_string(), "what": what, "text": text,
                 "mend": mend,
             }))?,
         }

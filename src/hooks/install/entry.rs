@@ -13,7 +13,7 @@ use std::path::Path;
 use crate::base::environment::Environment;
 use crate::base::error::{Context, Error, Result};
 use crate::hooks::event::Event;
-use crate::hooks::harness::Harness;
+use crate::hooks::harness::{Harness, Moment};
 use crate::system::platform;
 use crate::system::program::{NAME, Program, shell_word};
 
@@ -64,65 +64,15 @@ const WAITER_SECONDS: u32 = 28_800;
 
 /// The entries of a harness, in the order of a session. None for one that has no command hooks.
 pub fn entries(harness: Harness, program: &Program) -> Vec<Entry> {
-    let entry = |(event, name, matcher): (Event, &'static str, Option<&'static str>)| Entry {
+    let profile = harness.profile();
+    let entry = |&Moment { event, name, matcher }: &Moment| Entry {
         event,
         name,
         matcher,
-        command: command(harness, event, program),
-        timeout: timeout(harness, event),
+        command: whole_command(harness, event, &program.word()),
+        timeout: if event == Event::Wait { WAITER_SECONDS } else { SECONDS } * profile.timeout_units,
     };
-    events(harness).iter().copied().map(entry).collect()
-}
-
-type Moment = (Event, &'static str, Option<&'static str>);
-
-fn events(harness: Harness) -> &'static [Moment] {
-    match harness {
-        Harness::Claude => &[
-            (Event::SessionStart, "SessionStart", None),
-            (Event::UserPrompt, "UserPromptSubmit", None),
-            (Event::PreTool, "PreToolUse", Some("Bash")),
-            (Event::TurnEnd, "Stop", None),
-            (Event::Wait, "Stop", None),
-        ],
-        Harness::Codex | Harness::Kimi => &[
-            (Event::SessionStart, "SessionStart", None),
-            (Event::UserPrompt, "UserPromptSubmit", None),
-            (Event::PreTool, "PreToolUse", None),
-            (Event::TurnEnd, "Stop", None),
-        ],
-        Harness::Cursor => &[
-            (Event::SessionStart, "sessionStart", None),
-            (Event::UserPrompt, "beforeSubmitPrompt", None),
-            (Event::PreTool, "beforeShellExecution", None),
-            (Event::TurnEnd, "stop", None),
-        ],
-        Harness::Gemini => &[
-            (Event::SessionStart, "SessionStart", None),
-            (Event::UserPrompt, "BeforeAgent", None),
-            (Event::PreTool, "BeforeTool", Some("run_shell_command")),
-            (Event::TurnEnd, "AfterAgent", None),
-        ],
-        Harness::Grok => &[
-            (Event::SessionStart, "SessionStart", None),
-            (Event::PreTool, "PreToolUse", Some("run_terminal_command")),
-            (Event::TurnEnd, "Stop", None),
-        ],
-        Harness::OpenCode | Harness::Pi => &[],
-    }
-}
-
-fn timeout(harness: Harness, event: Event) -> u32 {
-    match (harness, event) {
-        (_, Event::Wait) => WAITER_SECONDS,
-        (Harness::Gemini, _) => SECONDS * 1000,
-        _ => SECONDS,
-    }
-}
-
-/// The command of an entry.
-fn command(harness: Harness, event: Event, program: &Program) -> String {
-    whole_command(harness, event, &program.word())
+    profile.moments.iter().map(entry).collect()
 }
 
 /// Where a program that cannot run would do harm, that is made a success: Gemini takes every failure for a refusal, and
@@ -138,7 +88,7 @@ fn whole_command(harness: Harness, event: Event, word: &str) -> String {
 const GUARD: &str = " --version >/dev/null 2>&1 || exit 0; exec ";
 
 fn is_guarded(harness: Harness, event: Event) -> bool {
-    harness == Harness::Gemini || event == Event::Wait
+    harness.profile().refuses_on_failure || event == Event::Wait
 }
 
 fn ending(harness: Harness, event: Event) -> String {

@@ -22,7 +22,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::target::Place;
+use super::target::Target;
 use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint::Failpoint;
 use crate::system::platform;
@@ -102,7 +102,7 @@ impl<W: World> File<W> {
     pub(super) fn remove(
         &self,
         world: &W,
-        place: &Place,
+        target: &Target,
         is_nobody_elses: impl Fn(&[u8]) -> bool,
     ) -> Result<Option<PathBuf>> {
         self.refuse_what_is_not_to_be_replaced(world)?;
@@ -113,7 +113,7 @@ impl<W: World> File<W> {
         if self.backup_content(world).is_ok_and(|backup| backup.is_some_and(|backup| is_nobody_elses(&backup))) {
             drop(storage::remove(world, &self.directory, self.backup_name().as_ref()));
         }
-        drop(remove_surroundings(world, place));
+        drop(remove_surroundings(world, target));
         Ok(backup)
     }
 
@@ -177,12 +177,12 @@ impl<W: World> File<W> {
 }
 
 /// Removes the link that led to a removed file, and the directories that were made for it.
-fn remove_surroundings<W: World>(world: &W, place: &Place) -> io::Result<()> {
-    let is_link = world.facts_of_path(&place.path).is_ok_and(|facts| facts.kind == Kind::Link);
-    if let (true, Some((parent, name))) = (is_link, parts(&place.path)) {
+fn remove_surroundings<W: World>(world: &W, target: &Target) -> io::Result<()> {
+    let is_link = world.facts_of_path(&target.path).is_ok_and(|facts| facts.kind == Kind::Link);
+    if let (true, Some((parent, name))) = (is_link, parts(&target.path)) {
         storage::remove(world, &world.open_directory(parent)?, name)?;
     }
-    for directory in place.own_directories() {
+    for directory in target.own_directories() {
         let facts = world.facts_of_path(directory)?;
         let is_as_made = facts.kind == Kind::Directory && facts.uid == platform::effective_uid() && facts.mode == 0o700;
         let Some((parent, name)) = parts(directory).filter(|_| is_as_made) else { break };

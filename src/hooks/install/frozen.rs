@@ -3,7 +3,7 @@
 //! Some harnesses keep a hash of it and skip, without a word, an entry whose text has changed. So a change that makes this
 //! fail is a change that turns off the hooks of everybody who has them.
 
-use super::target::{Place, Scope};
+use super::target::{Scope, Target};
 use super::{after_install, after_uninstall};
 use crate::base::environment::Environment;
 use crate::hooks::harness::Harness;
@@ -22,9 +22,9 @@ const FROZEN: [(Harness, &str); 6] = [
 fn the_text_of_every_entry_is_the_one_that_people_have_trusted() {
     for (harness, frozen) in FROZEN {
         let environment = Environment::from_pairs([("HOME", "/h")]);
-        let place = Place::of(harness, Scope::User, &environment, "/p".as_ref()).unwrap();
-        let written = after_install(&place, None, &Program::OnPath).unwrap();
+        let target = Target::of(harness, Scope::User, &environment, "/p".as_ref()).unwrap();
+        let written = after_install(&target, None, &Program::OnPath).unwrap();
         assert_eq!(String::from_utf8(written).unwrap(), frozen, "{harness}");
-        assert_eq!(after_uninstall(&place, frozen.as_bytes()).unwrap(), None, "an older release's file is ours");
+        assert_eq!(after_uninstall(&target, frozen.as_bytes()).unwrap(), None, "an older release's file is ours");
     }
 }

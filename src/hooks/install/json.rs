@@ -4,7 +4,7 @@
 //!
 //! All harnesses with such a file have an object `hooks` in it, with a list for each event. In the list are groups, each
 //! with a list of commands (Claude Code, Codex, Gemini, Grok), or the commands themselves (Cursor). Our entries are
-//! groups of their own, at the end of their lists. [`super::json_layout`] puts them in and takes them out.
+//! groups of their own, at the end of their lists. [`super::layout`] puts them in and takes them out.
 //!
 //! A whole file that was made for our entries is told by how it begins: a missing one by an end of line after the
 //! bracket and nothing behind the last one, an empty one by two spaces.
@@ -19,11 +19,11 @@ use jsonc_parser::ast::{Array, Object, Value};
 use jsonc_parser::common::Ranged;
 use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 
-use super::Refusal;
 use super::entry::{Entry, event_of};
-use super::json_layout::{Container, indentation, is_blank, line_end};
+use super::layout::{Container, indentation, is_blank, line_end};
+use super::target::Refusal;
 use crate::hooks::event::Event;
-use crate::hooks::harness::Harness;
+use crate::hooks::harness::{Harness, Layout};
 
 /// The text with these entries. `None` is a file that is not there.
 ///
@@ -79,7 +79,7 @@ fn others(text: &str, harness: Harness) -> Result<Vec<String>, Refusal> {
     }
     let root = parse(text)?;
     let slice = |value: &Value<'_>| text[value.start()..value.end()].to_owned();
-    let is_settings = |name: &str| name != "hooks" && (harness != Harness::Cursor || name != "version");
+    let is_settings = |name: &str| name != "hooks" && !(has_version(harness) && name == "version");
     let settings = root.properties.iter().filter(|property| is_settings(property.name.as_str()));
     let mut others: Vec<_> =
         settings.map(|property| property.name.as_str().to_owned() + &slice(&property.value)).collect();
@@ -143,37 +143,25 @@ pub(super) fn all(text: &str) -> Result<Vec<Installed>, Refusal> {
     Ok(found)
 }
 
-/// Whether the file itself turns its hooks off.
-///
-/// # Errors
-/// The text cannot be understood.
-pub(super) fn is_turned_off(text: &str, harness: Harness) -> Result<bool, Refusal> {
-    if is_blank(text) {
-        return Ok(false);
-    }
-    let root = parse(text)?;
-    Ok(match harness {
-        Harness::Claude => root.get_boolean("disableAllHooks").is_some_and(|off| off.value),
-        Harness::Gemini => root
-            .get_object("hooksConfig")
-            .and_then(|config| config.get_boolean("enabled"))
-            .is_some_and(|enabled| !enabled.value),
-        _ => false,
-    })
+/// Whether a text has this value at the end of these keys.
+pub(super) fn says(text: &str, path: &[&str], value: bool) -> bool {
+    let found = parse(text).ok();
+    let end = found.as_ref().and_then(|root| at(root, path));
+    end.and_then(Value::as_boolean_lit).is_some_and(|found| found.value == value)
 }
 
-/// The hooks that a person has turned off one by one, by their commands. Only Gemini CLI is known to keep such a list.
-///
-/// # Errors
-/// The text cannot be understood.
-pub(super) fn disabled(text: &str) -> Result<Vec<String>, Refusal> {
-    if is_blank(text) {
-        return Ok(Vec::new());
-    }
-    let root = parse(text)?;
-    let list = root.get_object("hooksConfig").and_then(|config| config.get_array("disabled"));
-    let names = list.into_iter().flat_map(|list| &list.elements).filter_map(Value::as_string_lit);
-    Ok(names.map(|name| name.value.to_string()).collect())
+/// The texts in a list at the end of these keys.
+pub(super) fn texts(text: &str, path: &[&str]) -> Vec<String> {
+    let found = parse(text).ok();
+    let list = found.as_ref().and_then(|root| at(root, path)).and_then(Value::as_array);
+    let texts = list.into_iter().flat_map(|list| &list.elements).filter_map(Value::as_string_lit);
+    texts.map(|text| text.value.to_string()).collect()
+}
+
+fn at<'a>(root: &'a Object<'a>, path: &[&str]) -> Option<&'a Value<'a>> {
+    let (first, rest) = path.split_first()?;
+    let value = &root.get(first)?.value;
+    if rest.is_empty() { Some(value) } else { at(value.as_object()?, rest) }
 }
 
 /// The commands of a member of an event's list, be it a group or a command itself.
@@ -228,6 +216,11 @@ fn member(object: &Object<'_>, name: &str) -> Result<Option<usize>, Refusal> {
     }
 }
 
+/// Whether the harness's files must have a version.
+fn has_version(harness: Harness) -> bool {
+    harness.profile().layout == Layout::Flat
+}
+
 /// What was there before a whole file was made for our entries.
 #[derive(Clone, Copy)]
 enum Origin {
@@ -255,7 +248,7 @@ fn step(text: &str, harness: Harness) -> Result<Option<Step>, Refusal> {
             let commands: Vec<_> = handlers(value).iter().map(command_of).collect();
             let Some(first) = commands.iter().position(is_ours) else { continue };
             if commands.iter().all(is_ours) {
-                return Ok(Some(without_group(text, harness, &Place { root: &root, hooks, list, event, group })));
+                return Ok(Some(without_group(text, harness, &Position { root: &root, hooks, list, event, group })));
             }
             let handlers = value.as_object().and_then(|group| group.get_array("hooks"));
             return Ok(handlers.map(|handlers| Step::Rest(Container::from(handlers).remove(text, first))));
@@ -265,7 +258,7 @@ fn step(text: &str, harness: Harness) -> Result<Option<Step>, Refusal> {
 }
 
 /// A group in a text that was read.
-struct Place<'a> {
+struct Position<'a> {
     root: &'a Object<'a>,
     hooks: &'a Object<'a>,
     list: &'a Array<'a>,
@@ -274,24 +267,24 @@ struct Place<'a> {
 }
 
 /// Takes out a group, and each container around it that was made for it and has nothing else.
-fn without_group(text: &str, harness: Harness, place: &Place<'_>) -> Step {
+fn without_group(text: &str, harness: Harness, position: &Position<'_>) -> Step {
     let is_only_one = |container: &Container| container.len() == 1 && container.is_made_for_its_items(text);
-    let list = Container::from(place.list);
+    let list = Container::from(position.list);
     if !is_only_one(&list) {
-        return Step::Rest(list.remove(text, place.group));
+        return Step::Rest(list.remove(text, position.group));
     }
-    let hooks = Container::from(place.hooks);
+    let hooks = Container::from(position.hooks);
     if !is_only_one(&hooks) {
-        return Step::Rest(hooks.remove(text, place.event));
+        return Step::Rest(hooks.remove(text, position.event));
     }
-    without_hooks(text, place.root, harness)
+    without_hooks(text, position.root, harness)
 }
 
 /// Takes out the object of hooks, with the version behind it that was put there together with it.
 fn without_hooks(text: &str, root: &Object<'_>, harness: Harness) -> Step {
     let names: Vec<_> = root.properties.iter().map(|property| property.name.as_str()).collect();
     let Some(index) = names.iter().position(|name| *name == "hooks") else { return Step::Rest(text.to_owned()) };
-    let has_version = harness == Harness::Cursor && names.get(index + 1) == Some(&"version");
+    let has_version = has_version(harness) && names.get(index + 1) == Some(&"version");
     let container = Container::from(root);
     if names.len() == 1 + usize::from(has_version)
         && let Some(origin) = origin(text, root)
@@ -320,10 +313,10 @@ fn origin(text: &str, root: &Object<'_>) -> Option<Origin> {
 
 /// A whole file of our entries.
 fn made_for(entries: &[Entry], harness: Harness, origin: Origin) -> String {
-    let layout = |line_end, indentation| Layout { line_end, unit: "  ", indentation, harness };
-    let version = |between: &str| match harness {
-        Harness::Cursor => format!(",{between}\"version\": 1"),
-        _ => String::new(),
+    let layout = |line_end, indentation| Style { line_end, unit: "  ", indentation, harness };
+    let version = |between: &str| match harness.profile().layout {
+        Layout::Flat => format!(",{between}\"version\": 1"),
+        Layout::Groups => String::new(),
     };
     match origin {
         Origin::Missing => {
@@ -339,21 +332,21 @@ fn made_for(entries: &[Entry], harness: Harness, origin: Origin) -> String {
 
 /// How what is put in is laid out.
 #[derive(Debug, Clone, Copy)]
-struct Layout<'a> {
+struct Style<'a> {
     line_end: &'a str,
     unit: &'a str,
     indentation: &'a str,
     harness: Harness,
 }
 
-impl Layout<'_> {
+impl Style<'_> {
     /// The member of the root, with everything in it.
     fn hooks(self, entries: &[Entry]) -> String {
         let Self { line_end, unit, indentation, .. } = self;
         let inner = format!("{indentation}{unit}");
         let lists: Vec<_> = names(entries)
             .into_iter()
-            .map(|name| format!("{line_end}{inner}{}", Layout { indentation: &inner, ..self }.list(name, entries)))
+            .map(|name| format!("{line_end}{inner}{}", Style { indentation: &inner, ..self }.list(name, entries)))
             .collect();
         format!("\"hooks\": {{{}{line_end}{indentation}}}", lists.join(","))
     }
@@ -383,7 +376,7 @@ fn of_event<'a>(name: &'a str, entries: &'a [Entry]) -> impl Iterator<Item = &'a
 fn group(entry: &Entry, harness: Harness) -> String {
     let command = serde_json::Value::from(entry.command.as_str());
     let timeout = entry.timeout;
-    if harness == Harness::Cursor {
+    if harness.profile().layout == Layout::Flat {
         return format!("{{\"command\": {command}, \"timeout\": {timeout}}}");
     }
     let matcher = entry.matcher.map(|matcher| format!("\"matcher\": \"{matcher}\", ")).unwrap_or_default();
@@ -400,29 +393,29 @@ fn add_all(text: &str, harness: Harness, entries: &[Entry]) -> Result<String, Re
     let root = parse(text)?;
     let first = root.properties.first().map(|first| indentation(text, first.range.start)).unwrap_or_default();
     let unit = if first.is_empty() { "  " } else { first };
-    let layout = Layout { line_end: line_end(text), unit, indentation: "", harness };
+    let layout = Style { line_end: line_end(text), unit, indentation: "", harness };
     if hooks(&root)?.is_none() {
         let container = Container::from(&root);
-        return with_version(container.append(text, |at| Layout { indentation: at, ..layout }.hooks(entries)), harness);
+        return with_version(container.append(text, |at| Style { indentation: at, ..layout }.hooks(entries)), harness);
     }
     names(entries).into_iter().try_fold(text.to_owned(), |text, name| add_event(&text, name, entries, layout))
 }
 
-/// Cursor reads no file without one.
+/// A harness whose files have a version reads none without one.
 fn with_version(text: String, harness: Harness) -> Result<String, Refusal> {
     let root = parse(&text)?;
-    if harness != Harness::Cursor || member(&root, "version")?.is_some() {
+    if !has_version(harness) || member(&root, "version")?.is_some() {
         return Ok(text);
     }
     Ok(Container::from(&root).append(&text, |_| "\"version\": 1".to_owned()))
 }
 
 /// Puts in all entries of one event.
-fn add_event(text: &str, name: &str, entries: &[Entry], layout: Layout<'_>) -> Result<String, Refusal> {
+fn add_event(text: &str, name: &str, entries: &[Entry], layout: Style<'_>) -> Result<String, Refusal> {
     let root = parse(text)?;
     let hooks = hooks(&root)?.ok_or(Refusal::Layout)?;
     if member(hooks, name)?.is_none() {
-        let list = |at: &str| Layout { indentation: at, ..layout }.list(name, entries);
+        let list = |at: &str| Style { indentation: at, ..layout }.list(name, entries);
         return Ok(Container::from(hooks).append(text, list));
     }
     let groups = of_event(name, entries).map(|entry| group(entry, layout.harness));

@@ -11,7 +11,7 @@
 //! an uninstall works after a move to another machine, from a checkout of somebody else, and after years.
 //!
 //! If this is wrong, somebody's settings are damaged, or a harness refuses to start. So a file that does not parse is
-//! refused and not touched, and an entry is only ever known by its command, never by its place.
+//! refused and not touched, and an entry is only ever known by its command, never by its target.
 
 pub mod check;
 pub mod entry;
@@ -21,39 +21,20 @@ mod frozen;
 #[cfg(test)]
 mod fuzz;
 mod json;
-mod json_layout;
+mod layout;
 mod plugin;
 pub mod target;
 mod toml;
-mod toml_list;
 
 use std::path::PathBuf;
 
-use thiserror::Error;
-
 use self::entry::entries;
 use self::file::{File, Way};
-use self::target::{Form, Place};
+use self::target::{Refusal, Target};
 use crate::base::error::{Error, Result};
+use crate::hooks::harness::Form;
 use crate::system::World;
-use crate::system::program::Program;
-
-/// Why a file is not edited. It is as it was then.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Refusal {
-    /// It is not what its kind of file has to be.
-    #[error("it does not parse: {0}")]
-    Syntax(String),
-    /// It parses, and has something else where the hooks belong.
-    #[error("{0}")]
-    Shape(String),
-    /// What would be put in could not be taken out again to the byte, or what is to be taken out is mixed with others'.
-    #[error("our entries could not be told from the rest to the byte")]
-    Layout,
-    /// It has the name of a file of ours and is somebody else's.
-    #[error("it is not a file that fm-watch has written")]
-    Foreign,
-}
+use crate::system::program::{NAME, Program};
 
 /// What became of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,11 +61,11 @@ pub enum Outcome {
 ///
 /// # Errors
 /// The file cannot be understood, must not be replaced, or the system refuses. It is then as it was.
-pub fn install<W: World>(world: &W, place: &Place, program: &Program) -> Result<Outcome> {
-    let Some(file) = File::find(world, &place.path, Way::Make)? else {
-        return Err(Error::refused(&place.path, "its directory has vanished", "try again"));
+pub fn install<W: World>(world: &W, target: &Target, program: &Program) -> Result<Outcome> {
+    let Some(file) = File::find(world, &target.path, Way::Make)? else {
+        return Err(Error::refused(&target.path, "its directory has vanished", "try again"));
     };
-    let after = after_install(place, file.content(), program).map_err(|refusal| refused(place, &file, &refusal))?;
+    let after = after_install(target, file.content(), program).map_err(|refusal| refused(target, &file, &refusal))?;
     if file.content() == Some(after.as_slice()) {
         return Ok(Outcome::Unchanged(file.path().to_owned()));
     }
@@ -96,17 +77,17 @@ pub fn install<W: World>(world: &W, place: &Place, program: &Program) -> Result<
 ///
 /// # Errors
 /// As [`install`].
-pub fn uninstall<W: World>(world: &W, place: &Place) -> Result<Outcome> {
-    let unchanged = Ok(Outcome::Unchanged(place.path.clone()));
-    let Some(file) = File::find(world, &place.path, Way::Leave)? else { return unchanged };
+pub fn uninstall<W: World>(world: &W, target: &Target) -> Result<Outcome> {
+    let unchanged = Ok(Outcome::Unchanged(target.path.clone()));
+    let Some(file) = File::find(world, &target.path, Way::Leave)? else { return unchanged };
     let Some(before) = file.content() else { return unchanged };
-    let after = after_uninstall(place, before).map_err(|refusal| refused(place, &file, &refusal))?;
+    let after = after_uninstall(target, before).map_err(|refusal| refused(target, &file, &refusal))?;
     if after.as_deref() == Some(before) {
         return Ok(Outcome::Unchanged(file.path().to_owned()));
     }
     let path = file.path().to_owned();
     let Some(after) = after else {
-        let backup = file.remove(world, place, |content| is_nobody_elses(place, content))?;
+        let backup = file.remove(world, target, |content| is_nobody_elses(target, content))?;
         return Ok(Outcome::Removed { path, backup });
     };
     let backup = file.replace(world, &after)?;
@@ -117,18 +98,18 @@ pub fn uninstall<W: World>(world: &W, place: &Place) -> Result<Outcome> {
 ///
 /// # Errors
 /// None that is known.
-pub fn print(place: &Place, program: &Program) -> Result<String> {
-    let bytes = after_install(place, None, program);
+pub fn print(target: &Target, program: &Program) -> Result<String> {
+    let bytes = after_install(target, None, program);
     let text = bytes.ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    text.ok_or_else(|| Error::Failed(format!("the entries for {} cannot be printed", place.harness.title())))
+    text.ok_or_else(|| Error::Failed(format!("the entries for {} cannot be printed", target.harness.title())))
 }
 
-fn refused<W: World>(place: &Place, file: &File<W>, refusal: &Refusal) -> Error {
+fn refused<W: World>(target: &Target, file: &File<W>, refusal: &Refusal) -> Error {
     let next = match refusal {
         Refusal::Syntax(_) => "nothing was changed; mend it first".to_owned(),
         Refusal::Foreign => "nothing was changed; move it away first".to_owned(),
         Refusal::Shape(_) | Refusal::Layout => {
-            format!("nothing was changed; edit it by hand, with what `fm-watch hooks print {}` shows", place.harness)
+            format!("nothing was changed; edit it by hand, with what `fm-watch hooks print {}` shows", target.harness)
         }
     };
     Error::refused(file.path(), refusal, next)
@@ -143,47 +124,64 @@ fn text_of(bytes: &[u8]) -> Result<(&'static str, &str), Refusal> {
     Ok(text.strip_prefix(BYTE_ORDER_MARK).map_or(("", text), |text| (BYTE_ORDER_MARK, text)))
 }
 
-fn after_install(place: &Place, before: Option<&[u8]>, program: &Program) -> Result<Vec<u8>, Refusal> {
+fn after_install(target: &Target, before: Option<&[u8]>, program: &Program) -> Result<Vec<u8>, Refusal> {
     let (mark, text) = before.map(text_of).transpose()?.unzip();
-    let entries = entries(place.harness, program);
-    let after = match place.form {
-        Form::Json => json::install(text, place.harness, &entries),
-        Form::Toml => toml::install(text, place.harness, &entries),
-        Form::Plugin => plugin::install(text, place.harness, program),
+    let entries = entries(target.harness, program);
+    let after = match target.form {
+        Form::Json => json::install(text, target.harness, &entries),
+        Form::Toml => toml::install(text, target.harness, &entries),
+        Form::Plugin(code) => plugin::install(text, target.harness, code, program),
     }?;
     Ok(format!("{}{after}", mark.unwrap_or_default()).into_bytes())
 }
 
-fn after_uninstall(place: &Place, before: &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
+fn after_uninstall(target: &Target, before: &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
     let (mark, text) = text_of(before)?;
-    let after = match place.form {
-        Form::Json => json::uninstall(text, place.harness),
-        Form::Toml => toml::uninstall(text, place.harness),
-        Form::Plugin => Ok(plugin::uninstall(text, place.harness)),
+    let after = match target.form {
+        Form::Json => json::uninstall(text, target.harness),
+        Form::Toml => toml::uninstall(text, target.harness),
+        Form::Plugin(code) => Ok(plugin::uninstall(text, target.harness, code)),
     }?;
     Ok(after.map(|after| format!("{mark}{after}").into_bytes()))
 }
 
 /// Whether there is nothing in a file but what we have written.
-fn is_nobody_elses(place: &Place, content: &[u8]) -> bool {
-    match place.form {
-        Form::Plugin => text_of(content).is_ok_and(|(_, text)| plugin::is_pristine(text, place.harness)),
-        Form::Json | Form::Toml => after_uninstall(place, content) == Ok(None),
+fn is_nobody_elses(target: &Target, content: &[u8]) -> bool {
+    match target.form {
+        Form::Plugin(code) => text_of(content).is_ok_and(|(_, text)| plugin::is_pristine(text, target.harness, code)),
+        Form::Json | Form::Toml => after_uninstall(target, content) == Ok(None),
     }
 }
 
 /// The commands of ours in a file, with the harness's name of the event.
-fn installed(place: &Place, content: &[u8]) -> Result<Vec<(String, String)>, Refusal> {
-    let all = commands(place, content)?;
-    Ok(all.into_iter().filter(|(_, command)| entry::event_of(place.harness, command).is_some()).collect())
+fn installed(target: &Target, content: &[u8]) -> Result<Vec<(String, String)>, Refusal> {
+    let all = commands(target, content)?;
+    Ok(all.into_iter().filter(|(_, command)| entry::event_of(target.harness, command).is_some()).collect())
 }
 
 /// All commands in a file, with the harness's name of the event.
-fn commands(place: &Place, content: &[u8]) -> Result<Vec<(String, String)>, Refusal> {
+fn commands(target: &Target, content: &[u8]) -> Result<Vec<(String, String)>, Refusal> {
     let (_, text) = text_of(content)?;
-    match place.form {
+    match target.form {
         Form::Json => Ok(json::all(text)?.into_iter().map(|found| (found.name, found.command)).collect()),
         Form::Toml => toml::all(text),
-        Form::Plugin => Ok(Vec::new()),
+        Form::Plugin(_) => Ok(Vec::new()),
     }
+}
+
+/// Whether a file has entries of ours. One that does not parse has them if it has their text.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn has_entries<W: World>(world: &W, target: &Target) -> Result<bool> {
+    let Some(file) = File::find(world, &target.path, Way::Leave)? else { return Ok(false) };
+    let Some(content) = file.content() else { return Ok(false) };
+    let text = String::from_utf8_lossy(content);
+    Ok(match target.form {
+        Form::Plugin(code) => text_of(content).is_ok_and(|(_, text)| plugin::is_ours(text, target.harness, code)),
+        Form::Json | Form::Toml => match installed(target, content) {
+            Ok(found) => !found.is_empty(),
+            Err(_) => text.contains(NAME) && text.contains(&format!(" hook --harness {} --event ", target.harness)),
+        },
+    })
 }

@@ -1,10 +1,12 @@
-//! Which file of which harness has the hooks, and in what form.
+//! Which file of which harness has the hooks, in what form, and why such a file is not edited.
 
 use std::path::{Path, PathBuf};
 
+use thiserror::Error as ThisError;
+
 use crate::base::environment::Environment;
 use crate::base::error::{Error, Result};
-use crate::hooks::harness::Harness;
+use crate::hooks::harness::{Form, Harness, UserFile};
 use crate::system::program::{self, shell_word};
 
 /// For which sessions hooks are installed.
@@ -21,20 +23,9 @@ impl Scope {
     pub const ALL: [Self; 2] = [Self::User, Self::Project];
 }
 
-/// What a file of hooks is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// JSON, perhaps with comments, shared with other settings.
-    Json,
-    /// TOML, shared with other settings.
-    Toml,
-    /// Code in a file of its own.
-    Plugin,
-}
-
 /// A file of hooks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct Target {
     /// Whose it is.
     pub harness: Harness,
     /// Where it is.
@@ -47,17 +38,21 @@ pub struct Place {
     pub project: Option<PathBuf>,
 }
 
-impl Place {
+impl Target {
     /// The file of a harness.
     ///
     /// # Errors
     /// The harness has no hooks for a project, or nobody knows where the user's files are.
     pub fn of(harness: Harness, scope: Scope, environment: &Environment, project: &Path) -> Result<Self> {
+        let profile = harness.profile();
+        let no_project = || Error::Usage(format!("{} has no hooks of a project; use --user", profile.title));
         let ((base, way), project) = match scope {
-            Scope::User => (user_path(harness, environment)?, None),
-            Scope::Project => ((project.to_owned(), project_path(harness)?), Some(project.to_owned())),
+            Scope::User => (user_path(profile.user_file, environment)?, None),
+            Scope::Project => {
+                ((project.to_owned(), profile.project_file.ok_or_else(no_project)?), Some(project.to_owned()))
+            }
         };
-        Ok(Self { harness, path: base.join(way), base, form: form(harness), project })
+        Ok(Self { harness, path: base.join(way), base, form: profile.form, project })
     }
 
     /// The directories on the way to the file that nobody but this harness uses, the innermost first.
@@ -76,43 +71,25 @@ impl Place {
     }
 }
 
-fn form(harness: Harness) -> Form {
-    match harness {
-        Harness::Claude | Harness::Codex | Harness::Cursor | Harness::Gemini | Harness::Grok => Form::Json,
-        Harness::Kimi => Form::Toml,
-        Harness::OpenCode | Harness::Pi => Form::Plugin,
-    }
-}
-
-/// Where the files of a user are: the directory that is there anyway, and the way from it to the file. The directories
-/// on that way are the harness's own.
-fn user_path(harness: Harness, environment: &Environment) -> Result<(PathBuf, &'static str)> {
+/// Where the files of a user are: the directory that is there anyway, and the way from it to the file.
+fn user_path(file: UserFile, environment: &Environment) -> Result<(PathBuf, &'static str)> {
     let home = || environment.path("HOME").filter(|home| home.is_absolute()).ok_or_else(no_home);
-    // A harness whose files a variable has moved is not found in the home directory.
-    let moved = |variable: &str| environment.path(variable);
-    let in_home = |way: &'static str| Ok((home()?, way));
-    let or_moved = |variable: &str, moved_way: &'static str, way: &'static str| match moved(variable) {
-        Some(moved) if moved.is_absolute() => Ok((moved, moved_way)),
-        Some(moved) => Err(not_absolute(variable, &moved)),
-        None => in_home(way),
-    };
-    match harness {
-        Harness::Claude => or_moved("CLAUDE_CONFIG_DIR", "settings.json", ".claude/settings.json"),
-        Harness::Codex => or_moved("CODEX_HOME", "hooks.json", ".codex/hooks.json"),
-        Harness::Cursor => in_home(".cursor/hooks.json"),
-        Harness::Gemini => or_moved("GEMINI_CLI_HOME", ".gemini/settings.json", ".gemini/settings.json"),
-        Harness::Grok => or_moved("GROK_HOME", "hooks/fm-watch.json", ".grok/hooks/fm-watch.json"),
-        Harness::Kimi => or_moved("KIMI_CODE_HOME", "config.toml", ".kimi-code/config.toml"),
-        Harness::OpenCode => match moved("XDG_CONFIG_HOME").filter(|moved| moved.is_absolute()) {
-            Some(moved) => Ok((moved, OPENCODE)),
-            // Others have files there, too.
-            None => Ok((home()?.join(".config"), OPENCODE)),
+    match file {
+        UserFile::InHome(way) => Ok((home()?, way)),
+        // A harness whose files a variable has moved is not found in the home directory.
+        UserFile::Movable(variable, way, in_home) => match environment.path(variable) {
+            Some(moved) if moved.is_absolute() => Ok((moved, way)),
+            Some(moved) => Err(not_absolute(variable, &moved)),
+            None => Ok((home()?, in_home)),
         },
-        Harness::Pi => or_moved("PI_CODING_AGENT_DIR", "extensions/fm-watch.ts", ".pi/agent/extensions/fm-watch.ts"),
+        UserFile::InConfiguration(way) => {
+            match environment.path("XDG_CONFIG_HOME").filter(|moved| moved.is_absolute()) {
+                Some(moved) => Ok((moved, way)),
+                None => Ok((home()?.join(".config"), way)),
+            }
+        }
     }
 }
-
-const OPENCODE: &str = "opencode/plugins/fm-watch.js";
 
 fn not_absolute(variable: &str, path: &Path) -> Error {
     Error::Usage(format!("{variable} is {}, which is no absolute path; set it to one", path.display()))
@@ -124,17 +101,21 @@ fn no_home() -> Error {
     )
 }
 
-fn project_path(harness: Harness) -> Result<&'static str> {
-    match harness {
-        Harness::Claude => Ok(".claude/settings.json"),
-        Harness::Codex => Ok(".codex/hooks.json"),
-        Harness::Cursor => Ok(".cursor/hooks.json"),
-        Harness::Gemini => Ok(".gemini/settings.json"),
-        Harness::Grok => Ok(".grok/hooks/fm-watch.json"),
-        Harness::Kimi => Err(Error::Usage("Kimi Code has no hooks of a project; use --user".into())),
-        Harness::OpenCode => Ok(".opencode/plugins/fm-watch.js"),
-        Harness::Pi => Ok(".pi/extensions/fm-watch.ts"),
-    }
+/// Why a file is not edited. It is as it was then.
+#[derive(Debug, Clone, PartialEq, Eq, ThisError)]
+pub enum Refusal {
+    /// It is not what its kind of file has to be.
+    #[error("it does not parse: {0}")]
+    Syntax(String),
+    /// It parses, and has something else where the hooks belong.
+    #[error("{0}")]
+    Shape(String),
+    /// What would be put in could not be taken out again to the byte, or what is to be taken out is mixed with others'.
+    #[error("our entries could not be told from the rest to the byte")]
+    Layout,
+    /// It has the name of a file of ours and is somebody else's.
+    #[error("it is not a file that fm-watch has written")]
+    Foreign,
 }
 
 #[cfg(test)]
@@ -152,17 +133,17 @@ mod tests {
             (Harness::OpenCode, "XDG_CONFIG_HOME", "/m/opencode/plugins/fm-watch.js"),
             (Harness::Pi, "PI_CODING_AGENT_DIR", "/m/extensions/fm-watch.ts"),
         ];
-        let place = |harness, variable: &str, value: &str| {
+        let target = |harness, variable: &str, value: &str| {
             let environment = Environment::from_pairs([("HOME", "/h"), (variable, value)]);
-            Place::of(harness, Scope::User, &environment, "/p".as_ref())
+            Target::of(harness, Scope::User, &environment, "/p".as_ref())
         };
         for (harness, variable, path) in moving {
-            assert_eq!(place(harness, variable, "/m").unwrap().path, Path::new(path));
-            assert!(place(harness, variable, "").unwrap().path.starts_with("/h"));
-            let relative = place(harness, variable, "m");
-            assert!(relative.map_or(true, |place| place.path.starts_with("/h")), "{variable}");
+            assert_eq!(target(harness, variable, "/m").unwrap().path, Path::new(path));
+            assert!(target(harness, variable, "").unwrap().path.starts_with("/h"));
+            let relative = target(harness, variable, "m");
+            assert!(relative.map_or(true, |target| target.path.starts_with("/h")), "{variable}");
             for other in Harness::ALL.into_iter().filter(|other| *other != harness) {
-                assert!(place(other, variable, "/m").unwrap().path.starts_with("/h"));
+                assert!(target(other, variable, "/m").unwrap().path.starts_with("/h"));
             }
         }
     }
@@ -171,13 +152,13 @@ mod tests {
     fn only_directories_of_the_harness_are_its_own() {
         let environment = Environment::from_pairs([("HOME", "/h")]);
         let own = |harness, scope| {
-            let place = Place::of(harness, scope, &environment, "/p".as_ref()).unwrap();
-            place.own_directories().map(|path| path.display().to_string()).collect::<Vec<_>>()
+            let target = Target::of(harness, scope, &environment, "/p".as_ref()).unwrap();
+            target.own_directories().map(|path| path.display().to_string()).collect::<Vec<_>>()
         };
         assert_eq!(own(Harness::Claude, Scope::User), ["/h/.claude"]);
         assert_eq!(own(Harness::Grok, Scope::Project), ["/p/.grok/hooks", "/p/.grok"]);
         let environment = Environment::from_pairs([("HOME", "/h"), ("CODEX_HOME", "/m")]);
-        let moved = Place::of(Harness::Codex, Scope::User, &environment, "/p".as_ref()).unwrap();
+        let moved = Target::of(Harness::Codex, Scope::User, &environment, "/p".as_ref()).unwrap();
         assert_eq!(moved.own_directories().count(), 0);
     }
 }

@@ -12,14 +12,18 @@
 //! If this is wrong, Kimi Code does not start any more, because it refuses a file with a mistake. So every result is
 //! parsed before it is handed out, and taken apart again.
 //!
-//! Where `hooks` is a list in one value, tables cannot continue it; [`super::toml_list`] puts entries into it then.
+//! Where `hooks` is a list in one value (`hooks = [{event = "Stop", …}]`, as programs write it that print their settings
+//! themselves, and `hooks = []` above all), tables cannot continue it. Then entries go into it as tables in a line, at its
+//! end, in the way of [`super::layout`], which also says why no library edits the file.
+//!
+//! Limits: a list in one value with anything but tables in it is not recognised.
 
-use toml::{Table, Value};
+use serde::Deserialize;
+use toml::{Spanned, Table, Value};
 
-use super::Refusal;
 use super::entry::{Entry, event_of};
-use super::json_layout::line_end;
-use super::toml_list;
+use super::layout::{Container, line_end};
+use super::target::Refusal;
 use crate::hooks::harness::Harness;
 
 /// The text with these entries. `None` is a file that is not there.
@@ -42,7 +46,7 @@ pub(super) fn install(before: Option<&str>, harness: Harness, entries: &[Entry])
     if !matches!(table.get("hooks"), None | Some(Value::Array(_))) {
         return Err(Refusal::Shape("`hooks` is no list of tables".to_owned()));
     }
-    let after = match toml_list::add(text, entries) {
+    let after = match add_to_list(text, entries) {
         Some(after) => after,
         None => format!("{text}{}", block(before, entries)),
     };
@@ -62,7 +66,7 @@ pub(super) fn uninstall(text: &str, harness: Harness) -> Result<Option<String>, 
         None => Some(text.to_owned()),
     };
     let Some(rest) = rest else { return Ok(None) };
-    let rest = toml_list::without(rest, |hook| is_ours(hook, harness));
+    let rest = without_in_list(rest, |hook| is_ours(hook, harness));
     let rest = if installed_in(&parse(&rest)?, harness).is_empty() { rest } else { without_tables(&rest, harness) };
     let has_ours = |text: &str| parse(text).is_ok_and(|rest| !installed_in(&rest, harness).is_empty());
     if !has_ours(&rest) && parse(&rest).is_ok_and(|rest| without_ours(rest, harness) == without_ours(before, harness)) {
@@ -174,7 +178,6 @@ fn block(text: Option<&str>, entries: &[Entry]) -> String {
     let line_end = line_end(text.unwrap_or_default());
     let mut lines = vec![before.mark().to_owned()];
     for entry in entries {
-        let word = |text: &str| Value::from(text).to_string();
         lines.push("[[hooks]]".to_owned());
         lines.push(format!("event = {}", word(entry.name)));
         lines.extend(entry.matcher.map(|matcher| format!("matcher = {}", word(matcher))));
@@ -223,6 +226,60 @@ impl Block {
         };
         Some(format!("{above}{below}"))
     }
+}
+
+/// What is looked at of a file.
+#[derive(Deserialize)]
+struct Listed {
+    hooks: Spanned<Vec<Spanned<Value>>>,
+}
+
+/// The text with these entries in its list, if it has one.
+fn add_to_list(text: &str, entries: &[Entry]) -> Option<String> {
+    list_in(text)?;
+    entries.iter().try_fold(text.to_owned(), |text, entry| {
+        let (container, _) = list_in(&text)?;
+        Some(container.append(&text, |_| item(entry)))
+    })
+}
+
+/// The text without those members of its list, if it has one.
+fn without_in_list(mut text: String, is_ours: impl Fn(&Value) -> bool) -> String {
+    while let Some((container, hooks)) = list_in(&text)
+        && let Some(index) = hooks.iter().position(&is_ours)
+    {
+        let shorter = container.remove(&text, index);
+        if shorter.len() >= text.len() {
+            break;
+        }
+        text = shorter;
+    }
+    text
+}
+
+/// The list, and what is in it. None if there is no list, or one of tables of their own.
+fn list_in(text: &str) -> Option<(Container, Vec<Value>)> {
+    let hooks = toml::from_str::<Listed>(text).ok()?.hooks;
+    let whole = hooks.span();
+    let begins_with = |at: usize, what: &str| text.get(at..).is_some_and(|rest| rest.starts_with(what));
+    let items: Vec<_> = hooks.get_ref().iter().map(Spanned::span).collect();
+    let is_in_one_value = begins_with(whole.start, "[")
+        && text.get(..whole.end).is_some_and(|text| text.ends_with(']'))
+        && items.iter().all(|item| whole.start < item.start && item.end < whole.end && begins_with(item.start, "{"));
+    let values = hooks.into_inner().into_iter().map(Spanned::into_inner).collect();
+    is_in_one_value.then(|| (Container::of_toml(whole, items), values))
+}
+
+/// A table in a line.
+fn item(entry: &Entry) -> String {
+    let matcher = entry.matcher.map(|matcher| format!("matcher = {}, ", word(matcher))).unwrap_or_default();
+    let (event, command, timeout) = (word(entry.name), word(&entry.command), entry.timeout);
+    format!("{{ event = {event}, {matcher}command = {command}, timeout = {timeout} }}")
+}
+
+/// A text as TOML writes it.
+fn word(text: &str) -> String {
+    Value::from(text).to_string()
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::lock::holder::Holder;
 use crate::lock::location::{Spot, description};
 use crate::system::World;
 use crate::system::identity::{Proof, Sameness};
+use crate::system::program::single_quoted;
 
 /// What is known of the holder of the marker at a lock's name. `hindrance`: why it was not taken although it may be.
 pub fn holder<W: World>(spot: &Spot<W>, hindrance: Option<&str>) -> Holder {
@@ -100,13 +101,8 @@ fn removal(path: &Path, why: &str, since: Option<Duration>) -> String {
     format!(
         "{why}{}; if you know that no program holds it: rm -- {}",
         age.unwrap_or_default(),
-        quoted(&path.to_string_lossy())
+        single_quoted(&path.to_string_lossy())
     )
-}
-
-/// One word of a shell.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// How old the marker's file is. A clock that was set since makes it wrong; nothing is decided by it.

@@ -11,19 +11,19 @@ use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
-use self::situation::Place;
+use self::situation::HookSession;
 use crate::base::environment::Environment;
 use crate::base::exit;
 use crate::base::failpoint::Failpoint;
 use crate::cli::args::{self, Global};
-use crate::hooks::decision::{Allowance, Decision, Message, Waking, turn_end};
+use crate::hooks::answer::Answer;
+use crate::hooks::decision::{Allowance, Decision, Message, turn_end};
 use crate::hooks::event::Event;
 use crate::hooks::harness::Harness;
 use crate::hooks::hold_limit;
 use crate::hooks::kill_guard::{self, Target};
-use crate::hooks::origin::{self, Hearing};
+use crate::hooks::origin::{self, Received};
 use crate::hooks::payload::{LIMIT, Payload, Reading, parse};
-use crate::hooks::render::{Answer, render};
 use crate::ownership::context::{self, Session};
 use crate::system::handle;
 use crate::system::platform;
@@ -31,7 +31,7 @@ use crate::system::program::NAME;
 use crate::system::{Real, World};
 
 /// How long a harness may take to say what it has to say.
-const HEARS_FOR: Duration = Duration::from_millis(200);
+const INPUT_TIMEOUT: Duration = Duration::from_millis(200);
 /// After this, an answer is given up. The shortest limit of any harness is 5 s, and starting this process takes time too.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(1800);
 /// All that a hook waits for but the start of a watcher is over by then: other hooks that keep the records, and a waiter
@@ -44,14 +44,14 @@ const STARTS_WITHIN: Duration = Duration::from_secs(1);
 pub fn hook(global: &Global, options: args::Hook) -> u8 {
     let began = Instant::now();
     let args::Hook { harness, event } = options;
-    let bytes = match heard() {
+    let bytes = match read_input() {
         Ok(bytes) => bytes,
         Err(error) => return leave(&failure(harness, &format!("stdin cannot be read: {error}"))),
     };
-    let payload = match origin::hear(&bytes, harness, event) {
-        Hearing::Nothing => return exit::OK,
-        Hearing::Garbled(why) => return leave(&failure(harness, &why)),
-        Hearing::Heard(payload) => payload,
+    let payload = match origin::receive(&bytes, harness, event) {
+        Received::Nothing => return exit::OK,
+        Received::Garbled(why) => return leave(&failure(harness, &why)),
+        Received::Payload(payload) => payload,
     };
     // Most tools are no kills, and cost nothing but the look at the payload.
     if event == Event::PreTool && possible_kill(&payload).is_none() {
@@ -74,7 +74,7 @@ pub fn hook(global: &Global, options: args::Hook) -> u8 {
         return leave(&failure(harness, &format!("nothing can see to it that it answers in time: {error}")));
     }
     let answer = match decide(&global, harness, event, &payload, began + WAITS_UNTIL) {
-        Ok(decision) => render(harness, event, &decision),
+        Ok(decision) => harness.answer(event, &decision),
         Err(why) => failure(harness, &why),
     };
     platform::claim_last_word();
@@ -94,8 +94,8 @@ pub fn misunderstood(arguments: impl IntoIterator<Item = OsString>) -> u8 {
 ///
 /// A harness that has said a whole object has said all: nothing that followed could still belong to it. So one that
 /// forgets to close its end is answered as fast as any other.
-fn heard() -> io::Result<Vec<u8>> {
-    let deadline = Instant::now() + HEARS_FOR;
+fn read_input() -> io::Result<Vec<u8>> {
+    let deadline = Instant::now() + INPUT_TIMEOUT;
     let mut stdin = handle::standard_input()?;
     let (mut bytes, mut buffer) = (Vec::new(), vec![0; 16 * 1024]);
     while bytes.len() <= LIMIT {
@@ -118,7 +118,7 @@ fn heard() -> io::Result<Vec<u8>> {
 }
 
 fn failure(harness: Harness, why: &str) -> Answer {
-    Answer::note(harness, &format!("fm-watch: the hook has no answer: {why}"))
+    harness.note(&format!("fm-watch: the hook has no answer: {why}"))
 }
 
 /// Says it, and gives the exit code. A harness that does not listen any more has made up its mind.
@@ -142,56 +142,45 @@ fn decide(
 ) -> Result<Decision, String> {
     Real.reach(Failpoint::HooksDecides).map_err(|error| error.to_string())?;
     match event {
-        Event::PreTool => before_a_tool(global, payload),
-        Event::SessionStart => {
-            let session = open(global)?;
-            let Some(place) = Place::find(&session, (harness, event), payload, until)? else {
-                return Ok(Decision::Silent);
-            };
-            Ok(place.situation()?.at_start())
-        }
-        Event::UserPrompt => {
-            let session = open(global)?;
-            let Some(place) = Place::find(&session, (harness, event), payload, until)? else {
-                return Ok(Decision::Silent);
-            };
-            at_prompt(&place)
-        }
-        Event::TurnEnd if payload.is_broken_off() => Ok(Decision::Silent),
-        Event::TurnEnd => {
-            let session = open(global)?;
-            let Some(place) = Place::find(&session, (harness, event), payload, until)? else {
-                return Ok(Decision::Silent);
-            };
-            at_turn_end(&place, harness, payload)
-        }
-        Event::Wait => Ok(Decision::Silent),
+        Event::PreTool => return before_a_tool(global, payload),
+        Event::TurnEnd if payload.is_broken_off() => return Ok(Decision::Silent),
+        Event::Wait => return Ok(Decision::Silent),
+        Event::SessionStart | Event::UserPrompt | Event::TurnEnd => {}
+    }
+    let session = open(global)?;
+    let Some(asking) = HookSession::find(&session, (harness, event), payload, until)? else {
+        return Ok(Decision::Silent);
+    };
+    match event {
+        Event::UserPrompt => at_prompt(&asking),
+        Event::TurnEnd => at_turn_end(&asking, harness, payload),
+        _ => Ok(asking.situation()?.at_start()),
     }
 }
 
 /// A context that begins anew has to be told again; one that goes on has heard it.
-fn at_prompt(place: &Place<'_>) -> Result<Decision, String> {
-    let decision = place.situation()?.at_start();
+fn at_prompt(asking: &HookSession<'_>) -> Result<Decision, String> {
+    let decision = asking.situation()?.at_start();
     if decision == Decision::Silent {
         return Ok(decision);
     }
-    let is_first = place.with_turn(|world, directory| {
-        hold_limit::tell_once(world, directory, place.session_key()).map_err(|error| error.to_string())
+    let is_first = asking.with_turn(|world, directory| {
+        hold_limit::tell_once(world, directory, asking.session_key()).map_err(|error| error.to_string())
     });
     // Saying it twice does no harm.
     Ok(if is_first.unwrap_or(true) { decision } else { Decision::Silent })
 }
 
-fn at_turn_end(place: &Place<'_>, harness: Harness, payload: &Payload) -> Result<Decision, String> {
-    let waking = Waking::of(harness);
-    let situation = place.situation_and_listeners(waking)?;
+fn at_turn_end(asking: &HookSession<'_>, harness: Harness, payload: &Payload) -> Result<Decision, String> {
+    let waking = harness.profile().waking;
+    let situation = asking.situation_and_listeners(waking)?;
     if situation.is_well(waking) {
-        place.end_episode()?;
+        asking.end_episode()?;
         return Ok(Decision::Silent);
     }
     let count = || {
-        let spent = place.with_turn(|world, directory| {
-            Ok(hold_limit::spend(world, directory, place.session_key(), payload.holds_before()))
+        let spent = asking.with_turn(|world, directory| {
+            Ok(hold_limit::spend(world, directory, asking.session_key(), payload.holds_before()))
         });
         spent.unwrap_or_else(|why| Allowance::Uncounted(format!("it cannot be counted: {why}")))
     };

@@ -34,7 +34,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// A session in a home.
 #[derive(Debug)]
-pub(crate) struct Place<'a> {
+pub(crate) struct HookSession<'a> {
     session: &'a Session,
     applicant: Applicant,
     directory: File,
@@ -42,7 +42,7 @@ pub(crate) struct Place<'a> {
     until: Instant,
 }
 
-impl<'a> Place<'a> {
+impl<'a> HookSession<'a> {
     /// Where a hook stands. `None`: in no home, in no session, in an agent's own sub-agent, or nobody can tell in whose
     /// process; then there is nothing to answer.
     pub(crate) fn find(
@@ -114,7 +114,7 @@ impl<'a> Place<'a> {
         let failed = |doing: &str, error: std::io::Error| format!("cannot {doing} {}: {error}", path.display());
         let (world, here) = (self.session.world.as_ref(), &self.session.here);
         // Nearly always nothing has changed, and then nobody has to wait for anybody.
-        let known = session_lease::standing_role(world, &self.directory, &self.applicant, here);
+        let known = session_lease::settled_role(world, &self.directory, &self.applicant, here);
         if let Some(role) = known.map_err(|error| failed("read", error))? {
             return Ok(role);
         }

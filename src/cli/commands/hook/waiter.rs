@@ -10,18 +10,17 @@
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
-use super::situation::Place;
+use super::situation::HookSession;
 use super::{failure, leave, open, say};
 use crate::base::exit;
 use crate::base::failpoint::Failpoint;
 use crate::cli::args::Global;
 use crate::cli::commands::waiter::{OnLoss, Waiting, Woken, newest};
-use crate::hooks::decision::{Allowance, Decision, Message, Role, Supervision, Work};
+use crate::hooks::decision::{Allowance, Decision, Message, Role, Supervision, Waking, Work};
 use crate::hooks::event::Event;
 use crate::hooks::harness::Harness;
 use crate::hooks::hold_limit;
 use crate::hooks::payload::Payload;
-use crate::hooks::render::render;
 use crate::journal::record::Wake;
 use crate::journal::render::reason_lines;
 use crate::ownership::context::Session;
@@ -37,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Waits, if this session may and no other waiter of it does.
 pub(crate) fn wait(global: &Global, harness: Harness, payload: &Payload) -> u8 {
     // Anybody else would be held up by it.
-    if harness != Harness::Claude {
+    if harness.profile().waking != Waking::ByWaiter {
         return leave(&failure(harness, &format!("{} cannot be woken by a hook that waits", harness.title())));
     }
     match wait_in_home(global, harness, payload) {
@@ -49,13 +48,15 @@ pub(crate) fn wait(global: &Global, harness: Harness, payload: &Payload) -> u8 {
 fn wait_in_home(global: &Global, harness: Harness, payload: &Payload) -> Result<u8, String> {
     let session = open(global)?;
     let until = Instant::now() + PATIENCE;
-    let Some(place) = Place::find(&session, (harness, Event::Wait), payload, until)? else { return Ok(exit::OK) };
-    if place.role()? != Role::Responsible {
+    let Some(asking) = HookSession::find(&session, (harness, Event::Wait), payload, until)? else {
+        return Ok(exit::OK);
+    };
+    if asking.role()? != Role::Responsible {
         return Ok(exit::OK);
     }
     // First of all, so that the hook at the end of the turn sees that somebody is about to wait.
-    let Some(_only_one) = Only::take(&session, &place)? else { return Ok(exit::OK) };
-    let situation = place.situation()?;
+    let Some(_only_one) = Only::take(&session, &asking)? else { return Ok(exit::OK) };
+    let situation = asking.situation()?;
     if situation.role != Role::Responsible || situation.work == Work::None {
         return Ok(exit::OK);
     }
@@ -64,13 +65,13 @@ fn wait_in_home(global: &Global, harness: Harness, payload: &Payload) -> Result<
         return Ok(exit::OK);
     }
     let mut waiting = Waiting::begin(&session, None).map_err(|error| error.to_string())?;
-    if let Some(agent) = agent(&session, &place) {
+    if let Some(agent) = agent(&session, &asking) {
         waiting.end_with(agent);
     }
     let on_loss = if session.settings().repair == Repair::Start { OnLoss::Obtain } else { OnLoss::Tell };
     match waiting.until_due(on_loss).map_err(|error| error.to_string())? {
         Woken::Due(due) => {
-            let answer = render(harness, Event::Wait, &Decision::Wake(digest(&session, &due)));
+            let answer = harness.answer(Event::Wait, &Decision::Wake(digest(&session, &due)));
             // Whoever was not reached was not shown anything.
             if say(&answer).is_err() {
                 return Ok(exit::OK);
@@ -79,7 +80,7 @@ fn wait_in_home(global: &Global, harness: Harness, payload: &Payload) -> Result<
             Ok(answer.code)
         }
         Woken::Late | Woken::Asked(_) => Ok(exit::OK),
-        Woken::Lost(reason) => Ok(lost(&session, &place, harness, &reason)),
+        Woken::Lost(reason) => Ok(lost(&session, &asking, harness, &reason)),
     }
 }
 
@@ -90,20 +91,20 @@ fn digest(session: &Session, due: &[Wake]) -> Message {
     Message::new(&format!("wakes are due. Read them with: {}\n{lines}", session.command_line("drain")))
 }
 
-fn lost(session: &Session, place: &Place<'_>, harness: Harness, reason: &str) -> u8 {
-    let spent = place.with_turn(|world, directory| Ok(hold_limit::spend(world, directory, place.session_key(), 0)));
+fn lost(session: &Session, asking: &HookSession<'_>, harness: Harness, reason: &str) -> u8 {
+    let spent = asking.with_turn(|world, directory| Ok(hold_limit::spend(world, directory, asking.session_key(), 0)));
     let arm = session.command_line("arm");
     let message = Message::new(&format!("supervision of this home is off: {reason}. The command for it: {arm}"));
     match spent {
-        Ok(Allowance::Granted) => leave(&render(harness, Event::Wait, &Decision::Wake(message))),
+        Ok(Allowance::Granted) => leave(&harness.answer(Event::Wait, &Decision::Wake(message))),
         Ok(Allowance::Spent | Allowance::Uncounted(_)) | Err(_) => leave(&failure(harness, reason)),
     }
 }
 
 /// The process of the agent, if it still is the one.
-fn agent(session: &Session, place: &Place<'_>) -> Option<platform::Pinned> {
+fn agent(session: &Session, asking: &HookSession<'_>) -> Option<platform::Pinned> {
     let world = session.world.as_ref();
-    let recorded = &place.applicant().agent;
+    let recorded = &asking.applicant().agent;
     let process = world.pin(recorded.pid).ok()??;
     let sameness = compare(recorded, &world.observe(&process), &session.here);
     matches!(sameness, Sameness::Same(_)).then_some(process)
@@ -112,7 +113,7 @@ fn agent(session: &Session, place: &Place<'_>) -> Option<platform::Pinned> {
 /// Being the only waiter of a session. It ends with this process; dropping it also takes the name away.
 struct Only<'a> {
     session: &'a Session,
-    place: &'a Place<'a>,
+    asking: &'a HookSession<'a>,
     name: OsString,
     // Held for its lock, which goes with it.
     _locked: std::fs::File,
@@ -120,18 +121,18 @@ struct Only<'a> {
 
 impl<'a> Only<'a> {
     /// `None`: another one waits.
-    fn take(session: &'a Session, place: &'a Place<'a>) -> Result<Option<Self>, String> {
+    fn take(session: &'a Session, asking: &'a HookSession<'a>) -> Result<Option<Self>, String> {
         let world = session.world.as_ref();
-        let name = place.waiter_name();
+        let name = asking.waiter_name();
         let failed = |error: std::io::Error| format!("cannot lock {}: {error}", name.display());
         // Under the turn nobody takes a name away that another one has just opened.
-        let locked = place.with_turn(|world, directory| {
+        let locked = asking.with_turn(|world, directory| {
             let node = world.open(directory, &name, Open::Lock).map_err(failed)?;
             let claim = world.try_lock(&node).map_err(failed)?;
             Ok((claim == Claim::Taken || !world.is_protected(Failpoint::HooksWaiter)).then_some(node))
         })?;
         world.reach(Failpoint::HooksWaiterTaken).map_err(|error| error.to_string())?;
-        Ok(locked.map(|locked| Self { session, place, name, _locked: locked }))
+        Ok(locked.map(|locked| Self { session, asking, name, _locked: locked }))
     }
 }
 
@@ -139,7 +140,7 @@ impl Drop for Only<'_> {
     fn drop(&mut self) {
         let world = self.session.world.as_ref();
         let removed = self
-            .place
+            .asking
             .with_turn(|_, directory| storage::remove(world, directory, &self.name).map_err(|error| error.to_string()));
         if let Err(why) = removed {
             tracing::debug!("the file of a waiter is left: {why}");

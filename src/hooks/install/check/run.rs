@@ -7,10 +7,10 @@ use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use super::{Finding, Grade, Surroundings};
+use super::finding::{Finding, Grade, Surroundings};
 use crate::hooks::event::Event;
 use crate::hooks::harness::Harness;
-use crate::hooks::install::target::Place;
+use crate::hooks::install::target::Target;
 use crate::system::bounded_command::{self, Ending, Outcome, Plan};
 use crate::system::platform;
 use crate::system::program::NAME;
@@ -19,16 +19,16 @@ use crate::system::program::NAME;
 const SOON: Duration = Duration::from_millis(300);
 
 /// How long an entry is given.
-const DEADLINE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How a shell says that it has not found a program.
 const NOT_FOUND: i32 = 127;
 
 /// Runs all entries at the same time, so that many that hang take no longer than one.
-pub(super) fn run_each(place: &Place, entries: &[(Event, &str)], around: &Surroundings<'_>) -> Vec<Finding> {
+pub(super) fn run_each(target: &Target, entries: &[(Event, &str)], around: &Surroundings<'_>) -> Vec<Finding> {
     std::thread::scope(|scope| {
         let begun = entries.iter().map(|&(event, command)| {
-            let thread = std::thread::Builder::new().spawn_scoped(scope, move || run(place, event, command, around));
+            let thread = std::thread::Builder::new().spawn_scoped(scope, move || run(target, event, command, around));
             (event, thread)
         });
         let begun: Vec<_> = begun.collect();
@@ -42,14 +42,14 @@ pub(super) fn run_each(place: &Place, entries: &[(Event, &str)], around: &Surrou
 }
 
 /// Runs the command of an entry.
-fn run(place: &Place, event: Event, command: &str, around: &Surroundings<'_>) -> Finding {
-    let mut shell = shell(place.harness, around);
+fn run(target: &Target, event: Event, command: &str, around: &Surroundings<'_>) -> Finding {
+    let mut shell = shell(target.harness, around);
     shell.arg(command).env_clear().envs(around.environment.for_child(&[])).current_dir(around.project);
-    let plan = Plan { command: shell, input: Vec::new(), deadline: DEADLINE, stdout_limit: 4096, stderr_limit: 4096 };
+    let plan = Plan { command: shell, input: Vec::new(), deadline: TIMEOUT, stdout_limit: 4096, stderr_limit: 4096 };
     let begun = platform::monotonic();
     let outcome = bounded_command::run(plan, &AtomicBool::new(false));
     let took = platform::monotonic().saturating_sub(begun);
-    let failed = |text: String| Finding::new(Grade::Fail, "runs", text).with(place.command_line("install"));
+    let failed = |text: String| Finding::new(Grade::Fail, "runs", text).with(target.command_line("install"));
     match outcome {
         Err(error) => failed(format!("{event} could not be started: {error}")),
         Ok(Outcome { ending: Ending::Exited(0), stdout, .. }) if !stdout.trim_ascii().is_empty() => {
@@ -76,13 +76,10 @@ fn run(place: &Place, event: Event, command: &str, around: &Surroundings<'_>) ->
 
 /// The shell of a harness, up to the command.
 fn shell(harness: Harness, around: &Surroundings<'_>) -> Command {
-    if harness == Harness::Codex {
-        let mut shell = Command::new(around.environment.path("SHELL").unwrap_or_else(|| "/bin/sh".into()));
-        shell.arg("-lc");
-        return shell;
-    }
-    let mut shell = Command::new("/bin/sh");
-    shell.arg("-c");
+    let login_shell = harness.profile().has_login_shell;
+    let own = login_shell.then(|| around.environment.path("SHELL")).flatten();
+    let mut shell = Command::new(own.unwrap_or_else(|| "/bin/sh".into()));
+    shell.arg(if login_shell { "-lc" } else { "-c" });
     shell
 }
 
@@ -94,7 +91,7 @@ fn words(ending: Ending) -> String {
     match ending {
         Ending::Exited(code) => format!("exited with {code}"),
         Ending::Signalled => "was ended by a signal".to_owned(),
-        Ending::TimedOut => format!("took longer than {} s", DEADLINE.as_secs()),
+        Ending::TimedOut => format!("took longer than {} s", TIMEOUT.as_secs()),
         Ending::Cancelled => "was cancelled".to_owned(),
     }
 }

@@ -1,33 +1,29 @@
 //! Whether a harness trusts the entries. Mostly only the harness knows.
 //!
-//! Codex writes it down: for each entry, under the file, the event and the numbers of its group and place, a hash of what
+//! Codex writes it down: for each entry, under the file, the event and the numbers of its group and target, a hash of what
 //! was trusted. That there is one is reported; whether it is the right one is not judged here.
 
 use std::path::Path;
 
-use super::{Finding, Grade, Surroundings};
-use crate::hooks::harness::Harness;
+use super::finding::{Finding, Grade, Surroundings};
+use crate::hooks::harness::{Harness, Trust};
 use crate::hooks::install::file::{File, Way};
-use crate::hooks::install::target::{Place, Scope};
+use crate::hooks::install::target::{Scope, Target};
 use crate::hooks::install::{json, text_of};
 use crate::system::World;
 
 /// Whether the harness trusts the entries, where that can be read.
-pub(super) fn trusted<W: World>(world: &W, place: &Place, file: &File<W>, around: &Surroundings<'_>) -> Finding {
-    let unknown = |why: &str| Finding::new(Grade::Pass, "trusted", format!("cannot be read: {why}"));
-    match place.harness {
-        Harness::Codex => codex_trust(world, place, file, around),
-        Harness::Claude => unknown("Claude Code asks once for each folder"),
-        Harness::Cursor => unknown("Cursor runs hooks of a project only when it is trusted (--trust)"),
-        Harness::Gemini => unknown("Gemini CLI asks again when a command has changed"),
-        Harness::Grok => unknown("Grok runs hooks of a project only when it is trusted (/hooks-trust)"),
-        Harness::Pi => unknown("Pi runs extensions of a project only when it is trusted"),
-        Harness::Kimi | Harness::OpenCode => unknown("nothing is known of a trust in hooks"),
+pub(super) fn trusted<W: World>(world: &W, target: &Target, file: &File<W>, around: &Surroundings<'_>) -> Finding {
+    match target.harness.profile().trust {
+        Trust::Recorded => recorded(world, target, file, around),
+        Trust::Projects(why) | Trust::Unknown(why) => {
+            Finding::new(Grade::Pass, "trusted", format!("cannot be read: {why}"))
+        }
     }
 }
 
-fn codex_trust<W: World>(world: &W, place: &Place, file: &File<W>, around: &Surroundings<'_>) -> Finding {
-    let user = Place::of(Harness::Codex, Scope::User, around.environment, around.project).ok();
+fn recorded<W: World>(world: &W, target: &Target, file: &File<W>, around: &Surroundings<'_>) -> Finding {
+    let user = Target::of(Harness::Codex, Scope::User, around.environment, around.project).ok();
     let config = user.and_then(|user| user.path.parent().map(|directory| directory.join("config.toml")));
     let read = config.and_then(|config| File::find(world, &config, Way::Leave).ok().flatten());
     let text = read.as_ref().and_then(File::content).and_then(|content| std::str::from_utf8(content).ok());
@@ -37,7 +33,7 @@ fn codex_trust<W: World>(world: &W, place: &Place, file: &File<W>, around: &Surr
     let is_trusted = |found: &&json::Installed| {
         let event = plain(&found.name);
         let ours = |path: &Path| format!("{}:{event}:{}:{}", path.display(), found.group, found.handler);
-        states.iter().any(|state| *state == ours(&place.path) || *state == ours(file.path()))
+        states.iter().any(|state| *state == ours(&target.path) || *state == ours(file.path()))
     };
     let trusted = found.iter().filter(is_trusted).count();
     if trusted == found.len() {

@@ -3,9 +3,9 @@
 
 use serde_json::Value;
 
-use crate::hooks::harness::Harness;
+use crate::hooks::harness::{Form, Harness};
 use crate::hooks::install::entry::event_of;
-use crate::hooks::install::target::{Form, Place};
+use crate::hooks::install::target::Target;
 
 /// JSON as the strictest parser wants it, made by hand. `None`: it does not want it.
 pub(super) fn strict(text: &str) -> Option<Value> {
@@ -70,16 +70,16 @@ fn without_ours(value: &Value, harness: Harness) -> Value {
 
 /// What a file means to everybody but us.
 #[track_caller]
-pub(super) fn meaning(place: &Place, text: &str) -> String {
-    meaning_if_any(place, text).unwrap_or_else(|| panic!("it does not parse: {text}"))
+pub(super) fn meaning(target: &Target, text: &str) -> String {
+    meaning_if_any(target, text).unwrap_or_else(|| panic!("it does not parse: {text}"))
 }
 
-pub(super) fn meaning_if_any(place: &Place, text: &str) -> Option<String> {
-    let value = match place.form {
+pub(super) fn meaning_if_any(target: &Target, text: &str) -> Option<String> {
+    let value = match target.form {
         Form::Toml => {
             text.trim_start_matches('\u{feff}').parse::<toml::Table>().ok().map(|table| serde_json::json!(table))
         }
         _ => strict(text),
     };
-    Some(without_ours(&value?, place.harness).to_string())
+    Some(without_ours(&value?, target.harness).to_string())
 }

@@ -27,6 +27,10 @@ fn comes_back(before: Option<&str>, harness: Harness) -> String {
     after
 }
 
+fn is_turned_off(text: &str, harness: Harness) -> bool {
+    harness.profile().switches.iter().any(|switch| says(text, switch.path, switch.off))
+}
+
 #[test]
 fn a_missing_an_empty_and_a_blank_file_come_back() {
     for harness in HARNESSES {
@@ -194,9 +198,9 @@ fn what_cannot_be_taken_out_without_harm_stays() {
 
 #[test]
 fn a_file_that_turns_its_hooks_off_is_seen() {
-    assert!(is_turned_off("{\"disableAllHooks\": true}", Harness::Claude).unwrap());
-    assert!(!is_turned_off("{\"disableAllHooks\": false}", Harness::Claude).unwrap());
-    assert!(is_turned_off("{\"hooksConfig\": {\"enabled\": false}}", Harness::Gemini).unwrap());
+    assert!(is_turned_off("{\"disableAllHooks\": true}", Harness::Claude));
+    assert!(!is_turned_off("{\"disableAllHooks\": false}", Harness::Claude));
+    assert!(is_turned_off("{\"hooksConfig\": {\"enabled\": false}}", Harness::Gemini));
 }
 
 /// White space and comments, as they may stand between any two tokens.

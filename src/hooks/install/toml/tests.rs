@@ -122,3 +122,35 @@ proptest! {
         let _refused = uninstall(&text, Harness::Kimi);
     }
 }
+
+#[test]
+fn a_list_in_one_value_gets_the_entries_and_gives_them_back() {
+    let lists = [
+        "hooks = []",
+        "hooks = [ ]\n[t]\nx = 1\n",
+        "a = 1\n\"hooks\" = [ # none yet\n]\n",
+        "hooks = [{event = \"Stop\", command = \"mine\"}]\n",
+        "hooks = [{event = \"Stop\", command = \"a # b ]\"}, ] # mine\n",
+        "hooks = [\r\n\t# first\r\n\t{ event = \"Stop\", command = 'mine' } , # why\r\n]\r\n",
+        "hooks = [\n  { event = \"Stop\", command = \"x\" } # why\n  # last\n]",
+    ];
+    for before in lists {
+        let ours = entries(Harness::Kimi, &Program::OnPath);
+        let after = install(Some(before), Harness::Kimi, &ours).unwrap_or_else(|error| panic!("{error}: {before}"));
+        let table: toml::Table = after.parse().unwrap();
+        let count = before.matches("event").count() + ours.len();
+        assert_eq!(table["hooks"].as_array().unwrap().len(), count, "{after}");
+        assert_eq!(install(Some(&after), Harness::Kimi, &ours).unwrap(), after);
+        assert_eq!(uninstall(&after, Harness::Kimi).unwrap().as_deref(), Some(before));
+        // What somebody adds meanwhile stays.
+        let edited = format!("top = 1\n{after}");
+        assert_eq!(uninstall(&edited, Harness::Kimi).unwrap(), Some(format!("top = 1\n{before}")));
+    }
+}
+
+#[test]
+fn tables_of_their_own_are_no_list_in_one_value() {
+    for text in ["", "[[hooks]]\nevent = \"Stop\"\n", "hooks = [1]", "hooks = {}", "a = [{}]"] {
+        assert!(list_in(text).is_none(), "{text}");
+    }
+}

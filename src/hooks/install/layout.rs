@@ -11,6 +11,11 @@
 //! is its own as well. And a container that begins with an end of line and has nothing left was made for the item, for
 //! into an empty one that was there the item is put behind a single space.
 //!
+//! This is not left to a library. `jsonc-parser`'s `cst` prints each object that is put in on lines of its own, and ours
+//! stand on one, in files whose text people have trusted; what it takes out, it tidies up after. `toml_edit` prints the
+//! document anew: it drops the carriage returns, ends an open last line and moves keys with dots. Neither of them knows
+//! how to undo what it did. So the parsers only say where things are, and this cuts.
+//!
 //! If this is wrong, a settings file does not parse any more or is not what it was; so whoever uses it takes the item out
 //! again and compares, before anything is written.
 //!
