@@ -35,12 +35,12 @@ use std::time::Duration;
 
 pub use self::daemons::Daemon;
 pub use self::document::Origin;
-pub use self::key::{DaemonDefaults, Repair, Settings};
+pub use self::key::{Repair, Settings};
 pub use self::loaded::{DEFAULTS, Entry, Loaded, Reading};
 pub use self::overrides::Overrides;
 pub use self::patterns::Patterns;
 pub use self::tables::{Notify, Rule, check_program};
-pub use self::value::{NoDuration, Value, parse_duration};
+pub use self::value::{Value, parse_duration};
 pub(crate) use self::value::{quoted, quoted_list};
 
 use self::daemon_definition::{Brake, Definition, Name, Ready};
