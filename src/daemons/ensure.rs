@@ -63,7 +63,7 @@ use crate::ownership::context::{self, Session};
 use crate::ownership::start_lock::{Candidate, Turn};
 use crate::settings::daemon_definition::{Definition, Name};
 use crate::system::identity::{Pid, Sameness, Standpoint};
-use crate::system::status_pipe::Silence;
+use crate::system::status_pipe::NoStatus;
 use crate::system::storage;
 use crate::system::{Activity, Real, World};
 
@@ -548,7 +548,7 @@ impl<'a> Obtaining<'a> {
                     let last_words = last_words::since(self.daemons.world.as_ref(), self.place, self.output);
                     return Err(Failure { reason, last_words });
                 }
-                Err(Silence::Ended) if self.silent_starts + 1 < SILENT_STARTS => {
+                Err(NoStatus::Ended) if self.silent_starts + 1 < SILENT_STARTS => {
                     self.silent_starts += 1;
                     return self.go_round();
                 }

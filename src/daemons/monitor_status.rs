@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::system::identity::Pid;
-use crate::system::status_pipe::Spoken;
+use crate::system::status_pipe::Status;
 
 /// What a monitor may say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +37,7 @@ pub enum MonitorWord {
     },
 }
 
-impl Spoken for MonitorWord {
+impl Status for MonitorWord {
     fn is_last(&self) -> bool {
         !matches!(self, Self::Forked { .. })
     }

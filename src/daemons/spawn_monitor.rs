@@ -23,7 +23,7 @@ use crate::settings::Settings;
 use crate::settings::daemon_definition::Name;
 use crate::system::handle::{self, AsHandle, HandleNumber, HandleRef};
 use crate::system::platform;
-use crate::system::status_pipe::{Listener, Silence};
+use crate::system::status_pipe::{NoStatus, StatusReader};
 
 /// How monitors are started in a home: which program, for which home, with what environment.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl Starter {
     }
 
     fn spawn(&self, name: &Name, order: Option<HandleRef<'_>>) -> Result<Start, String> {
-        let (listener, writer) = Listener::new().map_err(|error| format!("cannot make a pipe: {error}"))?;
+        let (listener, writer) = StatusReader::new().map_err(|error| format!("cannot make a pipe: {error}"))?;
         let command = self.command(name, handle::number_of(&writer), order.map(|order| handle::number_of(&order)));
         let inherited: Vec<_> = std::iter::once(writer.as_handle()).chain(order).collect();
         platform::spawn_detached(command, &inherited)
@@ -109,7 +109,7 @@ impl Starter {
 /// A start under way. Dropping it lets the monitor go on unheard.
 #[derive(Debug)]
 pub struct Start {
-    listener: Listener<MonitorWord>,
+    listener: StatusReader<MonitorWord>,
     log: PathBuf,
 }
 
@@ -118,7 +118,7 @@ impl Start {
     ///
     /// # Errors
     /// What came instead.
-    pub fn next_word(&self, deadline: Instant) -> Result<MonitorWord, Silence> {
+    pub fn next_word(&self, deadline: Instant) -> Result<MonitorWord, NoStatus> {
         self.listener.next(deadline)
     }
 
@@ -128,11 +128,11 @@ impl Start {
     }
 
     /// What came instead of a word, for people.
-    pub fn in_words(&self, silence: &Silence) -> impl fmt::Display {
+    pub fn in_words(&self, silence: &NoStatus) -> impl fmt::Display {
         match silence {
-            Silence::Ended => format!("its monitor ended without a word; see {}", self.log.display()),
-            Silence::DeadlinePassed => "its monitor has not said by the deadline what became of it".to_owned(),
-            Silence::Broken(error) => format!("its monitor cannot be understood: {error}"),
+            NoStatus::Ended => format!("its monitor ended without a word; see {}", self.log.display()),
+            NoStatus::DeadlinePassed => "its monitor has not said by the deadline what became of it".to_owned(),
+            NoStatus::Broken(error) => format!("its monitor cannot be understood: {error}"),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::launch::{Replaced, Replacement, Wish, ready, standing_by};
 use crate::ownership::context::Session;
 use crate::ownership::verdict::{Evidence, Verdict};
 use crate::system::identity::Pid;
-use crate::system::status_pipe::Word;
+use crate::system::status_pipe::StartStatus;
 
 /// How much longer its successor is listened to than it waits.
 const MORE: Duration = Duration::from_secs(1);
@@ -65,7 +65,7 @@ pub(crate) fn replace(
     };
     let left = proven.ask(world).map_err(|refusal| format!("pid {old} is not replaced: {refusal}"))?;
     match successor.next(Instant::now() + LEAVES_WITHIN + MORE) {
-        Ok(Word::Ready { pid, .. } | Word::Taken { pid }) => {
+        Ok(StartStatus::Ready { pid, .. } | StartStatus::Taken { pid }) => {
             let replacement = Replacement { pid: old, left, process: proven };
             Ok(Replaced::By(ready(pid)?, replacement, successor.together()))
         }
@@ -75,12 +75,12 @@ pub(crate) fn replace(
              it is doing",
             LEAVES_WITHIN.as_secs()
         )),
-        Ok(Word::Failed { reason }) => {
+        Ok(StartStatus::Failed { reason }) => {
             session.console.note(format!("pid {old} has left, but its successor failed: {reason}"));
             Ok(Replaced::LostTo(None))
         }
         // It has gone, and somebody else was faster.
-        Ok(Word::Lost { pid }) => Ok(Replaced::LostTo(pid.and_then(Pid::new))),
-        Ok(Word::Standby { .. }) | Err(_) => Ok(Replaced::LostTo(None)),
+        Ok(StartStatus::Lost { pid }) => Ok(Replaced::LostTo(pid.and_then(Pid::new))),
+        Ok(StartStatus::Standby { .. }) | Err(_) => Ok(Replaced::LostTo(None)),
     }
 }

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use crate::system::handle::Handle;
 use crate::system::platform::{self, GroupChild};
-use crate::system::status_pipe::{Listener, Silence, Word};
+use crate::system::status_pipe::{NoStatus, StartStatus, StatusReader};
 
 /// A running watcher that is this process's child. Dropping it kills it.
 #[derive(Debug)]
@@ -82,10 +82,10 @@ impl Drop for Companion {
 }
 
 /// Waits until a watcher that holds the home has looked at everything once, at most so long.
-pub(crate) fn first_look(listener: &Listener<Word>, at_most: Duration) -> FirstLook {
+pub(crate) fn first_look(listener: &StatusReader<StartStatus>, at_most: Duration) -> FirstLook {
     match listener.next(Instant::now() + at_most) {
         Ok(_) => FirstLook::Over,
-        Err(Silence::Ended) => FirstLook::Ended,
-        Err(Silence::DeadlinePassed | Silence::Broken(_)) => FirstLook::UnderWay,
+        Err(NoStatus::Ended) => FirstLook::Ended,
+        Err(NoStatus::DeadlinePassed | NoStatus::Broken(_)) => FirstLook::UnderWay,
     }
 }

@@ -36,7 +36,7 @@ use crate::ownership::verdict::{Evidence, OwnerEvidence, STOPPED, Verdict};
 use crate::service::installed;
 use crate::system::identity::Pid;
 use crate::system::platform;
-use crate::system::status_pipe::{Silence, Word};
+use crate::system::status_pipe::{NoStatus, StartStatus};
 use crate::system::{Real, World};
 
 /// What is true after a watcher was obtained.
@@ -268,10 +268,12 @@ fn start(session: &Session, deadline: Instant, turn: Option<Turn<Real>>, kin: Ki
     }
     let start = Start::spawn(session, &Mode::AtOnce, kin)?;
     match start.next_word(deadline)? {
-        Word::Ready { pid, .. } | Word::Taken { pid } => Ok(Outcome::Started(ready(pid)?, start.together())),
-        Word::Lost { pid } => Ok(Outcome::Lost(pid.and_then(Pid::new))),
-        Word::Failed { reason } => Err(reason),
-        Word::Standby { .. } => Err("the new watcher stands by although nobody asked it to".to_owned()),
+        StartStatus::Ready { pid, .. } | StartStatus::Taken { pid } => {
+            Ok(Outcome::Started(ready(pid)?, start.together()))
+        }
+        StartStatus::Lost { pid } => Ok(Outcome::Lost(pid.and_then(Pid::new))),
+        StartStatus::Failed { reason } => Err(reason),
+        StartStatus::Standby { .. } => Err("the new watcher stands by although nobody asked it to".to_owned()),
     }
 }
 
@@ -292,10 +294,12 @@ pub(crate) fn standing_by(
     proven: Proven<platform::Pinned>,
 ) -> Result<ControlFlow<Replaced, (Start, Proven<platform::Pinned>)>, String> {
     Ok(match successor.next_word(deadline)? {
-        Word::Standby { .. } => ControlFlow::Continue((successor, proven)),
-        Word::Failed { reason } => return Err(format!("pid {old} stays, because its successor failed: {reason}")),
-        Word::Lost { pid } => ControlFlow::Break(Replaced::LostTo(pid.and_then(Pid::new))),
-        Word::Ready { pid, .. } | Word::Taken { pid } => {
+        StartStatus::Standby { .. } => ControlFlow::Continue((successor, proven)),
+        StartStatus::Failed { reason } => {
+            return Err(format!("pid {old} stays, because its successor failed: {reason}"));
+        }
+        StartStatus::Lost { pid } => ControlFlow::Break(Replaced::LostTo(pid.and_then(Pid::new))),
+        StartStatus::Ready { pid, .. } | StartStatus::Taken { pid } => {
             let replacement = Replacement { pid: old, left: Left::Already, process: proven };
             ControlFlow::Break(Replaced::By(ready(pid)?, replacement, successor.together()))
         }
@@ -335,22 +339,22 @@ fn replace(session: &Session, owner: &Owner, deadline: Instant, kin: Kin) -> Res
     let mut left = proven.ask(world).map_err(not_replaced)?;
     // Its successor knows first: the lock is free a moment before the process is gone.
     let mut answer = successor.next(Instant::now() + grace);
-    if matches!(answer, Err(Silence::DeadlinePassed)) {
+    if matches!(answer, Err(NoStatus::DeadlinePassed)) {
         left = proven.insist(world).map_err(not_replaced)?;
         answer = successor.next(Instant::now() + session.settings().arm_timeout);
     }
     match answer {
-        Ok(Word::Ready { pid, .. } | Word::Taken { pid }) => {
+        Ok(StartStatus::Ready { pid, .. } | StartStatus::Taken { pid }) => {
             let replacement = Replacement { pid: old, left, process: proven };
             Ok(Replaced::By(ready(pid)?, replacement, successor.together()))
         }
-        Ok(Word::Lost { pid }) => Ok(Replaced::LostTo(pid.and_then(Pid::new))),
+        Ok(StartStatus::Lost { pid }) => Ok(Replaced::LostTo(pid.and_then(Pid::new))),
         // Nobody watches now, so nothing is given up: the next round starts another one.
-        Ok(Word::Failed { reason }) => {
+        Ok(StartStatus::Failed { reason }) => {
             session.console.note(format!("pid {old} has left, but its successor failed: {reason}"));
             Ok(Replaced::LostTo(None))
         }
-        Ok(Word::Standby { .. }) => Err("the successor stands by although the lock is free".to_owned()),
+        Ok(StartStatus::Standby { .. }) => Err("the successor stands by although the lock is free".to_owned()),
         Err(silence) => {
             session.console.note(format!("pid {old} has left, but {}", successor.in_words(&silence)));
             Ok(Replaced::LostTo(None))

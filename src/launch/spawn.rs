@@ -17,7 +17,7 @@ use crate::home::paths::{Home, names};
 use crate::ownership::context::Session;
 use crate::system::handle::{self, AsHandle};
 use crate::system::platform;
-use crate::system::status_pipe::{Listener, Silence, Word};
+use crate::system::status_pipe::{NoStatus, StartStatus, StatusReader};
 use crate::system::storage;
 use crate::system::{Real, World};
 
@@ -42,7 +42,7 @@ pub enum Kin {
 /// A start under way.
 #[derive(Debug)]
 pub struct Start {
-    listener: Listener<Word>,
+    listener: StatusReader<StartStatus>,
     log: PathBuf,
     /// One that is dropped with its start is killed.
     companion: Option<Companion>,
@@ -54,7 +54,7 @@ impl Start {
     /// # Errors
     /// The reason why no process could be started.
     pub fn spawn(session: &Session, mode: &Mode, kin: Kin) -> Result<Self, String> {
-        let (listener, writer) = Listener::new().map_err(|error| format!("cannot make a pipe: {error}"))?;
+        let (listener, writer) = StatusReader::new().map_err(|error| format!("cannot make a pipe: {error}"))?;
         let number = handle::number_of(&writer);
         let command = command(session, mode, kin, number)?;
         let program = command.get_program().to_owned();
@@ -83,7 +83,7 @@ impl Start {
     ///
     /// # Errors
     /// What came instead.
-    pub fn next(&self, deadline: Instant) -> Result<Word, Silence> {
+    pub fn next(&self, deadline: Instant) -> Result<StartStatus, NoStatus> {
         self.listener.next(deadline)
     }
 
@@ -91,18 +91,18 @@ impl Start {
     ///
     /// # Errors
     /// That none came, as a reason for people.
-    pub fn next_word(&self, deadline: Instant) -> Result<Word, String> {
+    pub fn next_word(&self, deadline: Instant) -> Result<StartStatus, String> {
         self.next(deadline).map_err(|silence| self.in_words(&silence))
     }
 
     /// What came instead of a word, for people.
-    pub fn in_words(&self, silence: &Silence) -> String {
+    pub fn in_words(&self, silence: &NoStatus) -> String {
         match silence {
-            Silence::Ended => format!("the new watcher ended without a word; see {}", self.log.display()),
-            Silence::DeadlinePassed => {
+            NoStatus::Ended => format!("the new watcher ended without a word; see {}", self.log.display()),
+            NoStatus::DeadlinePassed => {
                 format!("the new watcher has not said a word by the deadline; see {}", self.log.display())
             }
-            Silence::Broken(error) => format!("the new watcher cannot be understood: {error}"),
+            NoStatus::Broken(error) => format!("the new watcher cannot be understood: {error}"),
         }
     }
 }

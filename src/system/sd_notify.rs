@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use super::platform::ManagerEar;
+use super::platform::NotifySender;
 use crate::base::environment::Environment;
 
 /// What a manager is told by a process that finds its work done by another one: it started well, and leaves well.
@@ -21,8 +21,8 @@ const CONTENT_WITHIN: Duration = Duration::from_secs(2);
 
 /// The voice of one process.
 #[derive(Debug, Default)]
-pub struct Voice {
-    ear: Option<ManagerEar>,
+pub struct ServiceNotifier {
+    ear: Option<NotifySender>,
     rhythm: Option<Duration>,
     said: Said,
     /// For whom this process stands by, as the manager has heard it.
@@ -39,10 +39,10 @@ enum Said {
     Well(Duration),
 }
 
-impl Voice {
+impl ServiceNotifier {
     /// The voice of the process that was started with this environment.
     pub fn of(environment: &Environment, own_pid: u32) -> Self {
-        let ear = environment.path("NOTIFY_SOCKET").and_then(|name| match ManagerEar::at(&name) {
+        let ear = environment.path("NOTIFY_SOCKET").and_then(|name| match NotifySender::at(&name) {
             Ok(ear) => Some(ear),
             Err(error) => {
                 tracing::warn!("cannot speak to the service manager at NOTIFY_SOCKET={}: {error}", name.display());

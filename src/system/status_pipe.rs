@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::platform;
 
 /// A set of words that one kind of child may say.
-pub trait Spoken: Serialize + DeserializeOwned {
+pub trait Status: Serialize + DeserializeOwned {
     /// Whether nothing more is said.
     fn is_last(&self) -> bool;
 }
@@ -23,7 +23,7 @@ pub trait Spoken: Serialize + DeserializeOwned {
 /// What a starting watcher may say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "word", rename_all = "lowercase")]
-pub enum Word {
+pub enum StartStatus {
     /// It holds the home and has beaten for the first time; `Ready` follows when it has looked at everything once and
     /// found no wake. Only a watcher that lives with its caller says so.
     Taken {
@@ -54,7 +54,7 @@ pub enum Word {
     },
 }
 
-impl Spoken for Word {
+impl Status for StartStatus {
     fn is_last(&self) -> bool {
         !matches!(self, Self::Standby { .. } | Self::Taken { .. })
     }
@@ -62,19 +62,19 @@ impl Spoken for Word {
 
 /// The speaking end, in the child.
 #[derive(Debug)]
-pub struct Speaker<T> {
+pub struct StatusWriter<T> {
     pipe: Option<File>,
     words: PhantomData<fn(T)>,
 }
 
 /// The end for a child that nobody listens to.
-impl<T> Default for Speaker<T> {
+impl<T> Default for StatusWriter<T> {
     fn default() -> Self {
         Self { pipe: None, words: PhantomData }
     }
 }
 
-impl<T: Spoken> Speaker<T> {
+impl<T: Status> StatusWriter<T> {
     /// Takes over the descriptor named on the command line.
     ///
     /// # Errors
@@ -100,7 +100,7 @@ impl<T: Spoken> Speaker<T> {
 
 /// The listening end, in the caller.
 #[derive(Debug)]
-pub struct Listener<T> {
+pub struct StatusReader<T> {
     pipe: File,
     heard: std::cell::RefCell<Vec<u8>>,
     words: PhantomData<fn() -> T>,
@@ -108,7 +108,7 @@ pub struct Listener<T> {
 
 /// What came instead of a word.
 #[derive(Debug)]
-pub enum Silence {
+pub enum NoStatus {
     /// The child ended without a word.
     Ended,
     /// The deadline passed.
@@ -117,7 +117,7 @@ pub enum Silence {
     Broken(io::Error),
 }
 
-impl<T: Spoken> Listener<T> {
+impl<T: Status> StatusReader<T> {
     /// A pipe whose other end is for the child.
     ///
     /// # Errors
@@ -131,18 +131,18 @@ impl<T: Spoken> Listener<T> {
     ///
     /// # Errors
     /// What came instead.
-    pub fn next(&self, deadline: Instant) -> Result<T, Silence> {
+    pub fn next(&self, deadline: Instant) -> Result<T, NoStatus> {
         loop {
             if let Some(line) = self.take_line() {
-                return serde_json::from_slice(&line).map_err(|error| Silence::Broken(error.into()));
+                return serde_json::from_slice(&line).map_err(|error| NoStatus::Broken(error.into()));
             }
             let left: Duration = deadline.saturating_duration_since(Instant::now());
-            if !platform::is_readable_within(&self.pipe, left).map_err(Silence::Broken)? {
-                return Err(Silence::DeadlinePassed);
+            if !platform::is_readable_within(&self.pipe, left).map_err(NoStatus::Broken)? {
+                return Err(NoStatus::DeadlinePassed);
             }
             let mut buffer = [0; 4096];
-            match io::Read::read(&mut &self.pipe, &mut buffer).map_err(Silence::Broken)? {
-                0 => return Err(Silence::Ended),
+            match io::Read::read(&mut &self.pipe, &mut buffer).map_err(NoStatus::Broken)? {
+                0 => return Err(NoStatus::Ended),
                 taken => self.heard.borrow_mut().extend_from_slice(&buffer[..taken]),
             }
         }

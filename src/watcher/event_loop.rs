@@ -59,7 +59,7 @@ use crate::ownership::context::Session;
 use crate::ownership::held_home::{Eviction, Holding};
 use crate::settings::{Patterns, Settings};
 use crate::system::requests::Cause;
-use crate::system::sd_notify::Voice;
+use crate::system::sd_notify::ServiceNotifier;
 use crate::system::{Facts, Real, World};
 
 /// The longest time between two rounds: the bound on noticing a takeover.
@@ -156,7 +156,7 @@ pub struct Cycle<'a> {
     woken: Vec<Wake>,
     degradations: Degradations,
     /// What the service manager hears, if one started this process.
-    voice: Voice,
+    voice: ServiceNotifier,
     proof: EventProof,
     /// What is to happen once everything was looked at and nothing was found.
     on_first_look: Option<FirstLook<'a>>,
@@ -257,7 +257,7 @@ impl<'a> Cycle<'a> {
             is_heartbeat_in_flight: false,
             kept: Vec::new(),
             woken,
-            voice: Voice::of(&session.environment, world.own_pid()),
+            voice: ServiceNotifier::of(&session.environment, world.own_pid()),
             proof: EventProof::Awaited,
             on_first_look,
             quick_checks_until: now + QUICK_CHECKS,

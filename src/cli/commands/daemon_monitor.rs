@@ -15,7 +15,7 @@ use crate::home::log;
 use crate::ownership::context::Session;
 use crate::settings::daemon_definition::Name;
 use crate::system::platform;
-use crate::system::status_pipe::Speaker;
+use crate::system::status_pipe::StatusWriter;
 
 /// The longest order that is read, in bytes.
 const LONGEST_ORDER: u64 = 256 * 1024;
@@ -26,8 +26,8 @@ const LONGEST_ORDER: u64 = 256 * 1024;
 /// Why there is no daemon; whoever started this process hears it too.
 pub fn daemon_monitor(global: &Global, options: &args::DaemonMonitor) -> Result<u8> {
     let mut speaker = match options.word_fd {
-        Some(number) => Speaker::adopt(number).doing("speak on", format!("descriptor {number}"))?,
-        None => Speaker::default(),
+        Some(number) => StatusWriter::adopt(number).doing("speak on", format!("descriptor {number}"))?,
+        None => StatusWriter::default(),
     };
     let outcome = watch_over(global, options, &mut speaker);
     if let Err(error) = &outcome {
@@ -36,7 +36,7 @@ pub fn daemon_monitor(global: &Global, options: &args::DaemonMonitor) -> Result<
     outcome.map(|()| exit::OK)
 }
 
-fn watch_over(global: &Global, options: &args::DaemonMonitor, speaker: &mut Speaker<MonitorWord>) -> Result<()> {
+fn watch_over(global: &Global, options: &args::DaemonMonitor, speaker: &mut StatusWriter<MonitorWord>) -> Result<()> {
     // Taken over first: its number must not become that of something that is opened here.
     let order = options.order_fd.map(order).transpose()?;
     let name = Name::new(options.name.as_str()).map_err(|error| Error::Usage(error.to_string()))?;

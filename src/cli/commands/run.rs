@@ -31,8 +31,8 @@ use crate::ownership::verdict::{STOPPED, Verdict};
 use crate::settings::Patterns;
 use crate::system::identity::Pid;
 use crate::system::requests::Cause;
-use crate::system::sd_notify::Voice;
-use crate::system::status_pipe::{Speaker, Word};
+use crate::system::sd_notify::ServiceNotifier;
+use crate::system::status_pipe::{StartStatus, StatusWriter};
 use crate::system::{Real, World};
 use crate::watcher::event_loop::{Beginning, Cycle, End, FirstLook, Span};
 use crate::watcher::events::{Events, Tag};
@@ -62,12 +62,12 @@ pub enum Manner {
 /// As [`run`].
 pub fn run_as(session: Result<Session>, options: &args::Run, manner: Manner) -> Result<u8> {
     let mut speaker = match options.word_fd {
-        Some(number) => Speaker::adopt(number).doing("speak on", format!("descriptor {number}"))?,
-        None => Speaker::default(),
+        Some(number) => StatusWriter::adopt(number).doing("speak on", format!("descriptor {number}"))?,
+        None => StatusWriter::default(),
     };
     let outcome = session.and_then(|session| watch(session, options, manner, &mut speaker));
     if let Err(error) = &outcome {
-        speaker.say(&Word::Failed { reason: error.to_string() });
+        speaker.say(&StartStatus::Failed { reason: error.to_string() });
     }
     outcome
 }
@@ -81,7 +81,12 @@ struct Ready {
     events: std::result::Result<Events, String>,
 }
 
-fn watch(mut session: Session, options: &args::Run, manner: Manner, speaker: &mut Speaker<Word>) -> Result<u8> {
+fn watch(
+    mut session: Session,
+    options: &args::Run,
+    manner: Manner,
+    speaker: &mut StatusWriter<StartStatus>,
+) -> Result<u8> {
     session.prepare()?;
     let span = match manner {
         Manner::Script(_) => Span::Script,
@@ -102,17 +107,17 @@ fn watch(mut session: Session, options: &args::Run, manner: Manner, speaker: &mu
         None if matches!(manner, Manner::Script(_)) && is_held_by_shell(&session) => None,
         None => take_unless_held(&session)?,
         Some(patience) => {
-            speaker.say(&Word::Standby { pid: session.world.own_pid() });
+            speaker.say(&StartStatus::Standby { pid: session.world.own_pid() });
             take_when_free(&session, recorded_generation(&session), patience)?
         }
     };
     let Some(holding) = taken else { return lost(&session, manner, speaker) };
     first_beat(&session, &holding)?;
     let owner = holding.owner();
-    let ready_word = Word::Ready { pid: owner.pid().get(), generation: owner.generation };
+    let ready_word = StartStatus::Ready { pid: owner.pid().get(), generation: owner.generation };
     let mut on_first_look: Option<FirstLook<'_>> = None;
     if options.tracked {
-        speaker.say(&Word::Taken { pid: owner.pid().get() });
+        speaker.say(&StartStatus::Taken { pid: owner.pid().get() });
         on_first_look = Some(Box::new(move || speaker.say(&ready_word)));
     } else {
         speaker.say(&ready_word);
@@ -278,7 +283,7 @@ fn recorded_generation(session: &Session) -> Option<u64> {
     held_home::read_owner(session.world.as_ref(), &watch).map(|owner| owner.generation)
 }
 
-fn lost(session: &Session, manner: Manner, speaker: &mut Speaker<Word>) -> Result<u8> {
+fn lost(session: &Session, manner: Manner, speaker: &mut StatusWriter<StartStatus>) -> Result<u8> {
     let (evidence, verdict) = session.verdict();
     let pid = verdict.living_pid().map(Pid::get);
     let holder = script_output::Holder::of(&evidence, &verdict);
@@ -289,7 +294,7 @@ fn lost(session: &Session, manner: Manner, speaker: &mut Speaker<Word>) -> Resul
         let next = format!("nothing was changed; look with: {}", session.command_line("status"));
         return Err(Error::refused(session.place.file(), &verdict, next));
     };
-    speaker.say(&Word::Lost { pid });
+    speaker.say(&StartStatus::Lost { pid });
     let answer = match (manner, &verdict) {
         (Manner::Script(grace), _) => script_output::loser(&holder, grace),
         (Manner::Own, Verdict::Stuck { bound, .. }) => script_output::loser(&holder, *bound),
@@ -301,7 +306,7 @@ fn lost(session: &Session, manner: Manner, speaker: &mut Speaker<Word>) -> Resul
             Manner::Own => Err(Error::Failed(answer.line)),
         };
     }
-    Voice::of(&session.environment, session.world.own_pid()).is_content();
+    ServiceNotifier::of(&session.environment, session.world.own_pid()).is_content();
     match session.console.format {
         Format::Json => session.console.json(&json!({"schema": 1, "event": "already-running", "pid": pid}))?,
         Format::Lines => return answer.give(session.console),

@@ -19,7 +19,7 @@ use crate::settings::daemon_definition::{Definition, Name};
 use crate::system::handle::{AsHandle, HandleRef};
 use crate::system::identity::Standpoint;
 use crate::system::platform::Pinned;
-use crate::system::status_pipe::Silence;
+use crate::system::status_pipe::NoStatus;
 use crate::system::storage;
 use crate::system::{Facts, Real, World};
 
@@ -194,7 +194,7 @@ impl Kept {
                 }
                 Ok(MonitorWord::Lost) => tracing::debug!("somebody else has started daemon {}", self.name),
                 Ok(MonitorWord::Failed { reason }) => self.failed = Some(reason),
-                Err(Silence::DeadlinePassed) => return,
+                Err(NoStatus::DeadlinePassed) => return,
                 Err(silence) => self.failed = Some(start.in_words(&silence).to_string()),
             }
             self.start = None;

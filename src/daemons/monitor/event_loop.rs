@@ -26,7 +26,7 @@ use crate::settings::daemon_definition::Ready;
 use crate::system::handle::{AsHandle, HandleRef};
 use crate::system::identity::{Identity, Pid};
 use crate::system::platform::{self, ChildNews, Ending, Pinned};
-use crate::system::status_pipe::Speaker;
+use crate::system::status_pipe::StatusWriter;
 use crate::system::{Facts, Real, Signal, World};
 
 /// How long a ready socket has to answer at a time.
@@ -68,7 +68,7 @@ enum Stage {
 pub struct Vigil<'a> {
     pub(super) desk: &'a Desk<'a>,
     news: &'a ChildNews,
-    speaker: &'a mut Speaker<MonitorWord>,
+    speaker: &'a mut StatusWriter<MonitorWord>,
     pub(super) life: Life,
     pub(super) process: Pinned,
     pub(super) tie: Tie,
@@ -111,7 +111,7 @@ impl<'a> Vigil<'a> {
     pub fn over_born(
         desk: &'a Desk<'a>,
         news: &'a ChildNews,
-        speaker: &'a mut Speaker<MonitorWord>,
+        speaker: &'a mut StatusWriter<MonitorWord>,
         born: Born,
     ) -> Self {
         let Born { life, process, output, ears, lock } = born;
@@ -123,7 +123,7 @@ impl<'a> Vigil<'a> {
     pub fn over_adopted(
         desk: &'a Desk<'a>,
         news: &'a ChildNews,
-        speaker: &'a mut Speaker<MonitorWord>,
+        speaker: &'a mut StatusWriter<MonitorWord>,
         (life, process): (Life, Pinned),
         output: Output,
         lock: Facts,
@@ -134,7 +134,7 @@ impl<'a> Vigil<'a> {
     fn new(
         desk: &'a Desk<'a>,
         news: &'a ChildNews,
-        speaker: &'a mut Speaker<MonitorWord>,
+        speaker: &'a mut StatusWriter<MonitorWord>,
         (life, process, tie): (Life, Pinned, Tie),
         output: Output,
         ears: Ears,

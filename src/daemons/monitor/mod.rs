@@ -59,7 +59,7 @@ use crate::lock::kernel::KernelLock;
 use crate::settings::daemon_definition::{Ready, StopSignal};
 use crate::system::identity::{self, Identity, Observation, Sameness};
 use crate::system::platform::{self, ChildNews, Pinned};
-use crate::system::status_pipe::Speaker;
+use crate::system::status_pipe::StatusWriter;
 use crate::system::{Claim, Signal, World};
 
 /// How long what is left of a life may take to be gone, before that is reported.
@@ -90,7 +90,7 @@ enum Next {
 ///
 /// # Errors
 /// Why there is no daemon; whoever waits for a word is told that by the caller.
-pub fn run(assignment: &Assignment, speaker: &mut Speaker<MonitorWord>) -> Result<()> {
+pub fn run(assignment: &Assignment, speaker: &mut StatusWriter<MonitorWord>) -> Result<()> {
     let Some(desk) = Desk::take(assignment)? else {
         speaker.say(&MonitorWord::Lost);
         return Ok(());
@@ -195,7 +195,7 @@ fn clear(desk: &Desk<'_>, life: Option<&Life>, began: Duration) -> Result<()> {
     Ok(())
 }
 
-fn start(desk: &Desk<'_>, news: &ChildNews, speaker: &mut Speaker<MonitorWord>, lock: LifeLock) -> Result<Next> {
+fn start(desk: &Desk<'_>, news: &ChildNews, speaker: &mut StatusWriter<MonitorWord>, lock: LifeLock) -> Result<Next> {
     let Some(definition) = desk.wanted() else {
         speaker.say(&MonitorWord::Lost);
         return Ok(Next::Leave);
@@ -210,7 +210,7 @@ fn start(desk: &Desk<'_>, news: &ChildNews, speaker: &mut Speaker<MonitorWord>, 
 fn adopt(
     desk: &Desk<'_>,
     news: &ChildNews,
-    speaker: &mut Speaker<MonitorWord>,
+    speaker: &mut StatusWriter<MonitorWord>,
     mut life: Life,
     process: Pinned,
 ) -> Result<Next> {
@@ -219,7 +219,7 @@ fn adopt(
     desk.go_on(&life)?;
     let output = Output::open(desk, life.definition.log_max)?;
     let lock = desk.life_lock()?;
-    let mut unheard = Speaker::default();
+    let mut unheard = StatusWriter::default();
     if fate == Fate::GoesOn || desk.wanted().is_none() {
         // It lives, and whoever asked for it can see that.
         speaker.say(&MonitorWord::Lost);

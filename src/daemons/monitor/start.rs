@@ -21,7 +21,7 @@ use crate::daemons::restart_policy::End;
 use crate::settings::daemon_definition::{Definition, Ready};
 use crate::system::handle::{AsHandle, HandleRef};
 use crate::system::platform::{Birth, HeldDaemon, NotStarted, Pinned};
-use crate::system::status_pipe::Speaker;
+use crate::system::status_pipe::StatusWriter;
 use crate::system::{Facts, World};
 
 /// Where programs are looked for if the daemon has no `PATH`.
@@ -50,7 +50,7 @@ pub fn give_birth(
     desk: &Desk<'_>,
     definition: &Definition,
     lock: LifeLock,
-    speaker: &mut Speaker<MonitorWord>,
+    speaker: &mut StatusWriter<MonitorWord>,
 ) -> Result<Born> {
     desk.reach(Failpoint::DaemonLifeLocked)?;
     if let Ready::Socket { path, .. } = &definition.ready {

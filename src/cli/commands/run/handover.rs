@@ -27,7 +27,7 @@ use crate::ownership::verdict::{Evidence, STOPPED, Verdict};
 use crate::system::World;
 use crate::system::identity::Pid;
 use crate::system::requests::{Cause, Request};
-use crate::system::sd_notify::Voice;
+use crate::system::sd_notify::ServiceNotifier;
 use crate::watcher::events::Event;
 use crate::watcher::message::Message;
 
@@ -61,7 +61,7 @@ fn ahead_of_us(evidence: &Evidence, verdict: &Verdict) -> Option<ShellHolder> {
 /// that will be looked at anyway, comes again when the home is free.
 pub fn until_free(session: &Session, (sender, messages): (&Sender<Message>, &Receiver<Message>)) -> End {
     let Some(mut shell) = ahead(session) else { return End::Free };
-    let mut voice = Voice::of(&session.environment, session.world.own_pid());
+    let mut voice = ServiceNotifier::of(&session.environment, session.world.own_pid());
     let (mut said, mut later) = (String::new(), Vec::new());
     let end = loop {
         let behind = name(&shell);
@@ -105,7 +105,7 @@ fn how_it_ended(pid: Option<Pid>, verdict: &Verdict) -> End {
     }
 }
 
-fn rest(voice: &Voice, session: &Session) -> Duration {
+fn rest(voice: &ServiceNotifier, session: &Session) -> Duration {
     let due = voice.due_at().map_or(LOOK, |at| at.saturating_sub(session.world.now().monotonic));
     due.min(LOOK)
 }

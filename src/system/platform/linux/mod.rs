@@ -25,7 +25,7 @@ pub use files::{
 pub use held_command::{Ending, Happening, HeldCommand, wait_for_happening};
 pub use held_daemon::{Birth, HeldDaemon, NotStarted};
 pub use notify_receive::{Notice, NotifySocket};
-pub use notify_send::ManagerEar;
+pub use notify_send::NotifySender;
 #[cfg(feature = "sync-points")]
 pub use process::kill_self;
 pub use process::{

@@ -13,12 +13,12 @@ use std::time::Duration;
 
 /// The way to a service manager.
 #[derive(Debug)]
-pub struct ManagerEar {
+pub struct NotifySender {
     socket: UnixDatagram,
     address: SocketAddr,
 }
 
-impl ManagerEar {
+impl NotifySender {
     /// The ear that `NOTIFY_SOCKET` names.
     ///
     /// # Errors
@@ -50,7 +50,7 @@ impl ManagerEar {
     /// Sends one message, and waits until there is room for it, at most so long (which must not be zero).
     ///
     /// # Errors
-    /// As [`ManagerEar::tell`].
+    /// As [`NotifySender::tell`].
     pub fn tell_within(&self, text: &str, at_most: Duration) -> io::Result<()> {
         self.socket.set_write_timeout(Some(at_most))?;
         self.socket.set_nonblocking(false)?;
