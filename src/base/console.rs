@@ -8,10 +8,10 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
+use clap::ValueEnum;
 
 use super::error::{Context, Result};
 use super::escape;
-use crate::cli::args::{Color, Global};
 
 /// In what form data is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub enum Format {
 
 /// How much is said on stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Talk {
+pub enum Verbosity {
     /// Errors only.
     Quiet,
     /// What a person should know.
@@ -33,24 +33,57 @@ pub enum Talk {
     Verbose,
 }
 
+/// When to use colour.
+#[expect(clippy::doc_markdown, reason = "the doc comments are the help, and a terminal shows them as they are")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// One of the two streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// stdout, where other programs read.
+    Data,
+    /// stderr.
+    Message,
+}
+
+/// What a mechanism, which has no streams, has to tell a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// What a person should know.
+    Message(String),
+    /// What only one who asked for more wants to know.
+    Detail(String),
+}
+
+impl Note {
+    /// What a person should know.
+    pub fn message(text: impl Display) -> Self {
+        Self::Message(text.to_string())
+    }
+}
+
 /// The two streams and how to use them.
 #[derive(Debug, Clone, Copy)]
 pub struct Console {
     /// The form of data.
     pub format: Format,
-    talk: Talk,
+    verbosity: Verbosity,
     color: Color,
 }
 
 impl Console {
-    /// As the flags say.
-    pub fn new(global: &Global) -> Self {
-        let talk = match (global.quiet, global.verbose) {
-            (true, _) => Talk::Quiet,
-            (false, true) => Talk::Verbose,
-            (false, false) => Talk::Normal,
-        };
-        Self { format: if global.json { Format::Json } else { Format::Lines }, talk, color: global.color }
+    /// Streams that are used in this way.
+    pub fn new(format: Format, verbosity: Verbosity, color: Color) -> Self {
+        Self { format, verbosity, color }
     }
 
     /// Prints one line of data and makes sure that it left this process.
@@ -72,12 +105,15 @@ impl Console {
 
     /// Tells a person something that is not data. Text from files is made safe for the terminal.
     pub fn note(self, message: impl Display) {
-        self.say(Talk::Normal, &format!("fm-watch: {}", escape::line(&message.to_string())));
+        self.say(Verbosity::Normal, &format!("fm-watch: {}", escape::line(&message.to_string())));
     }
 
-    /// Tells a person what only one who asked for more wants to know.
-    pub fn detail(self, message: impl Display) {
-        self.say(Talk::Verbose, &format!("fm-watch: {}", escape::line(&message.to_string())));
+    /// Tells a person what a mechanism has to say.
+    pub fn tell(self, note: Note) {
+        match note {
+            Note::Message(text) => self.note(text),
+            Note::Detail(text) => self.say(Verbosity::Verbose, &format!("fm-watch: {}", escape::line(&text))),
+        }
     }
 
     /// Tells a person an error.
@@ -88,16 +124,28 @@ impl Console {
         } else {
             Default::default()
         };
-        self.say(Talk::Quiet, &format!("fm-watch: {on}error:{off} {}", escape::line(&message.to_string())));
+        self.say(Verbosity::Quiet, &format!("fm-watch: {on}error:{off} {}", escape::line(&message.to_string())));
+    }
+
+    /// Prints a line as it is to one of the streams. The caller has made it safe.
+    ///
+    /// # Errors
+    /// As [`Console::data`].
+    pub fn line(self, stream: Stream, line: &str) -> Result<()> {
+        match stream {
+            Stream::Data => return self.data(line),
+            Stream::Message => self.banner(line),
+        }
+        Ok(())
     }
 
     /// Prints lines as they are, unless nothing may be said. The caller has made them safe.
     pub fn banner(self, lines: &str) {
         let style = Style::new().fg_color(Some(AnsiColor::Yellow.into())).bold();
         if self.is_colored() {
-            self.say(Talk::Quiet, &format!("{}{lines}{}", style.render(), style.render_reset()));
+            self.say(Verbosity::Quiet, &format!("{}{lines}{}", style.render(), style.render_reset()));
         } else {
-            self.say(Talk::Quiet, lines);
+            self.say(Verbosity::Quiet, lines);
         }
     }
 
@@ -122,11 +170,11 @@ impl Console {
     }
 
     fn shows_progress(self) -> bool {
-        self.talk >= Talk::Normal
+        self.verbosity >= Verbosity::Normal
     }
 
-    fn say(self, level: Talk, line: &str) {
-        if level <= self.talk {
+    fn say(self, level: Verbosity, line: &str) {
+        if level <= self.verbosity {
             // Nobody to tell that stderr is gone.
             let _unheard = writeln!(io::stderr().lock(), "{line}");
         }

@@ -3,8 +3,6 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use crate::firstmate::home;
-
 /// The variables that decide anything here, read once and then passed on as a value.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
@@ -31,6 +29,10 @@ const FOR_CHILDREN: [&str; 16] = [
     "XDG_CONFIG_HOME",
     "XDG_STATE_HOME",
 ];
+
+/// What a watcher that is started for a firstmate home is told: where the code is, what the scripts call the home, and
+/// the path of the watcher's script. It is for the one that is started, and for no child of it.
+pub const FLEET: [&str; 3] = ["FM_WATCH_FLEET_ROOT", "FM_WATCH_FLEET_HOME", "FM_WATCH_FLEET_SCRIPT"];
 
 /// Variables with which a child could speak to the service manager in the watcher's name.
 const MANAGER: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
@@ -81,7 +83,7 @@ impl Environment {
 
     /// What a child gets that is to see all that its caller sees: everything, but for what is meant for this process alone.
     pub fn for_child_of_caller(&self) -> Vec<(String, OsString)> {
-        self.variables_that(|name| !MANAGER.contains(&name) && !home::TOLD.contains(&name))
+        self.variables_that(|name| !MANAGER.contains(&name) && !FLEET.contains(&name))
     }
 
     fn variables_that(&self, is_passed: impl Fn(&str) -> bool) -> Vec<(String, OsString)> {

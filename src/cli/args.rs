@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::base::console::{Color, Console, Format, Verbosity};
 use crate::hooks::event::Event;
 use crate::hooks::harness::Harness;
 use crate::lock::any::Kind;
@@ -62,16 +63,16 @@ pub struct Global {
     pub color: Color,
 }
 
-/// When to use colour.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum Color {
-    /// On a terminal, unless NO_COLOR is set
-    #[default]
-    Auto,
-    /// Always
-    Always,
-    /// Never
-    Never,
+impl Global {
+    /// The streams as the flags say.
+    pub fn console(&self) -> Console {
+        let verbosity = match (self.quiet, self.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (false, true) => Verbosity::Verbose,
+            (false, false) => Verbosity::Normal,
+        };
+        Console::new(if self.json { Format::Json } else { Format::Lines }, verbosity, self.color)
+    }
 }
 
 /// The commands.

@@ -1,9 +1,10 @@
 //! The command line: what the words mean ([`args`]), the short way for what runs at every turn ([`fast_path`]), and one
-//! file per verb ([`commands`]). The only storey that prints.
+//! file per verb ([`commands`]), each of which begins with a [`session`]. The only storey that prints.
 
 pub mod args;
 pub mod commands;
 pub mod fast_path;
+pub mod session;
 
 use std::mem::ManuallyDrop;
 use std::process::ExitCode;
@@ -16,10 +17,10 @@ use self::commands::{
     run, service, status, stop, storm, wait, wake,
 };
 use self::fast_path::Words;
+use self::session::{Session, overrides, resolve_home};
 use crate::base::console::Console;
 use crate::base::environment::Environment;
 use crate::base::error::Result;
-use crate::ownership::context::{self, Session};
 use crate::system::platform;
 use clap::{CommandFactory, FromArgMatches};
 
@@ -31,7 +32,7 @@ pub fn main() -> ExitCode {
     platform::keep_files_private();
     let words = fast_path::split(std::env::args_os());
     if let Some(cli) = words.as_ref().and_then(fast_path::read) {
-        return answer(Console::new(&cli.global), dispatch(&cli));
+        return answer(cli.global.console(), dispatch(&cli));
     }
     if let Some(called) = words.as_ref().and_then(firstmate::read) {
         return answer(firstmate::console(), firstmate::answer_as_script(&called));
@@ -40,7 +41,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    answer(Console::new(&cli.global), dispatch(&cli))
+    answer(cli.global.console(), dispatch(&cli))
 }
 
 fn answer(console: Console, outcome: Result<u8>) -> ExitCode {
@@ -80,7 +81,7 @@ fn dispatch(cli: &Cli) -> Result<u8> {
     };
     match &cli.command {
         Command::Run(options) => run::run(&cli.global, options),
-        Command::Adopt(options) => adopt::adopt(Console::new(&cli.global), options),
+        Command::Adopt(options) => adopt::adopt(cli.global.console(), options),
         Command::Firstmate { words } => firstmate::answer_for(&cli.global, words),
         Command::Arm(options) => arm::arm(session()?, options),
         Command::Wait(options) => wait::wait(&prepared()?, options),
@@ -93,12 +94,12 @@ fn dispatch(cli: &Cli) -> Result<u8> {
         Command::Drain(options) => drain::drain(&session()?, options),
         Command::Ack { seq } => ack::ack(&session()?, *seq),
         Command::Wake(options) => wake::wake(&prepared()?, options),
-        Command::Lock(options) => lock::lock(Console::new(&cli.global), options),
+        Command::Lock(options) => lock::lock(cli.global.console(), options),
         Command::Daemon(command) => daemon::daemon(&session()?, command),
         Command::Hooks(command) => hooks::hooks(&cli.global, command),
         Command::Doctor(options) => doctor::doctor(&cli.global, *options),
         Command::Service(command) => service::service(session()?, command),
-        Command::Storm(options) => storm::storm(Console::new(&cli.global), options),
+        Command::Storm(options) => storm::storm(cli.global.console(), options),
         Command::StormWorker(options) => storm::worker(options),
         Command::StormProbe(options) => storm::probe(options),
         Command::DaemonMonitor(options) => daemon_monitor::daemon_monitor(&cli.global, options),
@@ -110,8 +111,8 @@ fn dispatch(cli: &Cli) -> Result<u8> {
 
 fn configure(global: &Global, command: &Config) -> Result<u8> {
     let environment = Environment::of_this_process();
-    let home = context::resolve_home(global, &environment)?;
-    let overrides = context::overrides(global)?;
+    let home = resolve_home(global, &environment)?;
+    let overrides = overrides(global)?;
     let out = &mut std::io::stdout().lock();
     match command {
         Config::Check => config::check(&home, &overrides, &environment, out),

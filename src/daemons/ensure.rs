@@ -57,9 +57,10 @@ use super::restart_policy::End;
 use super::spawn_monitor::{Start, Starter};
 use super::start_request::{Order, last_generation};
 use super::state::{Evidence, LockSight, Standing, judge};
+use crate::base::error::Error;
 use crate::home::paths::Home;
 use crate::lock::Attempt;
-use crate::ownership::context::{self, Session};
+use crate::ownership::context::{self, HomeContext};
 use crate::ownership::start_lock::{Candidate, Turn};
 use crate::settings::daemon_definition::{Definition, Name};
 use crate::system::identity::{Pid, Sameness, Standpoint};
@@ -162,15 +163,13 @@ impl Daemons {
         Self::with(world, home, here, Starter::new(program, home, environment))
     }
 
-    /// Those of the home of a session, which is told on stderr what goes wrong and is no failure.
+    /// Those of a home, with this program.
     ///
     /// # Errors
     /// This program cannot be found any more.
-    pub fn of_session(session: &Session) -> Result<Self, String> {
-        let starter = Starter::of_session(session)?;
-        let console = session.console;
-        Ok(Self::with(Arc::clone(&session.world), &session.home, session.here.clone(), starter)
-            .with_notes(move |note| console.note(note)))
+    pub fn of_home(context: &HomeContext) -> Result<Self, Error> {
+        let starter = Starter::under(context, context.settings())?;
+        Ok(Self::with(Arc::clone(&context.world), &context.home, context.here.clone(), starter))
     }
 
     fn with(world: Arc<Real>, home: &Home, here: Standpoint, starter: Starter) -> Self {

@@ -11,18 +11,20 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Instant;
 
 use super::monitor_status::MonitorWord;
 use super::start_request::Order;
+use crate::base::error::Error;
+use crate::home::log;
 use crate::home::paths::{Home, names};
-use crate::launch::spawn;
-use crate::ownership::context::Session;
+use crate::ownership::context::HomeContext;
 use crate::settings::Settings;
 use crate::settings::daemon_definition::Name;
 use crate::system::handle::{self, AsHandle, HandleNumber, HandleRef};
 use crate::system::platform;
+use crate::system::respawn;
 use crate::system::status_pipe::{NoStatus, StatusReader};
 
 /// How monitors are started in a home: which program, for which home, with what environment.
@@ -35,23 +37,15 @@ pub struct Starter {
 }
 
 impl Starter {
-    /// For the home of a session, with this program, the flags of the session that monitors need, and the allowed part of
-    /// its environment.
+    /// For a home, with this program, the flags that monitors need, and of the environment what these settings allow: they
+    /// may be others than those that the context began with.
     ///
     /// # Errors
     /// This program cannot be found any more.
-    pub fn of_session(session: &Session) -> Result<Self, String> {
-        Self::under(session, session.settings())
-    }
-
-    /// The same under other settings than those that the session began with.
-    ///
-    /// # Errors
-    /// This program cannot be found any more.
-    pub fn under(session: &Session, settings: &Settings) -> Result<Self, String> {
-        let environment = session.environment.for_child(&settings.pass);
-        let mut starter = Self::new(spawn::program()?, &session.home, environment);
-        starter.flags.extend(session.loaded.explicit_flags().into_iter().map(OsString::from));
+    pub fn under(context: &HomeContext, settings: &Settings) -> Result<Self, Error> {
+        let environment = context.environment.for_child(&settings.pass);
+        let mut starter = Self::new(respawn::program()?, &context.home, environment);
+        starter.flags.extend(context.loaded.explicit_flags().into_iter().map(OsString::from));
         Ok(starter)
     }
 
@@ -89,19 +83,13 @@ impl Starter {
     }
 
     fn command(&self, name: &Name, word: HandleNumber, order: Option<HandleNumber>) -> Command {
-        let mut command = platform::own_command(&self.program);
+        let mut command = respawn::command(&self.program, self.environment.iter().map(|(name, value)| (name, value)));
         command.args(&self.flags).args(["daemon-monitor", name.as_str()]);
         command.arg("--word-fd").arg(word.to_string());
         if let Some(order) = order {
             command.arg("--order-fd").arg(order.to_string());
         }
-        command
-            .env_clear()
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(spawn::log(&self.home).map_or_else(Stdio::null, Stdio::from));
+        respawn::detach(&mut command, log::open_for_child(&self.home));
         command
     }
 }

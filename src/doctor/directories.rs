@@ -7,7 +7,7 @@ use super::finding::{Finding, Mend};
 use super::repair::Repair;
 use crate::base::failpoint::Failpoint;
 use crate::home::paths::names;
-use crate::ownership::context::Session;
+use crate::ownership::context::HomeContext;
 use crate::system::platform::{self, Space};
 use crate::system::{Facts, Kind, World};
 
@@ -25,7 +25,7 @@ pub(super) struct Places {
     pub(super) has_state: bool,
 }
 
-pub(super) fn examine(session: &Session) -> Places {
+pub(super) fn examine(session: &HomeContext) -> Places {
     let (world, state) = (session.world.as_ref(), session.home.state());
     let facts = match world.facts_of_path(state) {
         Ok(facts) => facts,
@@ -49,7 +49,7 @@ pub(super) fn examine(session: &Session) -> Places {
 }
 
 /// Our own directory, and all that is in it.
-fn ours(session: &Session) -> Vec<Finding> {
+fn ours(session: &HomeContext) -> Vec<Finding> {
     let (world, watch, own) = (session.world.as_ref(), session.home.watch(), platform::effective_uid());
     // Without it no watcher has been here yet.
     let Ok(facts) = world.facts_of_path(&watch) else { return Vec::new() };

@@ -12,7 +12,7 @@ use crate::hooks::harness::Harness;
 use crate::hooks::install::check::{self, Grade, Surroundings};
 use crate::hooks::install::target::{Scope, Target};
 use crate::hooks::install::{self, entry};
-use crate::ownership::context::Session;
+use crate::ownership::context::HomeContext;
 
 const CHECK: &str = "hooks";
 
@@ -24,7 +24,7 @@ pub(super) struct Found {
     pub findings: Vec<Finding>,
 }
 
-pub(super) fn find(session: &Session) -> Found {
+pub(super) fn find(session: &HomeContext) -> Found {
     let (mut installed, mut unknown) = (Vec::new(), Vec::new());
     for place in places(session) {
         match install::has_entries(session.world.as_ref(), &place) {
@@ -46,7 +46,7 @@ pub(super) fn find(session: &Session) -> Found {
 }
 
 /// All files in which there may be entries, each once.
-fn places(session: &Session) -> Vec<Target> {
+fn places(session: &HomeContext) -> Vec<Target> {
     let here = std::env::current_dir().ok();
     let projects: Vec<PathBuf> = here.into_iter().chain([session.home.root().to_owned()]).collect();
     let mut places: Vec<Target> = Vec::new();
@@ -68,7 +68,7 @@ fn real(path: &Path) -> PathBuf {
 }
 
 /// What is wrong with the entries in a file, or one line that says that nothing is.
-pub(super) fn examine(session: &Session, place: &Target) -> Vec<Finding> {
+pub(super) fn examine(session: &HomeContext, place: &Target) -> Vec<Finding> {
     let unknown = |error: crate::base::error::Error| vec![Finding::warn(CHECK, error.to_string(), Mend::Nothing)];
     let program = match entry::this_program(&session.environment) {
         Ok(program) => program,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::finding::{Finding, Mend};
-use crate::ownership::context::Session;
+use crate::ownership::context::HomeContext;
 use crate::storm::self_test::{self, FileSystem, Verdict, measure};
 use crate::system::World;
 use crate::system::platform;
@@ -20,7 +20,7 @@ pub(super) struct Locks {
     pub(super) is_out_of_order: bool,
 }
 
-pub(super) fn examine(session: &Session) -> Locks {
+pub(super) fn examine(session: &HomeContext) -> Locks {
     let place = &session.place.directory;
     // Without a directory there is no lock to be tested; that it is missing is told with the places.
     if session.world.facts_of_path(place).is_err() {

@@ -4,7 +4,7 @@ use std::sync::mpsc::channel;
 
 use super::finding::{Finding, Mend};
 use crate::home::paths::names;
-use crate::ownership::context::Session;
+use crate::ownership::context::HomeContext;
 use crate::ownership::verdict::OwnerEvidence;
 use crate::system::World;
 use crate::system::identity::{Observation, Pid};
@@ -22,7 +22,7 @@ const CORRECTED_BY: i64 = 60_000;
 
 /// Whether file events can be had: not by reading limits, of which others may have used up any part, but by asking for
 /// what a watcher asks for.
-pub(super) fn events(session: &Session) -> Vec<Finding> {
+pub(super) fn events(session: &HomeContext) -> Vec<Finding> {
     let world = session.world.as_ref();
     let places = [
         (session.home.state().to_owned(), Tag::State),
@@ -51,7 +51,7 @@ fn limits() -> String {
     }
 }
 
-pub(super) fn examine(session: &Session) -> Vec<Finding> {
+pub(super) fn examine(session: &HomeContext) -> Vec<Finding> {
     let world = session.world.as_ref();
     let (evidence, _) = session.verdict();
     let since = match &evidence.owner {

@@ -34,12 +34,12 @@ use self::finding::Finding;
 use self::runner::Report;
 use crate::base::error::Error;
 use crate::base::failpoint::Failpoint;
-use crate::ownership::context::Session;
+use crate::ownership::context::HomeContext;
 use crate::system::World;
 
 /// Examines a home, and tells what is looked at and what was found. `broken` is what kept its session from being opened as
 /// it should be.
-pub fn examine(session: &Session, broken: &[Error], tell: &dyn Fn(Report)) {
+pub fn examine(session: &HomeContext, broken: &[Error], tell: &dyn Fn(Report)) {
     let look = |check, findings: &dyn Fn() -> Vec<Finding>| {
         tell(Report::Looking(check));
         if let Err(error) = session.world.reach(Failpoint::DoctorLook) {

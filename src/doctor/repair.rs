@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint::Failpoint;
-use crate::ownership::context::Session;
+use crate::ownership::context::HomeContext;
 use crate::ownership::held_home;
 use crate::system::World;
 use crate::system::platform;
@@ -35,7 +35,7 @@ impl Repair {
     ///
     /// # Errors
     /// Those of the system, and a directory that is not ours any more. Nothing is changed then.
-    pub fn make(&self, session: &Session) -> Result<()> {
+    pub fn make(&self, session: &HomeContext) -> Result<()> {
         match self {
             Self::SetMode { path, mode } => set_mode(session.world.as_ref(), path, *mode),
             Self::MakeDirectories { .. } => held_home::prepare(session.world.as_ref(), &session.home, &session.place),

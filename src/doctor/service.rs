@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use super::finding::{Finding, Mend};
-use crate::ownership::context::Session;
+use crate::ownership::context::HomeContext;
 use crate::service::installed::{Found, Site};
 use crate::service::manager::{LINGERING, Manager, Standing, Systemctl, lingers};
 use crate::system::identity::Pid;
 
 const CHECK: &str = "service";
 
-pub(super) fn examine(session: &Session) -> Vec<Finding> {
+pub(super) fn examine(session: &HomeContext) -> Vec<Finding> {
     let site = match Site::of(session, Manager::of_this_system()) {
         Ok(site) => site,
         Err(error) => return vec![Finding::warn(CHECK, error.to_string(), Mend::Nothing)],
@@ -33,13 +33,13 @@ pub(super) fn examine(session: &Session) -> Vec<Finding> {
     }
 }
 
-fn standing(session: &Session, site: &Site) -> Vec<Finding> {
+fn standing(session: &HomeContext, site: &Site) -> Vec<Finding> {
     let Some(systemctl) = Systemctl::find(&session.environment).filter(|_| site.manager == Manager::Systemd) else {
         return vec![Finding::warn(CHECK, "its manager cannot be asked here", Mend::Nothing)];
     };
-    let asked = systemctl.standing(&site.unit());
+    let asked = systemctl.standing(&site.unit()).map_err(|why| why.to_string());
     let (evidence, verdict) = session.verdict();
-    let watches = match (verdict.living_pid(), evidence.shell_holder()) {
+    let watches = match (verdict.living_pid(), evidence.foreign_holder()) {
         (None, _) => Watches::Nobody,
         (Some(pid), None) => Watches::Ours(pid),
         (Some(pid), Some(_)) => Watches::Shell(pid),

@@ -4,16 +4,15 @@ use std::path::Path;
 
 use super::finding::{Finding, Mend};
 use crate::base::error::Error;
-use crate::cli::commands::config;
-use crate::ownership::context::Session;
+use crate::ownership::context::HomeContext;
 use crate::system::platform;
 use crate::system::{Facts, Kind, World};
 
 const CHECK: &str = "settings";
 
-pub(super) fn examine(session: &Session, broken: &[Error]) -> Vec<Finding> {
+pub(super) fn examine(session: &HomeContext, broken: &[Error]) -> Vec<Finding> {
     let mend = || Mend::command(format!("correct it, then: {}", session.command_line("config check")));
-    let loaded = if broken.is_empty() { config::findings(&session.loaded) } else { Vec::new() };
+    let loaded = if broken.is_empty() { session.loaded.findings() } else { Vec::new() };
     let wrong: Vec<Finding> =
         broken.iter().chain(&loaded).map(|error| Finding::fail(CHECK, error.to_string(), mend())).collect();
     let mut findings = wrong;
@@ -28,7 +27,7 @@ pub(super) fn examine(session: &Session, broken: &[Error]) -> Vec<Finding> {
 }
 
 /// What others could do to the settings, which name the programs that run as this user.
-fn exposed(session: &Session) -> Vec<Finding> {
+fn exposed(session: &HomeContext) -> Vec<Finding> {
     let file = session.home.settings_file();
     let directory = file.parent().map(Path::to_owned);
     let places = directory.into_iter().chain([file]);

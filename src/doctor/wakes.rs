@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use super::finding::{Finding, Mend};
-use crate::ownership::context::Session;
+use crate::ownership::context::HomeContext;
 use crate::ownership::verdict::age;
 use crate::system::World;
 use crate::watcher::facts::{self, Told, Waiting};
 
 const CHECK: &str = "wakes";
 
-pub(super) fn examine(session: &Session) -> Vec<Finding> {
+pub(super) fn examine(session: &HomeContext) -> Vec<Finding> {
     let told = facts::told(session.world.as_ref(), &session.home);
     let drain = Mend::command(format!(
         "{}, handle them, then: {}",

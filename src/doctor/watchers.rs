@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::finding::{Finding, Mend};
 use crate::home::paths::Home;
-use crate::ownership::context::Session;
+use crate::ownership::context::HomeContext;
 use crate::ownership::verdict::Verdict;
 use crate::system::World;
 use crate::system::identity::Pid;
@@ -16,7 +16,7 @@ use crate::watcher::facts;
 const WATCHER: &str = "watcher";
 const DUPLICATES: &str = "duplicates";
 
-pub(super) fn examine(session: &Session) -> Vec<Finding> {
+pub(super) fn examine(session: &HomeContext) -> Vec<Finding> {
     let (evidence, verdict) = session.verdict();
     let tasks = facts::tasks(session.world.as_ref(), &session.home).unwrap_or(0);
     let mut findings = vec![judge(&verdict, tasks, &|command| session.command_line(command))];
@@ -45,7 +45,7 @@ fn judge(verdict: &Verdict, tasks: usize, line: &dyn Fn(&str) -> String) -> Find
 }
 
 /// Processes besides the holder whose command line is that of a watcher of this home, by whatever path it names it.
-fn duplicates(session: &Session, verdict: &Verdict) -> Finding {
+fn duplicates(session: &HomeContext, verdict: &Verdict) -> Finding {
     let world = session.world.as_ref();
     let holder = verdict.living_pid().map(Pid::get);
     let own = world.facts_of_path(session.home.state()).ok();

@@ -25,16 +25,17 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::home::Fleet;
 use super::queue::{HeldQueue, Queue};
 use super::queue_sync::{Bridge, Crossing};
 use super::row::{self, Content, Row};
+use crate::base::console::Note;
 use crate::base::error::{Context, Error, Result};
 use crate::base::exit;
 use crate::base::failpoint::Failpoint;
-use crate::cli::commands::ack::generation;
 use crate::journal::record::Wake;
 use crate::lock::Attempt;
-use crate::ownership::context::Session;
+use crate::ownership::context::HomeContext;
 use crate::settings::Loaded;
 use crate::system::requests::{self, Cause, Requests};
 use crate::system::{Real, World};
@@ -58,30 +59,25 @@ enum Outcome {
     Asked(Cause),
 }
 
-/// Drains.
+/// Drains the queue of a home that is prepared. `tell` hears what goes wrong and is no failure.
 ///
 /// # Errors
 /// The lock cannot be had, the queue cannot be read, or nobody reads what is printed. The rows are still in the queue.
-pub fn drain(mut session: Session) -> Result<u8> {
-    session.prepare()?;
+pub fn drain(session: &HomeContext, fleet: &Fleet, tell: &mut dyn FnMut(Note)) -> Result<u8> {
     let (sender, happened) = channel();
     listen(&sender).doing("listen to signals in", session.home.state())?;
-    let Some(fleet) = &session.fleet else {
-        return Err(Error::Failed(format!("{} is no home of firstmate", session.home.root().display())));
-    };
     let queue = Queue::open(&session.world, fleet)?;
     // What wakes are delivered how is not its affair.
     let patterns = match session.loaded.compile() {
         Ok(patterns) => patterns,
         Err(error) => {
-            session.console.note(format!("{error}; the defaults count instead"));
+            tell(Note::message(format!("{error}; the defaults count instead")));
             Loaded::of_defaults()?.compile()?
         }
     };
-    let generation = generation(&session);
-    let mut bridge = Bridge::open(&session.world, &session.home, session.settings(), patterns, generation)?;
+    let mut bridge = Bridge::open(&session.world, &session.home, session.settings(), patterns, session.generation())?;
     let outcome = match enter(&queue, &happened)? {
-        Entered::Inside(held) => consume(&session, &held, &mut bridge, (&sender, &happened))?,
+        Entered::Inside(held) => consume((session, tell), &held, &mut bridge, (&sender, &happened))?,
         Entered::Asked(cause) => Outcome::Asked(cause),
     };
     Ok(match outcome {
@@ -125,7 +121,7 @@ fn enter<'a>(queue: &'a Queue<Real>, happened: &Receiver<Happened>) -> Result<En
 }
 
 fn consume(
-    session: &Session,
+    (session, tell): (&HomeContext, &mut dyn FnMut(Note)),
     held: &HeldQueue<'_, Real>,
     bridge: &mut Bridge<Real>,
     (sender, happened): (&Sender<Happened>, &Receiver<Happened>),
@@ -139,7 +135,7 @@ fn consume(
         }
     };
     for problem in &crossing.problems {
-        session.console.note(problem);
+        tell(Note::message(problem));
     }
     let rows = held.rows()?.unwrap_or_default();
     let mut printed: Vec<Row> = row::fold(&rows).into_iter().cloned().collect();
@@ -153,7 +149,7 @@ fn consume(
     let moved = held.move_aside()?;
     let outcome = print(printed, sender, happened);
     match outcome {
-        Ok(None) => settle(session, held, bridge, (&mut crossing, last), &moved)?,
+        Ok(None) => settle((session, tell), held, bridge, (&mut crossing, last), &moved)?,
         Ok(Some(cause)) => {
             held.put_back(&|_| true)?;
             return Ok(Outcome::Asked(cause));
@@ -224,7 +220,7 @@ fn write_rows(rows: &[Row]) -> std::io::Result<()> {
 
 /// Everything is printed: the wakes are acknowledged, and then the rows go.
 fn settle(
-    session: &Session,
+    (session, tell): (&HomeContext, &mut dyn FnMut(Note)),
     held: &HeldQueue<'_, Real>,
     bridge: &mut Bridge<Real>,
     (crossing, last): (&mut Crossing, Option<u64>),
@@ -234,7 +230,7 @@ fn settle(
     if let Some(last) = last {
         let printed: Vec<u64> = bridge.mirror().pending().map(|wake| wake.seq).collect();
         if let Err(error) = bridge.acknowledge(last) {
-            session.console.note(format!("what was printed is not acknowledged yet: {error}"));
+            tell(Note::message(format!("what was printed is not acknowledged yet: {error}")));
             if crossing.ledger.is_loaded() {
                 crossing.ledger.consumed.extend(printed);
                 bridge.save(&crossing.ledger)?;

@@ -7,22 +7,37 @@
 //! and the path of the watcher as plain text: to them `/fleet` and `/fleet/` are two homes. So both are kept here as
 //! the scripts would write them, and a watcher that is started is told the very same text ([`Fleet::variables`]).
 //!
+//! The home of a fleet need not have the code below it: a second fleet shares the scripts of the first, and only they know
+//! their own place. A person or a hook who calls this program with that home says nothing of the code, and a watcher
+//! started then would not speak to the scripts and stand beside one of theirs. So where the variables do not tell, it is
+//! looked up, in this order:
+//!
+//! 1. in the scripts' own lock, if it is there: whoever took it has told its program and what it calls the home;
+//! 2. in what a watcher of ours wrote down when it watched for the scripts ([`Fleet::remember`]), as long as the script is
+//!    there.
+//!
 //! If this were wrong, the scripts would take our watcher for that of another home: their arm would not call it healthy,
-//! and would start a second one each time, in vain.
+//! and would start a second one each time, in vain. Or two watchers would serve one home.
 //!
 //! # Limits
 //!
-//! A script that was called through a link computes another text than one that was called by its own path. Ours can tell
-//! only one of them.
+//! - A script that was called through a link computes another text than one that was called by its own path. Ours can tell
+//!   only one of them.
+//! - A home without its code that no watcher has ever watched is taken for one of ours alone.
+//! - Names that are not UTF-8 are not remembered.
 
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::memory;
-use crate::base::environment::Environment;
-use crate::home::paths::Home;
+use serde::{Deserialize, Serialize};
+
+use crate::base::environment::{self, Environment};
+use crate::home::paths::{self, Home};
+use crate::lock::owner_link::entry::{HOME as TOLD_HOME, WATCHER_PATH};
 use crate::settings::Settings;
+use crate::system::storage::{self, Durability};
 use crate::system::{Kind, World};
 
 /// The names that the scripts give to files in the state directory.
@@ -40,12 +55,9 @@ pub mod names {
 }
 
 /// What a watcher that is started is told: the code, the home and the watcher's script, as the scripts write them.
-const ROOT: &str = "FM_WATCH_FLEET_ROOT";
-const HOME: &str = "FM_WATCH_FLEET_HOME";
-const WATCHER: &str = "FM_WATCH_FLEET_SCRIPT";
-
-/// All of these. They are for the one that is started, and for nobody that it starts.
-pub const TOLD: [&str; 3] = [ROOT, HOME, WATCHER];
+const ROOT: &str = environment::FLEET[0];
+const HOME: &str = environment::FLEET[1];
+const WATCHER: &str = environment::FLEET[2];
 
 /// The variables with which scripts are sent to another queue.
 const QUEUE: &str = "FM_WAKE_QUEUE";
@@ -126,7 +138,7 @@ pub struct Fleet {
 
 impl Fleet {
     /// Looks whether a home is a firstmate home: its code has the watcher's script. Where the code is not where the
-    /// variables say, it is below the home itself, or whoever watched last knows ([`memory`]). A home that only the beacon
+    /// variables say, it is below the home itself, or whoever watched last knows ([`Fleet::remember`]). A home that only the beacon
     /// of a shell watcher betrays is one as well: its next one is to find ours. A name that cannot be examined is none.
     pub fn find<W: World>(world: &W, home: &Home, environment: &Environment, settings: &Settings) -> Option<Self> {
         let told = Self::of(home, environment, settings);
@@ -139,7 +151,7 @@ impl Fleet {
         if !was_looked_at && own.has_script(world) {
             return Some(own);
         }
-        if let Some(memory::Place { root, watcher, home: text }) = memory::recall(world, home) {
+        if let Some(Scripts { root, watcher, home: text }) = recall(world, home) {
             let text = if is_of(home, Path::new(&text)) { text } else { own.home.clone() };
             return Some(Self { root, watcher, home: text, ..own });
         }
@@ -236,6 +248,21 @@ impl Fleet {
         }
         variables
     }
+
+    /// Writes down where the code is, for callers who do not know. What is written already is left alone.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn remember<W: World>(&self, world: &W, watch: &W::Node, home: &Home) -> io::Result<()> {
+        let scripts = Scripts { root: self.root.clone(), watcher: self.watcher.clone(), home: self.home.clone() };
+        let is_usual = self.watcher == home.root().join(Script::Watch.path());
+        let Some(text) = self.home.to_str().filter(|_| !is_usual) else { return Ok(()) };
+        if noted(world, home).is_some_and(|known| known == scripts) {
+            return Ok(());
+        }
+        let note = Note { schema: SCHEMA, root: scripts.root, home: text.to_owned(), watcher: scripts.watcher };
+        storage::replace(world, watch, paths::names::FLEET, &serde_json::to_vec(&note)?, Durability::Power)
+    }
 }
 
 /// Whether a path is one of this home, however it is written.
@@ -243,11 +270,83 @@ fn is_of(home: &Home, path: &Path) -> bool {
     path.is_absolute() && path.components().eq(home.root().components())
 }
 
+/// No path is longer.
+const LIMIT: usize = 16 * 1024;
+
+/// The layout of the note.
+const SCHEMA: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Note {
+    schema: u32,
+    root: PathBuf,
+    home: String,
+    watcher: PathBuf,
+}
+
+/// Where the scripts are, and what they call the home.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Scripts {
+    root: PathBuf,
+    watcher: PathBuf,
+    home: OsString,
+}
+
+/// What is known of the scripts.
+fn recall<W: World>(world: &W, home: &Home) -> Option<Scripts> {
+    // One look at each name first: in most homes there is neither, and every command passes here.
+    let is_there = |path: PathBuf| world.facts_of_path(&path).is_ok();
+    let by_lock = is_there(home.state().join(names::WATCH_LOCK)).then(|| told_by_lock(world, home)).flatten();
+    by_lock.or_else(|| is_there(home.ours(paths::names::FLEET)).then(|| noted(world, home)).flatten())
+}
+
+fn told_by_lock<W: World>(world: &W, home: &Home) -> Option<Scripts> {
+    let owner = owner_directory(world, &world.open_directory(home.state()).ok()?).ok()?;
+    let text = |name| {
+        let bytes = storage::read(world, &owner, OsStr::new(name), LIMIT).ok()??;
+        Some(OsString::from(String::from_utf8(bytes).ok()?.trim_end_matches('\n')))
+    };
+    let watcher = PathBuf::from(text(WATCHER_PATH)?);
+    Some(Scripts { root: root_of(&watcher)?, watcher, home: text(TOLD_HOME)? })
+}
+
+fn noted<W: World>(world: &W, home: &Home) -> Option<Scripts> {
+    let watch = world.open_directory(&home.watch()).ok()?;
+    let bytes = storage::read(world, &watch, OsStr::new(paths::names::FLEET), LIMIT).ok()??;
+    let note: Note = serde_json::from_slice(&bytes).ok().filter(|note: &Note| note.schema == SCHEMA)?;
+    let is_there = world.facts_of_path(&note.watcher).is_ok();
+    let scripts = Scripts { root: note.root, watcher: note.watcher, home: note.home.into() };
+    (is_there && scripts.root.is_absolute() && scripts.watcher.is_absolute()).then_some(scripts)
+}
+
+/// The code's root by the path of its watcher.
+fn root_of(watcher: &Path) -> Option<PathBuf> {
+    let has_its_name = watcher.is_absolute() && watcher.file_name() == Some(OsStr::new(WATCHER_NAME));
+    let directory = watcher.parent().filter(|_| has_its_name)?;
+    Some(directory.parent().unwrap_or(directory).to_owned())
+}
+
+/// The directory in which whoever has the scripts' lock has told about itself, in this state directory.
+///
+/// # Errors
+/// Those of the file system, also when nobody has it.
+pub(super) fn owner_directory<W: World>(world: &W, state: &W::Node) -> io::Result<W::Node> {
+    let name = OsStr::new(names::WATCH_LOCK);
+    match world.read_link(state, name) {
+        Ok(owner) => world.open_directory(Path::new(&owner)),
+        // As older releases made it: a directory and no link.
+        Err(_) => world.open_directory_at(state, name),
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::disallowed_methods)]
 mod tests {
+    use std::fs;
+
     use super::*;
-    use crate::settings::Loaded;
+    use crate::settings::{Loaded, Overrides};
+    use crate::system::Real;
 
     fn settings() -> Settings {
         Loaded::of_defaults().unwrap().settings
@@ -333,5 +432,54 @@ mod tests {
         std::fs::remove_dir(directory.path().join("bin/fm-watch.sh")).unwrap();
         std::fs::write(directory.path().join("bin/fm-watch.sh"), "").unwrap();
         assert_eq!(find().unwrap().root(), directory.path());
+    }
+
+    #[test]
+    fn the_root_is_told_from_the_path_of_the_watcher_alone() {
+        for (path, root) in [
+            ("/code/bin/fm-watch.sh", Some("/code")),
+            ("/bin/fm-watch.sh", Some("/")),
+            ("/code/link/fm-watch.sh", Some("/code")),
+            ("/fm-watch.sh", Some("/")),
+            ("/code/bin/watch.sh", None),
+            ("code/bin/fm-watch.sh", None),
+            ("/code/bin/fm-watch.sh/..", None),
+            ("", None),
+        ] {
+            assert_eq!(root_of(Path::new(path)), root.map(PathBuf::from), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_home_without_its_code_is_known_by_whoever_watched_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let (home, code) = (Home::at(directory.path().join("home")), directory.path().join("code"));
+        fs::create_dir_all(home.watch()).unwrap();
+        fs::create_dir_all(code.join("bin")).unwrap();
+        fs::write(code.join(Script::Watch.path()), "").unwrap();
+        let variable = ("FM_ROOT_OVERRIDE", code.as_os_str());
+        let settings = Settings::load(&home, &Overrides::default(), &Environment::default()).unwrap().settings;
+        let find = |environment: &Environment| Fleet::find(&Real, &home, environment, &settings);
+        let (told, plain) = (Environment::from_pairs([variable]), Environment::default());
+        assert_eq!(find(&plain), None);
+
+        let fleet = find(&told).unwrap();
+        fleet.remember(&Real, &Real.open_directory(&home.watch()).unwrap(), &home).unwrap();
+        assert_eq!(find(&plain), Some(fleet), "what ours wrote down");
+        fs::remove_file(home.ours(paths::names::FLEET)).unwrap();
+        assert_eq!(find(&plain), None);
+
+        let owner = home.state().join(names::WATCH_LOCK);
+        fs::create_dir_all(&owner).unwrap();
+        assert_eq!(find(&plain), None);
+        fs::write(owner.join("watcher-path"), format!("{}\n", code.join(Script::Watch.path()).display())).unwrap();
+        fs::write(owner.join("fm-home"), format!("{}/\n", home.root().display())).unwrap();
+        let fleet = find(&plain).unwrap();
+        assert_eq!((fleet.root(), fleet.home().len()), (code.as_path(), home.root().as_os_str().len() + 1));
+        fs::rename(&owner, home.state().join("owner")).unwrap();
+        std::os::unix::fs::symlink(home.state().join("owner"), &owner).unwrap();
+        assert_eq!(find(&plain), Some(fleet), "behind a link, as it is now");
+        fs::write(owner.join("fm-home"), "/elsewhere\n").unwrap();
+        assert_eq!(find(&plain).unwrap().home(), home.root(), "another home's text is not believed");
     }
 }

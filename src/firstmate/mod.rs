@@ -10,7 +10,7 @@
 //!
 //! | module | its noun |
 //! |---|---|
-//! | [`home`], [`memory`] | where the scripts are, and what they call the home; where the code is, when the variables do not tell |
+//! | [`home`] | where the scripts are, and what they call the home |
 //! | [`published_lock`] | what shell scripts see of our watcher |
 //! | [`shell_watcher`] | what ours sees of a shell watcher: **pure verdict**, and the proof before a signal |
 //! | [`queue`], [`row`] | the wake queue as files, and one row of it as bytes |
@@ -25,12 +25,10 @@ pub mod drain;
 pub mod home;
 pub mod journal_view;
 pub mod markers;
-pub mod memory;
 pub mod published_lock;
 pub mod queue;
 pub mod queue_sync;
 pub mod queue_thread;
-pub mod replace_watcher;
 pub mod row;
 pub mod row_map;
 pub mod script_output;

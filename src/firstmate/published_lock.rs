@@ -9,7 +9,7 @@
 //!
 //! A shell watcher of an older release does not ask: it writes its pid into `.watch.lock/pid`. Whoever finds another
 //! pid there than its own has lost the home, and leaves: shell watchers do so at each poll, and ours at each look
-//! ([`View::check`]). It leaves the files alone, which are the other's now, also those that it made itself.
+//! ([`ForeignClaim::check`]). It leaves the files alone, which are the other's now, also those that it made itself.
 //!
 //! A lock that was *removed* names no other watcher. It is taken again, or else a stray `rm` would end a watcher, or
 //! leave one that no shell watcher sees.
@@ -35,8 +35,11 @@ use crate::base::failpoint::Failpoint;
 use crate::lock::owner_link::claims::Sight;
 use crate::lock::owner_link::{OwnerLinkGuard, OwnerLinkLock};
 use crate::lock::{Attempt, Guard, Lock, Loss, Ownership};
+use crate::ownership::foreign_holder::{ForeignClaim, Usurper};
 use crate::system::World;
 
+/// What an usurper has taken, for people.
+const SCRIPTS_LOCK: &str = ".watch.lock, the lock of the shell scripts";
 /// For how long a lock that changes hands just now is waited for.
 const CHANGES_WITHIN: Duration = Duration::from_millis(50);
 
@@ -49,19 +52,6 @@ pub struct View<W: World> {
     guard: Mutex<Option<OwnerLinkGuard<W>>>,
 }
 
-/// Another process, which has taken the home by the scripts' lock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Usurper {
-    /// Its pid.
-    pub pid: u32,
-}
-
-impl fmt::Display for Usurper {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "pid {} has taken {}, the lock of the shell scripts", self.pid, names::WATCH_LOCK)
-    }
-}
-
 /// What follows from a lost lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
@@ -69,8 +59,8 @@ enum Next {
     Retake,
     /// Somebody may have it in a moment: the next look decides.
     LookAgain,
-    /// Somebody else has the home.
-    Leave(Usurper),
+    /// Another process, with this pid, has the home.
+    Leave(u32),
 }
 
 impl<W: World> View<W> {
@@ -97,11 +87,16 @@ impl<W: World> View<W> {
         Ok(Attempt::Taken(view))
     }
 
-    /// Whether no other process has taken the home since. A lock that was removed is taken again.
-    ///
-    /// # Errors
-    /// Those of the system, which prove nothing.
-    pub fn check(&self) -> io::Result<Ownership<Usurper>> {
+    fn say_retaken(&self, loss: Loss) {
+        tracing::warn!(
+            "{} {loss}, by nobody who lives; it was taken again",
+            self.fleet.file(names::WATCH_LOCK).display()
+        );
+    }
+}
+
+impl<W: World> ForeignClaim for View<W> {
+    fn check(&self) -> io::Result<Ownership<Usurper>> {
         let mut held = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(guard) = held.as_ref().filter(|_| self.world.is_protected(Failpoint::FirstmateEviction)) else {
             return Ok(Ownership::Held);
@@ -109,7 +104,7 @@ impl<W: World> View<W> {
         let Ownership::Lost(loss) = guard.check().map_err(in_io)? else { return Ok(Ownership::Held) };
         let mut contender = lock(&self.world, &self.fleet).map_err(in_io)?;
         match after(&contender.sight().map_err(in_io)?, self.world.own_pid()) {
-            Next::Leave(usurper) => Ok(Ownership::Lost(usurper)),
+            Next::Leave(pid) => Ok(Ownership::Lost(Usurper { pid, lock: SCRIPTS_LOCK })),
             Next::LookAgain => Ok(Ownership::Held),
             Next::Retake => {
                 if let Attempt::Taken(again) = contender.attempt().map_err(in_io)? {
@@ -121,28 +116,15 @@ impl<W: World> View<W> {
         }
     }
 
-    fn say_retaken(&self, loss: Loss) {
-        tracing::warn!(
-            "{} {loss}, by nobody who lives; it was taken again",
-            self.fleet.file(names::WATCH_LOCK).display()
-        );
-    }
-
-    /// Shows a sign of life, and tells again who lives if the clock was set since.
-    ///
-    /// # Errors
-    /// Those of the file system.
-    pub fn beat(&self) -> io::Result<()> {
+    /// Also tells again who lives if the clock was set since.
+    fn beat(&self) -> io::Result<()> {
         self.world.touch(&self.state, OsStr::new(names::LAST_BEAT))?;
         let held = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
         held.as_ref().map_or(Ok(()), OwnerLinkGuard::renew_identity).map_err(in_io)
     }
 
-    /// Gives the scripts' lock up, if it is still ours. Whoever looks for it afterwards finds nothing.
-    ///
-    /// # Errors
-    /// Those of the system. What is left is dead as soon as this process is.
-    pub fn give_up(&self) -> Result<()> {
+    /// Whoever looks for it afterwards finds nothing.
+    fn give_up(&self) -> Result<()> {
         let guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner).take();
         guard.map_or(Ok(()), Guard::release)
     }
@@ -167,7 +149,7 @@ fn after(sight: &Sight, own_pid: u32) -> Next {
         Sight::Free => Next::Retake,
         // Our own pid in a record that we did not make: a copy of ours, which keeps shell watchers out just as well.
         Sight::Held(testimony) if testimony.pid == own_pid => Next::LookAgain,
-        Sight::Held(testimony) => Next::Leave(Usurper { pid: testimony.pid }),
+        Sight::Held(testimony) => Next::Leave(testimony.pid),
         Sight::Changing | Sight::Unjudged(_) => Next::LookAgain,
     }
 }
@@ -196,7 +178,7 @@ mod tests {
             (Sight::Changing, Next::LookAgain),
             (Sight::Unjudged("its pid is 0".to_owned()), Next::LookAgain),
             (held(7), Next::LookAgain),
-            (held(8), Next::Leave(Usurper { pid: 8 })),
+            (held(8), Next::Leave(8)),
         ];
         for (sight, next) in table {
             assert_eq!(after(&sight, 7), next, "{sight:?}");

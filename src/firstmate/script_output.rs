@@ -19,23 +19,13 @@ use std::fmt;
 use std::time::Duration;
 
 use super::home::Script;
-use super::shell_watcher::{Beacon, ShellHolder, Who};
-use crate::base::console::Console;
-use crate::base::error::Result;
+use crate::base::console::Stream;
 use crate::base::exit;
+use crate::ownership::foreign_holder::{ForeignObservation, ForeignState};
 use crate::ownership::verdict::{Evidence, OwnerEvidence, Verdict};
 use crate::system::identity::Pid;
 use crate::system::platform::Ending;
 use std::process::ExitStatus;
-
-/// Where a line goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stream {
-    /// To stdout, where other programs read it.
-    Data,
-    /// To stderr.
-    Message,
-}
 
 /// One line, and the exit code that comes with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,18 +46,6 @@ impl Answer {
     fn message(line: impl Into<String>, code: u8) -> Self {
         Self { stream: Stream::Message, line: line.into(), code }
     }
-
-    /// Says it, and gives the exit code.
-    ///
-    /// # Errors
-    /// Nobody reads.
-    pub fn give(&self, console: Console) -> Result<u8> {
-        match self.stream {
-            Stream::Data => console.data(&self.line)?,
-            Stream::Message => console.banner(&self.line),
-        }
-        Ok(self.code)
-    }
 }
 
 /// Who holds the home, as far as the watcher script says something about it.
@@ -84,7 +62,7 @@ pub struct Holder {
 impl Holder {
     /// The holder, according to a verdict. `None`: nobody is proven to hold the home.
     pub fn of(evidence: &Evidence, verdict: &Verdict) -> Option<Self> {
-        if let Some(shell) = evidence.shell_holder() {
+        if let Some(shell) = evidence.foreign_holder() {
             return Self::of_shell(shell);
         }
         let held_for = match &evidence.owner {
@@ -106,17 +84,9 @@ impl Holder {
     }
 
     /// A shell watcher, as another one sees it: it lives and has the lock, whoever it is.
-    fn of_shell(shell: &ShellHolder) -> Option<Self> {
-        let beat = match shell.beacon {
-            Beacon::Missing => None,
-            Beacon::Touched(beat) => Some(beat),
-            Beacon::Ahead => Some(Duration::ZERO),
-        };
-        match &shell.who {
-            Who::Nobody => Some(Self { pid: None, beat, held_for: None }),
-            Who::Process { pid, held_for, .. } => Some(Self { pid: Some(pid.get()), beat, held_for: Some(*held_for) }),
-            Who::Unjudged(_) => None,
-        }
+    fn of_shell(shell: &ForeignObservation) -> Option<Self> {
+        let is_one = shell.pid.is_some() || shell.state == ForeignState::Starting;
+        is_one.then(|| Self { pid: shell.pid.map(Pid::get), beat: shell.last_beat, held_for: shell.held_for })
     }
 }
 

@@ -31,45 +31,43 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::io;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::home::{Fleet, Script, names};
-use crate::base::error::{Context, Error};
+use super::home::{Fleet, Script, names, owner_directory};
+use super::published_lock::View;
+use crate::base::error::{Context, Result};
 use crate::base::failpoint::Failpoint;
 use crate::lock::owner_link::OwnerLinkLock;
 use crate::lock::owner_link::claims::{Sight, Testimony};
 use crate::lock::{Attempt, Guard, Lock};
+use crate::ownership::foreign_holder::{ForeignClaim, ForeignHolder, ForeignKind, ForeignObservation, ForeignState};
 use crate::ownership::home_lock;
 use crate::ownership::terminate::{Proven, Refusal};
-use crate::ownership::verdict::Verdict;
 use crate::system::World;
 use crate::system::identity::{Difference, Observation, Pid, Sameness};
 
 /// The bound for a fresh beacon where nobody has set one (`FM_GUARD_GRACE`).
-pub const GRACE: Duration = Duration::from_secs(300);
+const GRACE: Duration = Duration::from_secs(300);
 /// How long a shell watcher may take to tell what it is after it has the lock: it runs four programs for that, on a machine
 /// that may be busy.
 const TELLS_WITHIN: Duration = Duration::from_secs(5);
 /// How far ahead of the clock a beacon may be by rounding.
 const ROUNDING_MS: i64 = 2000;
 /// How long a shell watcher has for leaving when it is asked to.
-pub const LEAVES_WITHIN: Duration = Duration::from_secs(5);
+const LEAVES_WITHIN: Duration = Duration::from_secs(5);
 
 /// Whoever holds the home by the scripts' lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ShellHolder {
-    /// Who.
-    pub who: Who,
-    /// Its last beat.
-    pub beacon: Beacon,
+struct ShellHolder {
+    who: Who,
+    beacon: Beacon,
 }
 
 /// What is known of a holder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Who {
+enum Who {
     /// Somebody is taking the lock, and has not said who it is.
     Nobody,
     /// A process that has the lock.
@@ -87,7 +85,7 @@ pub enum Who {
 
 /// Whether a process is this home's watcher.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
+enum Standing {
     /// Home, program and identity prove it.
     Proven,
     /// It has told nothing yet.
@@ -98,7 +96,7 @@ pub enum Standing {
 
 /// The beacon that shell watchers touch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Beacon {
+enum Beacon {
     /// There is none.
     Missing,
     /// It was touched so long ago.
@@ -109,92 +107,98 @@ pub enum Beacon {
 
 impl ShellHolder {
     /// Looks who holds the scripts' lock. `None`: nobody, or nobody who lives.
-    pub fn look<W: World>(world: &Arc<W>, fleet: &Fleet) -> Option<Self> {
+    fn look<W: World>(world: &Arc<W>, fleet: &Fleet) -> Option<Self> {
         let who = match sight(world, fleet) {
             Ok(Sight::Free) => return None,
             Ok(Sight::Changing) => Who::Nobody,
             Ok(Sight::Held(testimony)) => who(&testimony, fleet),
             // What is no lock of theirs holds nothing, but ours cannot take its place either.
-            Ok(Sight::Unjudged(why)) | Err(why) => Who::Unjudged(why),
+            Ok(Sight::Unjudged(why)) => Who::Unjudged(why),
+            Err(error) => Who::Unjudged(error.to_string()),
         };
         Some(Self { who, beacon: beacon(world.as_ref(), fleet) })
     }
 
-    /// Whether it is proven to be this home's watcher.
-    pub fn is_proven(&self) -> bool {
-        matches!(self.who, Who::Process { standing: Standing::Proven, .. })
-    }
-
-    /// Its pid, if it has told.
-    pub fn pid(&self) -> Option<Pid> {
-        match &self.who {
-            Who::Process { pid, .. } => Some(*pid),
-            Who::Nobody | Who::Unjudged(_) => None,
-        }
-    }
-
-    /// The verdict on a home that it holds; `grace` is the bound for a fresh beacon, if somebody has set one.
-    pub fn verdict(&self, grace: Option<Duration>) -> Verdict {
-        let bound = grace.unwrap_or(GRACE);
-        let lock = names::WATCH_LOCK;
-        let (pid, standing, held_for) = match &self.who {
-            Who::Nobody => return Verdict::Starting { pid: None },
-            Who::Unjudged(why) => return Verdict::Unknown { why: format!("{lock}, the scripts' lock: {why}") },
-            Who::Process { pid, standing, held_for } => (*pid, standing, *held_for),
+    /// What the core is told of it: pure.
+    fn observation(&self) -> ForeignObservation {
+        let (pid, held_for) = match &self.who {
+            Who::Process { pid, held_for, .. } => (Some(*pid), Some(*held_for)),
+            Who::Nobody | Who::Unjudged(_) => (None, None),
         };
-        match (standing, self.beacon) {
-            (Standing::Untold | Standing::Doubtful(_), _) if held_for < TELLS_WITHIN => {
-                Verdict::Starting { pid: Some(pid) }
-            }
-            (Standing::Untold, _) => {
-                Verdict::Unknown { why: format!("pid {pid} holds {lock} and does not tell what it is") }
-            }
-            (Standing::Doubtful(why), _) => Verdict::Unknown { why: format!("pid {pid} holds {lock}, but {why}") },
-            (Standing::Proven, Beacon::Touched(beat)) if beat < bound => Verdict::Ok { pid, beat },
-            (Standing::Proven, Beacon::Touched(beat)) => Verdict::Stuck { pid, beat: Some(beat), bound },
-            (Standing::Proven, Beacon::Missing) if held_for < bound => Verdict::Starting { pid: Some(pid) },
-            (Standing::Proven, Beacon::Missing) => Verdict::Stuck { pid, beat: None, bound },
-            (Standing::Proven, Beacon::Ahead) => Verdict::Unknown {
-                why: format!("shell watcher pid {pid} has last beaten in the future: the clock was set"),
-            },
-        }
+        let last_beat = match self.beacon {
+            Beacon::Missing => None,
+            Beacon::Touched(beat) => Some(beat),
+            Beacon::Ahead => Some(Duration::ZERO),
+        };
+        ForeignObservation { pid, name: self.to_string(), state: self.state(), last_beat, held_for }
     }
 
-    /// Clears the record of a process that has the pid of this home's watcher and is another one, as far as its command
-    /// tells. The process itself is left alone. Says whether that was so.
-    ///
-    /// # Errors
-    /// Those of the system.
-    pub fn clear_record<W: World>(&self, world: &Arc<W>, fleet: &Fleet) -> Result<bool, Error> {
-        let contender = || OwnerLinkLock::at(world, &fleet.file(names::WATCH_LOCK));
-        let Sight::Held(testimony) = contender()?.sight()? else { return Ok(false) };
-        let is_of_this_home = testimony.home.as_deref() == Some(fleet.home())
-            && testimony.watcher_path.as_deref() == Some(fleet.script(Script::Watch).as_os_str());
-        if !is_of_this_home || self.pid().map(Pid::get) != Some(testimony.pid) {
-            return Ok(false);
-        }
-        match contender()?.believing_the_command().attempt()? {
-            Attempt::Taken(guard) => guard.release().map(|()| true),
-            Attempt::Busy(()) => Ok(false),
+    fn state(&self) -> ForeignState {
+        let lock = names::WATCH_LOCK;
+        match &self.who {
+            Who::Nobody => ForeignState::Starting,
+            Who::Unjudged(why) => ForeignState::Unclear(format!("{lock}, the scripts' lock: {why}")),
+            Who::Process { standing: Standing::Untold | Standing::Doubtful(_), held_for, .. }
+                if *held_for < TELLS_WITHIN =>
+            {
+                ForeignState::Starting
+            }
+            Who::Process { pid, standing: Standing::Untold, .. } => {
+                ForeignState::Unclear(format!("pid {pid} holds {lock} and does not tell what it is"))
+            }
+            Who::Process { pid, standing: Standing::Doubtful(why), .. } => {
+                ForeignState::Unclear(format!("pid {pid} holds {lock}, but {why}"))
+            }
+            Who::Process { pid, standing: Standing::Proven, .. } if self.beacon == Beacon::Ahead => {
+                ForeignState::Unclear(format!(
+                    "shell watcher pid {pid} has last beaten in the future: the clock was set"
+                ))
+            }
+            Who::Process { pid, standing: Standing::Proven, .. } => ForeignState::Proven { pid: *pid, bound: GRACE },
         }
     }
+}
 
-    /// Pins it and proves that it is this home's watcher. `Ok(None)`: it is gone, or another one has the lock.
-    ///
-    /// # Errors
-    /// A refusal, with the reason why it is not proven.
-    pub fn prove<W: World>(&self, world: &Arc<W>, fleet: &Fleet) -> Result<Option<Proven<W::Process>>, Refusal> {
-        let Some(pid) = self.pid() else {
+impl<W: World> ForeignHolder<W> for Fleet {
+    fn kind(&self) -> ForeignKind {
+        ForeignKind { name: "watcher of the shell scripts", short: "shell watcher" }
+    }
+
+    fn lock(&self) -> PathBuf {
+        self.file(names::WATCH_LOCK)
+    }
+
+    fn observe(&self, world: &Arc<W>) -> Option<ForeignObservation> {
+        ShellHolder::look(world, self).map(|holder| holder.observation())
+    }
+
+    fn last_beat_ns(&self, world: &W) -> Option<i64> {
+        world.facts_of_path(&self.file(names::LAST_BEAT)).ok().map(|facts| facts.mtime_ns)
+    }
+
+    fn claim(&self, world: &Arc<W>) -> Result<Attempt<Box<dyn ForeignClaim>, ()>> {
+        Ok(match View::claim(world, self)? {
+            Attempt::Taken(view) => Attempt::Taken(Box::new(view)),
+            Attempt::Busy(()) => Attempt::Busy(()),
+        })
+    }
+
+    fn prove(
+        &self,
+        world: &Arc<W>,
+        seen: &ForeignObservation,
+    ) -> std::result::Result<Option<Proven<W::Process>>, Refusal> {
+        let Some(pid) = seen.pid else {
             return Err(Refusal::NotProven(format!("nobody can tell who has {}", names::WATCH_LOCK)));
         };
         if world.is_protected(Failpoint::FirstmateOwnRecord) {
-            written_by_us(world.as_ref(), fleet).map_err(|error| Refusal::NotProven(error.to_string()))?;
+            written_by_us(world.as_ref(), self).map_err(|error| Refusal::NotProven(error.to_string()))?;
         }
         let pinned =
             world.pin(pid).map_err(|error| Refusal::NotProven(format!("pid {pid} cannot be pinned: {error}")))?;
         let Some(process) = pinned else { return Ok(None) };
         // The pin comes first: what is read from now on is of the pinned process, if that still lives afterwards.
-        let again = Self::look(world, fleet);
+        let again = ShellHolder::look(world, self);
         if matches!(world.observe(&process), Observation::Gone) {
             return Ok(None);
         }
@@ -212,6 +216,28 @@ impl ShellHolder {
         // What happens to a test that pauses here is that the pin holds whatever becomes of the pid.
         drop(world.reach(Failpoint::FirstmateProven));
         Ok(Some(Proven::of(process)))
+    }
+
+    fn clear_record(&self, world: &Arc<W>, seen: &ForeignObservation) -> Result<bool> {
+        let contender = || OwnerLinkLock::at(world, &self.file(names::WATCH_LOCK));
+        let Sight::Held(testimony) = contender()?.sight()? else { return Ok(false) };
+        let is_of_this_home = testimony.home.as_deref() == Some(self.home())
+            && testimony.watcher_path.as_deref() == Some(self.script(Script::Watch).as_os_str());
+        if !is_of_this_home || seen.pid.map(Pid::get) != Some(testimony.pid) {
+            return Ok(false);
+        }
+        match contender()?.believing_the_command().attempt()? {
+            Attempt::Taken(guard) => guard.release().map(|()| true),
+            Attempt::Busy(()) => Ok(false),
+        }
+    }
+
+    fn leaves_within(&self) -> Duration {
+        LEAVES_WITHIN
+    }
+
+    fn variables(&self) -> Vec<(&'static str, &OsStr)> {
+        Fleet::variables(self)
     }
 }
 
@@ -233,7 +259,7 @@ impl fmt::Display for ShellHolder {
 }
 
 /// A record that others could have written proves nothing: it may name any process of ours.
-fn written_by_us<W: World>(world: &W, fleet: &Fleet) -> Result<(), Error> {
+fn written_by_us<W: World>(world: &W, fleet: &Fleet) -> Result<()> {
     let (state, lock) = (fleet.state(), fleet.file(names::WATCH_LOCK));
     let directory = world.open_directory(state).doing("open", state)?;
     home_lock::check_private(state, &world.facts(&directory).doing("examine", state)?)?;
@@ -241,24 +267,9 @@ fn written_by_us<W: World>(world: &W, fleet: &Fleet) -> Result<(), Error> {
     home_lock::check_private(&lock, &world.facts(&owner).doing("examine", &lock)?)
 }
 
-/// The directory in which whoever has the scripts' lock has told about itself, in this state directory.
-///
-/// # Errors
-/// Those of the file system, also when nobody has it.
-pub(super) fn owner_directory<W: World>(world: &W, state: &W::Node) -> io::Result<W::Node> {
-    let name = OsStr::new(names::WATCH_LOCK);
-    match world.read_link(state, name) {
-        Ok(owner) => world.open_directory(Path::new(&owner)),
-        // As older releases made it: a directory and no link.
-        Err(_) => world.open_directory_at(state, name),
-    }
-}
-
 /// What is at the scripts' lock.
-fn sight<W: World>(world: &Arc<W>, fleet: &Fleet) -> Result<Sight, String> {
-    OwnerLinkLock::at(world, &fleet.file(names::WATCH_LOCK))
-        .and_then(|lock| lock.stale_after(fleet.lock_stale_after()).sight())
-        .map_err(|error| error.to_string())
+fn sight<W: World>(world: &Arc<W>, fleet: &Fleet) -> Result<Sight> {
+    OwnerLinkLock::at(world, &fleet.file(names::WATCH_LOCK))?.stale_after(fleet.lock_stale_after()).sight()
 }
 
 fn who(testimony: &Testimony, fleet: &Fleet) -> Who {

@@ -18,10 +18,37 @@
 use std::path::Path;
 
 use super::home::Script;
-use crate::cli::commands::firstmate::Verb;
 
 /// How the second line of a shim begins, by which it is known.
 const MARK: &[u8] = b"# fm-watch stands in for this script";
+
+/// What a shim asks this program for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// `fm-watch.sh`.
+    Watch,
+    /// `fm-watch-arm.sh`.
+    Arm,
+    /// `fm-guard.sh`.
+    Guard,
+    /// `fm-wake-drain.sh`.
+    Drain,
+}
+
+impl Verb {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Watch, Self::Arm, Self::Guard, Self::Drain];
+
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Watch => "watch",
+            Self::Arm => "arm",
+            Self::Guard => "guard",
+            Self::Drain => "drain",
+        }
+    }
+}
 
 /// The script's name in its directory.
 pub fn name(script: Script) -> &'static str {

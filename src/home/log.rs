@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::time::FormatTime;
 
-use super::paths::names;
-use crate::system::World;
+use super::paths::{Home, names};
 use crate::system::storage;
+use crate::system::{Real, World};
 
 /// The log, shared by all threads of one process.
 pub struct Log<W: World> {
@@ -87,6 +87,12 @@ impl FormatTime for UtcTime {
     fn format_time(&self, writer: &mut tracing_subscriber::fmt::format::Writer<'_>) -> std::fmt::Result {
         write!(writer, "{:.3}", jiff::Timestamp::now())
     }
+}
+
+/// The log of a home, for what a process of ours says that nobody listens to.
+pub fn open_for_child(home: &Home) -> Option<std::fs::File> {
+    let directory = Real.open_directory(&home.ours(names::LOG_DIRECTORY)).ok()?;
+    storage::open_to_append(&Real, &directory, OsStr::new(names::LOG)).ok().map(|(log, _)| log)
 }
 
 /// Makes this process write its log here from now on.

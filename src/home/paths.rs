@@ -5,9 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::base::default_settings;
 use crate::base::environment::Environment;
 use crate::base::error::{Error, Result};
-use crate::settings;
 
 /// The names of the files in `<state>/watch`.
 pub mod names {
@@ -153,7 +153,7 @@ fn nearest_home(directory: &Path) -> Option<PathBuf> {
     // home of a directory.
     let is_configured = |path: &Path| {
         let file = path.join("config/fm-watch.toml");
-        file.is_file() && !std::fs::read(file).is_ok_and(|text| text == settings::DEFAULTS.as_bytes())
+        file.is_file() && !std::fs::read(file).is_ok_and(|text| text == default_settings::TEXT.as_bytes())
     };
     let is_home = |path: &&Path| is_configured(path) || path.join("state/watch").is_dir();
     directory.ancestors().find(is_home).map(Path::to_owned)

@@ -34,6 +34,15 @@ pub struct Companion {
     stdout: Option<File>,
 }
 
+/// A watcher that lives with its starter, and what became of its first look.
+#[derive(Debug)]
+pub struct Together {
+    /// The watcher.
+    pub companion: Companion,
+    /// Whether it waits by now.
+    pub first_look: FirstLook,
+}
+
 /// What became of the first look of a watcher at everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FirstLook {

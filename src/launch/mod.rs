@@ -12,31 +12,34 @@
 //! caller dies in between. A watcher that a service manager keeps is replaced by that manager, under the same protection.
 
 pub mod bound_child;
+pub mod failure;
+mod replace;
 pub mod spawn;
 mod via_service;
 
 use std::fmt;
-use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use self::bound_child::{Companion, FirstLook};
-use self::spawn::{Kin, Mode, Start};
+use self::bound_child::Together;
+use self::failure::Failure;
+use self::replace::Replaced;
+pub use self::replace::Replacement;
+pub use self::spawn::Wish;
+use self::spawn::{Kin, Launch, Mode, Start};
+use crate::base::console::Note;
 use crate::base::failpoint::Failpoint;
 use crate::base::wait_until::wait_until;
-use crate::firstmate::replace_watcher;
-use crate::firstmate::shell_watcher::ShellHolder;
 use crate::lock::Attempt;
-use crate::ownership::context::Session;
+use crate::ownership::context::HomeContext;
+use crate::ownership::foreign_holder::ForeignObservation;
 use crate::ownership::held_home;
 use crate::ownership::home_lock;
 use crate::ownership::owner::Owner;
 use crate::ownership::start_lock::Turn;
-use crate::ownership::terminate::{self, Left, Proven};
 use crate::ownership::verdict::{Evidence, OwnerEvidence, STOPPED, Verdict};
-use crate::service::installed;
 use crate::system::identity::Pid;
-use crate::system::platform;
-use crate::system::status_pipe::{NoStatus, StartStatus};
+use crate::system::status_pipe::StartStatus;
 use crate::system::{Real, World};
 
 /// What is true after a watcher was obtained.
@@ -60,34 +63,6 @@ pub enum Obtained {
     },
 }
 
-/// A watcher that lives with its starter, and what became of its first look.
-#[derive(Debug)]
-pub struct Together {
-    /// The watcher.
-    pub companion: Companion,
-    /// Whether it waits by now.
-    pub first_look: FirstLook,
-}
-
-/// A watcher that was replaced.
-#[derive(Debug)]
-pub struct Replacement {
-    /// The pid it had.
-    pub pid: Pid,
-    /// How it left.
-    pub left: Left,
-    pub(crate) process: Proven<platform::Pinned>,
-}
-
-impl Replacement {
-    /// Waits until the process is gone, too: it has no lock and does nothing any more, but ends a little later.
-    pub fn see_off(&self, session: &Session) {
-        if !self.process.has_ended_within(session.world.as_ref(), session.settings().stop_grace) {
-            session.console.note(format!("pid {} has let go of the home, but its process has not ended yet", self.pid));
-        }
-    }
-}
-
 impl fmt::Display for Obtained {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -97,120 +72,129 @@ impl fmt::Display for Obtained {
     }
 }
 
-/// Whether a running, healthy watcher is good enough.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
-    /// Any healthy watcher will do.
-    Any,
-    /// Any healthy watcher will do; one that a person has stopped is not replaced.
-    Kept,
-    /// It must be a new one.
-    New,
-}
-
 /// How long to pause between two looks at somebody else's start. Many may be looking, and the start is to come first.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// How long one start may keep the others waiting.
 const TURN_TAKES: Duration = Duration::from_secs(2);
 
-/// Obtains a watcher for the session's home. The error is the reason, for the line `watcher: FAILED - <reason>`.
-pub fn obtain(session: &Session, wish: Wish) -> Result<Obtained, String> {
-    obtain_as(session, wish, Kin::Nobody)
+/// Obtains a watcher for a home. `tell` hears what happens meanwhile, at the moment it does.
+///
+/// # Errors
+/// The reason why none could be had.
+pub fn obtain(context: &HomeContext, wish: Wish, tell: &mut dyn FnMut(Note)) -> Result<Obtained, Failure> {
+    obtain_as(context, wish, Kin::Nobody, tell)
 }
 
 /// As [`obtain`]; a watcher that is started has this kin. With [`Kin::Starter`], the thread that calls this must live as
 /// long as the watcher shall.
 ///
 /// # Errors
-/// The reason why none could be had.
-pub fn obtain_as(session: &Session, wish: Wish, kin: Kin) -> Result<Obtained, String> {
-    let deadline = Instant::now() + session.settings().arm_timeout;
+/// As [`obtain`].
+pub fn obtain_as(context: &HomeContext, wish: Wish, kin: Kin, tell: &mut dyn FnMut(Note)) -> Result<Obtained, Failure> {
+    let deadline = Instant::now() + context.settings().arm_timeout;
+    let mut launch = Launch { context, wish, kin, deadline, tell };
     let mut lost_to = None;
     // Many may lose one watcher at the same instant. Looking costs more than asking for the turn, so whoever is to
     // replace it asks first, and the one who gets the turn is not held up by the looks of all the others.
     let mut turn = match wish {
-        Wish::Kept if !is_removed(session) => match take_turn(session, deadline) {
+        Wish::Kept if is_removed(context).is_none() => match take_turn(&mut launch) {
             Chance::Turn(turn) => Some(turn),
             Chance::Missed | Chance::Untold => None,
         },
         Wish::Kept | Wish::Any | Wish::New => None,
     };
     loop {
-        let (evidence, verdict) = look(session, wish, deadline);
-        session.console.detail(format!("{}: {verdict}", verdict.word()));
-        match (verdict, wish) {
-            (Verdict::Ok { pid, beat } | Verdict::Slow { pid, beat }, Wish::Any | Wish::Kept) => {
-                return Ok(Obtained::Healthy { pid, beat });
-            }
-            // Whoever won the race against our own start is as new as it can be.
-            (Verdict::Ok { pid, beat }, Wish::New) if lost_to == Some(pid) => {
-                return Ok(Obtained::Healthy { pid, beat });
-            }
-            (Verdict::Stopped { last: Some((pid, how)) }, Wish::Kept) if how == STOPPED => {
-                return Err(format!("pid {pid} was stopped on request, and is not replaced"));
-            }
-            (_, Wish::Kept) if is_removed(session) => {
-                return Err(format!("{} was removed; it is not made again", session.home.state().display()));
-            }
-            (Verdict::Stopped { .. } | Verdict::Dead { .. }, _) => match start(session, deadline, turn.take(), kin)? {
-                Outcome::Started(pid, companion) => {
-                    return Ok(Obtained::Started { pid, replaced: None, companion });
-                }
-                Outcome::Lost(winner) => lost_to = winner,
-            },
-            (Verdict::Unknown { .. }, Wish::New) if replace_watcher::clear(session, &evidence) => {}
-            (verdict @ (Verdict::Ok { .. } | Verdict::Stuck { .. } | Verdict::Starting { .. }), wish)
-                if evidence.shell_holder().is_some_and(ShellHolder::is_proven) =>
-            {
-                let Some(shell) = evidence.shell_holder() else { continue };
-                match replace_watcher::replace(session, shell, (&verdict, wish), deadline, kin)? {
-                    Replaced::By(pid, replaced, companion) => {
-                        return Ok(Obtained::Started { pid, replaced: Some(replaced), companion });
-                    }
-                    Replaced::LostTo(winner) => lost_to = winner,
-                }
-            }
-            (Verdict::Stuck { .. }, _)
-            | (Verdict::Ok { .. } | Verdict::Slow { .. } | Verdict::Starting { .. }, Wish::New)
-                if recorded(&evidence).is_some() =>
-            {
-                let Some(owner) = recorded(&evidence) else { continue };
-                match replace(session, owner, deadline, kin)? {
-                    Replaced::By(pid, replaced, companion) => {
-                        return Ok(Obtained::Started { pid, replaced: Some(replaced), companion });
-                    }
-                    Replaced::LostTo(winner) => lost_to = winner,
-                }
-            }
-            (verdict, _) => return Err(verdict.to_string()),
+        let (evidence, verdict) = look(&launch);
+        (launch.tell)(Note::Detail(format!("{}: {verdict}", verdict.word())));
+        let outcome = match decide(&evidence, &verdict, (wish, lost_to), || is_removed(context))? {
+            Step::Use { pid, beat } => return Ok(Obtained::Healthy { pid, beat }),
+            Step::Start => start(&mut launch, turn.take())?,
+            Step::Clear(seen) if replace::clear(&mut launch, seen) => Replaced::LostTo(lost_to),
+            Step::Clear(_) => return Err(Failure::Unreplaceable(verdict)),
+            Step::ReplaceForeign(seen) => replace::foreign(&mut launch, seen, verdict)?,
+            Step::ReplaceOwn(owner) => replace::own(&mut launch, owner)?,
+        };
+        match outcome {
+            Replaced::By { pid, replaced, companion } => return Ok(Obtained::Started { pid, replaced, companion }),
+            Replaced::LostTo(winner) => lost_to = winner,
         }
         if Instant::now() >= deadline {
-            return Err("other starts won every race until the deadline".to_owned());
+            return Err(Failure::LostEveryRace);
         }
     }
 }
 
-/// Looks until no start is under way. Whoever is to replace a shell watcher that is proven need not wait for its beat.
-fn look(session: &Session, wish: Wish, deadline: Instant) -> (Evidence, Verdict) {
-    let (evidence, verdict) = session.verdict();
-    if wish == Wish::New && evidence.shell_holder().is_some_and(ShellHolder::is_proven) {
+/// What a verdict asks for.
+enum Step<'a> {
+    /// The watcher that is there is good enough.
+    Use { pid: Pid, beat: Duration },
+    /// Nobody watches.
+    Start,
+    /// It may be that another program has the pid of a foreign watcher.
+    Clear(&'a ForeignObservation),
+    /// A foreign watcher is to leave.
+    ReplaceForeign(&'a ForeignObservation),
+    /// A watcher of ours is to leave.
+    ReplaceOwn(&'a Owner),
+}
+
+/// What is to be done by a verdict. `is_removed` says whether a person has removed the home, and is only asked if it matters.
+fn decide<'a>(
+    evidence: &'a Evidence,
+    verdict: &Verdict,
+    (wish, lost_to): (Wish, Option<Pid>),
+    is_removed: impl FnOnce() -> Option<PathBuf>,
+) -> Result<Step<'a>, Failure> {
+    match (verdict, wish) {
+        (&Verdict::Ok { pid, beat } | &Verdict::Slow { pid, beat }, Wish::Any | Wish::Kept) => {
+            return Ok(Step::Use { pid, beat });
+        }
+        // Whoever won the race against our own start is as new as it can be.
+        (&Verdict::Ok { pid, beat }, Wish::New) if lost_to == Some(pid) => return Ok(Step::Use { pid, beat }),
+        (Verdict::Stopped { last: Some((pid, how)) }, Wish::Kept) if how == STOPPED => {
+            return Err(Failure::Stopped(*pid));
+        }
+        _ => {}
+    }
+    if wish == Wish::Kept
+        && let Some(state) = is_removed()
+    {
+        return Err(Failure::Removed(state));
+    }
+    let foreign = evidence.foreign_holder();
+    let is_proven = foreign.is_some_and(ForeignObservation::is_proven);
+    match (verdict, wish, foreign, &evidence.owner) {
+        (Verdict::Stopped { .. } | Verdict::Dead { .. }, ..) => Ok(Step::Start),
+        (Verdict::Unknown { .. }, Wish::New, Some(seen), _) => Ok(Step::Clear(seen)),
+        (Verdict::Ok { .. } | Verdict::Stuck { .. } | Verdict::Starting { .. }, _, Some(seen), _) if is_proven => {
+            Ok(Step::ReplaceForeign(seen))
+        }
+        (Verdict::Stuck { .. }, _, _, OwnerEvidence::Recorded(owner, _))
+        | (
+            Verdict::Ok { .. } | Verdict::Slow { .. } | Verdict::Starting { .. },
+            Wish::New,
+            _,
+            OwnerEvidence::Recorded(owner, _),
+        ) => Ok(Step::ReplaceOwn(owner)),
+        _ => Err(Failure::Unreplaceable(verdict.clone())),
+    }
+}
+
+/// Looks until no start is under way. Whoever is to replace a foreign watcher that is proven need not wait for its beat.
+fn look(launch: &Launch<'_>) -> (Evidence, Verdict) {
+    let (evidence, verdict) = launch.context.verdict();
+    if launch.wish == Wish::New && evidence.foreign_holder().is_some_and(ForeignObservation::is_proven) {
         return (evidence, verdict);
     }
-    session.settled_verdict(deadline.saturating_duration_since(Instant::now()))
+    launch.context.settled_verdict(launch.left())
 }
 
-/// Whether a person has removed the home under whoever was waiting in it.
-fn is_removed(session: &Session) -> bool {
-    let state = session.world.facts_of_path(session.home.state());
-    state.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
-}
-
-fn recorded(evidence: &Evidence) -> Option<&Owner> {
-    match &evidence.owner {
-        OwnerEvidence::Recorded(owner, _) => Some(owner),
-        OwnerEvidence::None | OwnerEvidence::Damaged(_) => None,
-    }
+/// The state directory, if a person has removed it under whoever was waiting in it.
+fn is_removed(context: &HomeContext) -> Option<PathBuf> {
+    let state = context.home.state();
+    let looked = context.world.facts_of_path(state);
+    looked.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound).then(|| state.to_owned())
 }
 
 /// What became of asking for the turn to start a watcher.
@@ -225,139 +209,48 @@ enum Chance {
 }
 
 /// Waits for the turn, or for a watcher that somebody else has started meanwhile.
-fn take_turn(session: &Session, deadline: Instant) -> Chance {
-    let world = session.world.as_ref();
-    let ask = || match Turn::try_take(world, &session.home) {
+fn take_turn(launch: &mut Launch<'_>) -> Chance {
+    let world = launch.context.world.as_ref();
+    // A starter that was stopped, say, keeps its turn and must not keep everybody from starting.
+    let at_most = launch.left().min(TURN_TAKES);
+    let ask = || match Turn::try_take(world, &launch.context.home) {
         Ok(Attempt::Taken(turn)) => Some(Chance::Turn(turn)),
-        Ok(Attempt::Busy(())) => home_lock::is_marked(world, &session.place).then_some(Chance::Missed),
+        Ok(Attempt::Busy(())) => home_lock::is_marked(world, &launch.context.place).then_some(Chance::Missed),
         Err(error) => {
-            session.console.note(format!("starting without taking turns: {error}"));
+            launch.note(format!("starting without taking turns: {error}"));
             Some(Chance::Untold)
         }
     };
-    let left = deadline.saturating_duration_since(Instant::now());
-    // A starter that was stopped, say, keeps its turn and must not keep everybody from starting.
-    wait_until(left.min(TURN_TAKES), PAUSE, ask).unwrap_or(Chance::Untold)
+    wait_until(at_most, PAUSE, ask).unwrap_or(Chance::Untold)
 }
 
-enum Outcome {
-    Started(Pid, Option<Together>),
-    Lost(Option<Pid>),
-}
-
-fn start(session: &Session, deadline: Instant, turn: Option<Turn<Real>>, kin: Kin) -> Result<Outcome, String> {
+fn start(launch: &mut Launch<'_>, turn: Option<Turn<Real>>) -> Result<Replaced, Failure> {
+    let context = launch.context;
     // A person may have removed parts of the home since.
-    held_home::prepare(session.world.as_ref(), &session.home, &session.place).map_err(|error| error.to_string())?;
+    held_home::prepare(context.world.as_ref(), &context.home, &context.place)?;
     let _turn = match turn {
         Some(turn) => Some(turn),
-        None => match take_turn(session, deadline) {
+        None => match take_turn(launch) {
             Chance::Turn(turn) => Some(turn),
-            Chance::Missed => return Ok(Outcome::Lost(None)),
+            Chance::Missed => return Ok(Replaced::LostTo(None)),
             Chance::Untold => None,
         },
     };
     // Whoever had the turn before may have started one meanwhile.
-    if !matches!(session.verdict().1, Verdict::Stopped { .. } | Verdict::Dead { .. }) {
-        return Ok(Outcome::Lost(None));
-    }
-    if kin == Kin::Nobody
-        && session.world.is_protected(Failpoint::ObtainStartThroughManager)
-        && let Some(pid) = via_service::start(session, deadline)
-    {
-        return Ok(Outcome::Started(pid, None));
-    }
-    let start = Start::spawn(session, &Mode::AtOnce, kin)?;
-    match start.next_word(deadline)? {
-        StartStatus::Ready { pid, .. } | StartStatus::Taken { pid } => {
-            Ok(Outcome::Started(ready(pid)?, start.together()))
-        }
-        StartStatus::Lost { pid } => Ok(Outcome::Lost(pid.and_then(Pid::new))),
-        StartStatus::Failed { reason } => Err(reason),
-        StartStatus::Standby { .. } => Err("the new watcher stands by although nobody asked it to".to_owned()),
-    }
-}
-
-pub(crate) fn ready(pid: u32) -> Result<Pid, String> {
-    Pid::new(pid).ok_or_else(|| format!("the new watcher says that it is pid {pid}"))
-}
-
-pub(crate) enum Replaced {
-    By(Pid, Replacement, Option<Together>),
-    LostTo(Option<Pid>),
-}
-
-/// Waits until a successor stands by, before the old watcher is asked to leave. What else it says is the outcome.
-pub(crate) fn standing_by(
-    successor: Start,
-    deadline: Instant,
-    old: Pid,
-    proven: Proven<platform::Pinned>,
-) -> Result<ControlFlow<Replaced, (Start, Proven<platform::Pinned>)>, String> {
-    Ok(match successor.next_word(deadline)? {
-        StartStatus::Standby { .. } => ControlFlow::Continue((successor, proven)),
-        StartStatus::Failed { reason } => {
-            return Err(format!("pid {old} stays, because its successor failed: {reason}"));
-        }
-        StartStatus::Lost { pid } => ControlFlow::Break(Replaced::LostTo(pid.and_then(Pid::new))),
-        StartStatus::Ready { pid, .. } | StartStatus::Taken { pid } => {
-            let replacement = Replacement { pid: old, left: Left::Already, process: proven };
-            ControlFlow::Break(Replaced::By(ready(pid)?, replacement, successor.together()))
-        }
-    })
-}
-
-fn replace(session: &Session, owner: &Owner, deadline: Instant, kin: Kin) -> Result<Replaced, String> {
-    let world = session.world.as_ref();
-    let old = owner.pid();
-    let sure = terminate::prove(world, &session.place, owner, &session.here);
-    let Some(proven) = sure.map_err(|refusal| format!("pid {old} is not replaced: {refusal}"))? else {
+    if !matches!(context.verdict().1, Verdict::Stopped { .. } | Verdict::Dead { .. }) {
         return Ok(Replaced::LostTo(None));
-    };
-    let keeper = installed::keeper_of(session, old).filter(|_| world.is_protected(Failpoint::ObtainThroughManager));
-    let grace = session.settings().stop_grace;
-    // The successor gives up by itself if the lock never becomes free.
-    let patience = grace + deadline.saturating_duration_since(Instant::now()) + via_service::SLACK;
-    let successor = Start::spawn(session, &Mode::Standby(patience), kin)?;
-    let (successor, proven) = match standing_by(successor, deadline, old, proven)? {
-        ControlFlow::Continue(both) => both,
-        ControlFlow::Break(over) => return Ok(over),
-    };
-    // What stands by now watches if the manager ends the old one and cannot start the next.
-    if let Some(keeper) = &keeper {
-        match via_service::replace(session, keeper, old, deadline) {
-            Ok(pid) => {
-                return Ok(Replaced::By(pid, Replacement { pid: old, left: Left::Asked, process: proven }, None));
-            }
-            Err(why) => session.console.note(format!(
-                "{}: {why}; the watcher is replaced without it, and to have it kept again: {}",
-                keeper.unit,
-                keeper.way_back()
-            )),
-        }
     }
-    let not_replaced = |refusal: terminate::Refusal| format!("pid {old} is not replaced: {refusal}");
-    let mut left = proven.ask(world).map_err(not_replaced)?;
-    // Its successor knows first: the lock is free a moment before the process is gone.
-    let mut answer = successor.next(Instant::now() + grace);
-    if matches!(answer, Err(NoStatus::DeadlinePassed)) {
-        left = proven.insist(world).map_err(not_replaced)?;
-        answer = successor.next(Instant::now() + session.settings().arm_timeout);
+    if launch.kin == Kin::Nobody
+        && context.world.is_protected(Failpoint::ObtainStartThroughManager)
+        && let Some(pid) = via_service::start(launch)
+    {
+        return Ok(Replaced::By { pid, replaced: None, companion: None });
     }
-    match answer {
-        Ok(StartStatus::Ready { pid, .. } | StartStatus::Taken { pid }) => {
-            let replacement = Replacement { pid: old, left, process: proven };
-            Ok(Replaced::By(ready(pid)?, replacement, successor.together()))
-        }
-        Ok(StartStatus::Lost { pid }) => Ok(Replaced::LostTo(pid.and_then(Pid::new))),
-        // Nobody watches now, so nothing is given up: the next round starts another one.
-        Ok(StartStatus::Failed { reason }) => {
-            session.console.note(format!("pid {old} has left, but its successor failed: {reason}"));
-            Ok(Replaced::LostTo(None))
-        }
-        Ok(StartStatus::Standby { .. }) => Err("the successor stands by although the lock is free".to_owned()),
-        Err(silence) => {
-            session.console.note(format!("pid {old} has left, but {}", successor.in_words(&silence)));
-            Ok(Replaced::LostTo(None))
-        }
+    let start = Start::spawn(context, Mode::AtOnce, launch.kin)?;
+    match start.next_word(launch.deadline)? {
+        StartStatus::Ready { pid, .. } | StartStatus::Taken { pid } => replace::by(pid, None, start),
+        StartStatus::Lost { pid } => Ok(Replaced::LostTo(pid.and_then(Pid::new))),
+        StartStatus::Failed { reason } => Err(Failure::Child(reason)),
+        StartStatus::Standby { .. } => Err(Failure::UnaskedStandby),
     }
 }

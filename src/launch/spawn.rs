@@ -4,22 +4,24 @@
 //! descriptor but the word's, an environment from the allow-list, and the home in explicit flags, so that `ps`
 //! shows which home it serves and no inherited variable can point it at another one.
 
-use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::Together;
-use super::bound_child::{self, Companion};
+use super::bound_child::{self, Companion, Together};
+use super::failure::Failure;
+use crate::base::console::Note;
+use crate::base::error::{Context, Result};
 use crate::base::failpoint::Failpoint;
-use crate::firstmate::home::Fleet;
-use crate::home::paths::{Home, names};
-use crate::ownership::context::Session;
-use crate::system::handle::{self, AsHandle};
+use crate::home::log;
+use crate::home::paths::names;
+use crate::ownership::context::HomeContext;
+use crate::service::installed::{Keeper, Untold};
+use crate::system::World;
+use crate::system::handle::{self, AsHandle, HandleNumber};
 use crate::system::platform;
-use crate::system::status_pipe::{NoStatus, StartStatus, StatusReader};
-use crate::system::storage;
-use crate::system::{Real, World};
+use crate::system::respawn;
+use crate::system::status_pipe::{StartStatus, StatusReader};
 
 /// When the new watcher takes the home.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +41,49 @@ pub enum Kin {
     Starter,
 }
 
+/// Whether a running, healthy watcher is good enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// Any healthy watcher will do.
+    Any,
+    /// Any healthy watcher will do; one that a person has stopped is not replaced.
+    Kept,
+    /// It must be a new one.
+    New,
+}
+
+/// One call for a watcher.
+pub(super) struct Launch<'a> {
+    /// For which home.
+    pub(super) context: &'a HomeContext,
+    /// What is wanted.
+    pub(super) wish: Wish,
+    /// With whom the new watcher lives.
+    pub(super) kin: Kin,
+    /// Until when one is to be had.
+    pub(super) deadline: Instant,
+    /// Who hears what happens meanwhile.
+    pub(super) tell: &'a mut dyn FnMut(Note),
+}
+
+impl Launch<'_> {
+    pub(super) fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    pub(super) fn note(&mut self, text: String) {
+        (self.tell)(Note::Message(text));
+    }
+
+    /// What a service manager answered; that it cannot be asked is told, and no reason to give up.
+    pub(super) fn heard(&mut self, answer: Result<Option<Keeper>, Untold>) -> Option<Keeper> {
+        answer.unwrap_or_else(|untold| {
+            self.note(untold.to_string());
+            None
+        })
+    }
+}
+
 /// A start under way.
 #[derive(Debug)]
 pub struct Start {
@@ -49,26 +94,24 @@ pub struct Start {
 }
 
 impl Start {
-    /// Starts a watcher process for the session's home.
+    /// Starts a watcher process for a home.
     ///
     /// # Errors
-    /// The reason why no process could be started.
-    pub fn spawn(session: &Session, mode: &Mode, kin: Kin) -> Result<Self, String> {
-        let (listener, writer) = StatusReader::new().map_err(|error| format!("cannot make a pipe: {error}"))?;
-        let number = handle::number_of(&writer);
-        let command = command(session, mode, kin, number)?;
+    /// No process could be started.
+    pub fn spawn(context: &HomeContext, mode: Mode, kin: Kin) -> Result<Self> {
+        let (listener, writer) = StatusReader::new().doing("make", "a pipe")?;
+        let command = command(context, mode, kin, handle::number_of(&writer))?;
         let program = command.get_program().to_owned();
         let inherit = [writer.as_handle()];
         let spawned = match kin {
             Kin::Nobody => platform::spawn_detached(command, &inherit).map(|_| None),
-            Kin::Starter if session.world.is_protected(Failpoint::ObtainBound) => {
+            Kin::Starter if context.world.is_protected(Failpoint::ObtainBound) => {
                 platform::spawn_companion(command, &inherit).map(Some)
             }
             Kin::Starter => platform::spawn_group_with(command, &inherit).map(Some),
         };
-        let child = spawned.map_err(|error| format!("cannot start {}: {error}", program.display()))?;
-        let log = session.home.ours(names::LOG_DIRECTORY).join(names::LOG);
-        Ok(Self { listener, log, companion: child.map(Companion::new) })
+        let companion = spawned.doing("start", program)?.map(Companion::new);
+        Ok(Self { listener, log: context.home.ours(names::LOG_DIRECTORY).join(names::LOG), companion })
     }
 
     /// The watcher itself, if it lives with its starter and has taken the home. Waits until its first look is over, but
@@ -82,83 +125,31 @@ impl Start {
     /// Waits for the next word.
     ///
     /// # Errors
-    /// What came instead.
-    pub fn next(&self, deadline: Instant) -> Result<StartStatus, NoStatus> {
-        self.listener.next(deadline)
-    }
-
-    /// Waits for the next word.
-    ///
-    /// # Errors
-    /// That none came, as a reason for people.
-    pub fn next_word(&self, deadline: Instant) -> Result<StartStatus, String> {
-        self.next(deadline).map_err(|silence| self.in_words(&silence))
-    }
-
-    /// What came instead of a word, for people.
-    pub fn in_words(&self, silence: &NoStatus) -> String {
-        match silence {
-            NoStatus::Ended => format!("the new watcher ended without a word; see {}", self.log.display()),
-            NoStatus::DeadlinePassed => {
-                format!("the new watcher has not said a word by the deadline; see {}", self.log.display())
-            }
-            NoStatus::Broken(error) => format!("the new watcher cannot be understood: {error}"),
-        }
+    /// None came.
+    pub fn next_word(&self, deadline: Instant) -> Result<StartStatus, Failure> {
+        self.listener.next(deadline).map_err(|silence| Failure::NoWord { silence, log: self.log.clone() })
     }
 }
 
-fn command(session: &Session, mode: &Mode, kin: Kin, word_descriptor: i32) -> Result<Command, String> {
-    let mut command = platform::own_command(program()?);
-    command.args(session.home.flags()).arg("run");
+fn command(context: &HomeContext, mode: Mode, kin: Kin, word: HandleNumber) -> Result<Command> {
+    let environment = match kin {
+        Kin::Nobody => context.environment.for_child(&context.settings().pass),
+        Kin::Starter => context.environment.for_child_of_caller(),
+    };
+    let mut command = respawn::command(&respawn::program()?, environment);
+    command.args(context.home.flags()).arg("run");
     if let Mode::Standby(patience) = mode {
-        command.arg("--standby").arg(humantime::format_duration(*patience).to_string().replace(' ', ""));
+        command.arg("--standby").arg(humantime::format_duration(patience).to_string().replace(' ', ""));
     }
     if kin == Kin::Starter {
         command.args(["--once", "--tracked"]);
     }
-    command.arg("--word-fd").arg(word_descriptor.to_string());
-    for flag in session.loaded.explicit_flags() {
-        command.arg(flag);
-    }
-    command
-        .env_clear()
-        .envs(match kin {
-            Kin::Nobody => session.environment.for_child(&session.settings().pass),
-            Kin::Starter => session.environment.for_child_of_caller(),
-        })
-        // They name the home of the flags once more, as the scripts would write it.
-        .envs(session.fleet.iter().flat_map(Fleet::variables))
-        .stdin(Stdio::null());
+    command.arg("--word-fd").arg(word.to_string()).args(context.loaded.explicit_flags());
+    // They name the home of the flags once more, as the foreign program would write it.
+    command.envs(context.foreign.iter().flat_map(|foreign| foreign.variables()));
     match kin {
-        Kin::Nobody => {
-            command
-                .current_dir("/")
-                .stdout(Stdio::null())
-                .stderr(log(&session.home).map_or_else(Stdio::null, Stdio::from));
-        }
-        Kin::Starter => {
-            command.stdout(Stdio::piped());
-        }
+        Kin::Nobody => respawn::detach(&mut command, log::open_for_child(&context.home)),
+        Kin::Starter => drop(command.stdout(Stdio::piped())),
     }
     Ok(command)
-}
-
-/// This program; if it was replaced on disk, the one that took its place.
-///
-/// # Errors
-/// It cannot be found.
-pub fn program() -> Result<PathBuf, String> {
-    const SELF: &str = "/proc/self/exe";
-    let path = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
-    if path.exists() {
-        return Ok(path);
-    }
-    let successor = path.to_str().and_then(|text| text.strip_suffix(" (deleted)")).map(PathBuf::from);
-    Ok(successor.filter(|path| path.exists()).unwrap_or_else(|| OsString::from(SELF).into()))
-}
-
-/// The watcher's log, for what a process of ours says that nobody listens to.
-pub(crate) fn log(home: &Home) -> Option<std::fs::File> {
-    let directory = Real.open_directory(&home.ours(names::LOG_DIRECTORY)).ok()?;
-    storage::open_to_append(&Real, &directory, OsStr::new(names::LOG)).ok().map(|(log, _)| log)
 }

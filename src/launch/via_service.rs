@@ -17,14 +17,17 @@
 
 use std::time::{Duration, Instant};
 
+use thiserror::Error;
+
+use super::spawn::Launch;
 use crate::base::wait_until::wait_until;
-use crate::ownership::context::Session;
 use crate::ownership::verdict::Verdict;
 use crate::service::installed::{self, Keeper};
+use crate::service::manager::ManagerError;
 use crate::system::identity::Pid;
 
 /// What the manager may take besides the times that the watcher has for leaving and for starting.
-pub(crate) const SLACK: Duration = Duration::from_secs(5);
+pub(super) const SLACK: Duration = Duration::from_secs(5);
 
 /// How long the manager may take to start a watcher before this program does it.
 const STARTS_WITHIN: Duration = Duration::from_secs(3);
@@ -32,36 +35,50 @@ const STARTS_WITHIN: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Has the manager start its watcher, if it is meant to run one. `None`: it is not, or nothing came of it.
-pub(crate) fn start(session: &Session, deadline: Instant) -> Option<Pid> {
-    let keeper = installed::next_keeper(session)?;
-    let end = deadline.min(Instant::now() + STARTS_WITHIN);
+pub(super) fn start(launch: &mut Launch<'_>) -> Option<Pid> {
+    let keeper = launch.heard(installed::next_keeper(launch.context))?;
+    let end = launch.deadline.min(Instant::now() + STARTS_WITHIN);
     let left = || end.saturating_duration_since(Instant::now());
     if let Err(why) = keeper.systemctl.order(&[keeper.start(), &keeper.unit], left()) {
-        session.console.note(format!("{} does not start the watcher: {why}", keeper.unit));
+        launch.note(format!("{} does not start the watcher: {why}", keeper.unit));
         return None;
     }
-    let look = || match session.verdict().1 {
+    let look = || match launch.context.verdict().1 {
         Verdict::Ok { pid, .. } | Verdict::Slow { pid, .. } => Some(pid),
         _ => None,
     };
     wait_until(left(), PAUSE, look)
 }
 
-/// Has the manager restart its watcher, and says who watches then. The error is why the old one is still there, or why
-/// what watches now is not the manager's.
-pub(crate) fn replace(session: &Session, keeper: &Keeper, old: Pid, deadline: Instant) -> Result<Pid, String> {
-    let starting = deadline.saturating_duration_since(Instant::now());
-    let at_most = session.settings().stop_grace + starting + SLACK;
+/// Why a manager has not replaced its watcher, or why what watches now is not the manager's.
+#[derive(Debug, Error)]
+pub(super) enum NotByManager {
+    /// It does not do what it is told.
+    #[error(transparent)]
+    Manager(#[from] ManagerError),
+    /// The old one has not ended.
+    #[error("its manager says that it has restarted pid {0}, which is still there")]
+    StillThere(Pid),
+    /// Nobody watches.
+    #[error("it was restarted, but {0}")]
+    NotWatching(Verdict),
+    /// Somebody else watches.
+    #[error("it was restarted, but does not keep what watches now: {0}")]
+    NotKept(Verdict),
+}
+
+/// Has the manager restart its watcher, and says who watches then.
+pub(super) fn replace(launch: &Launch<'_>, keeper: &Keeper, old: Pid) -> Result<Pid, NotByManager> {
+    let starting = launch.left();
+    let at_most = launch.context.settings().stop_grace + starting + SLACK;
     keeper.systemctl.order(&["restart", &keeper.unit], at_most)?;
     let kept = keeper.systemctl.standing(&keeper.unit)?.pid;
-    match session.settled_verdict(starting.max(SLACK)).1 {
-        verdict if verdict.living_pid() == Some(old) => {
-            Err(format!("its manager says that it has restarted pid {old}, which is still there"))
-        }
-        verdict if !verdict.is_watching() => Err(format!("it was restarted, but {verdict}")),
+    match launch.context.settled_verdict(starting.max(SLACK)).1 {
+        verdict if verdict.living_pid() == Some(old) => Err(NotByManager::StillThere(old)),
+        verdict if !verdict.is_watching() => Err(NotByManager::NotWatching(verdict)),
         verdict => match verdict.living_pid() {
             Some(pid) if kept == Some(pid) => Ok(pid),
-            _ => Err(format!("it was restarted, but does not keep what watches now: {verdict}")),
+            _ => Err(NotByManager::NotKept(verdict)),
         },
     }
 }

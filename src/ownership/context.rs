@@ -1,21 +1,20 @@
-//! What every command gathers first: the home, the settings, the place of the lock, its own standpoint.
+//! What everything that works on a home is given: the home, the settings in force, the place of its lock, and from where
+//! this process sees others. It says nothing to anybody: who talks to a person has the streams besides.
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::foreign_holder::ForeignHolder;
 use super::held_home;
 use super::home_lock::Place;
 use super::observe;
 use super::verdict::{Evidence, Verdict};
-use crate::base::console::Console;
 use crate::base::environment::Environment;
 use crate::base::error::{Context, Error, Result};
 use crate::base::wait_until::wait_until;
-use crate::cli::args::Global;
-use crate::firstmate::home::{Fleet, Origin};
-use crate::home::paths::{Home, Selection};
+use crate::home::paths::Home;
 use crate::settings::{Loaded, Overrides, Reading, Settings};
 use crate::system::identity::Standpoint;
 use crate::system::platform;
@@ -25,13 +24,13 @@ use crate::system::{Real, World};
 
 /// One run of the program on one home.
 #[derive(Debug)]
-pub struct Session {
+pub struct HomeContext {
     /// The outside.
     pub world: Arc<Real>,
     /// The home.
     pub home: Home,
-    /// What makes it a firstmate home, if it is one.
-    pub fleet: Option<Fleet>,
+    /// The other program that may hold it, if there is one.
+    pub foreign: Option<Arc<dyn ForeignHolder<Real>>>,
     /// The environment of this process.
     pub environment: Environment,
     /// The settings, with the origin of each value.
@@ -40,12 +39,18 @@ pub struct Session {
     pub place: Place,
     /// From where this process sees others.
     pub here: Standpoint,
-    /// The streams.
-    pub console: Console,
     /// What the programs that a watcher runs find around them.
     pub surroundings: Surroundings,
-    overrides: Overrides,
-    reading: Reading,
+    request: Request,
+}
+
+/// What is asked of a home's settings.
+#[derive(Debug)]
+pub struct Request {
+    /// The settings that flags change.
+    pub overrides: Overrides,
+    /// How the settings are read.
+    pub reading: Reading,
 }
 
 /// What the programs that a watcher runs find around them.
@@ -59,101 +64,41 @@ pub enum Surroundings {
     Caller(PathBuf),
 }
 
-/// The home that the flags and the environment name.
-///
-/// # Errors
-/// None can be found.
-pub fn resolve_home(global: &Global, environment: &Environment) -> Result<Home> {
-    let selection = Selection { home: global.home.clone(), state: global.state.clone() };
-    Home::resolve(&selection, environment, std::env::current_dir().ok().as_deref())
-}
-
-/// The settings that the flags change.
-///
-/// # Errors
-/// A flag that cannot be understood.
-pub fn overrides(global: &Global) -> Result<Overrides> {
-    let mut flags = global.set.clone();
-    flags.extend(global.runtime_dir.iter().map(|path| format!("runtime_dir={}", path.display())));
-    Overrides::parse(&flags)
-}
-
-impl Session {
-    /// Gathers everything.
+impl HomeContext {
+    /// Gathers everything. Nothing is known yet of a foreign holder.
     ///
     /// # Errors
-    /// No home, or settings that cannot be understood.
-    pub fn open(global: &Global) -> Result<Self> {
-        Self::open_by(global, Reading::Strict, Surroundings::Home)
-    }
-
-    /// As [`Session::open`], as it is for whoever stands in for a script.
-    ///
-    /// # Errors
-    /// As [`Session::open`].
-    pub fn open_as_script(global: &Global) -> Result<Self> {
-        let here = std::env::current_dir().map_or(Surroundings::Home, Surroundings::Caller);
-        Self::open_by(global, Reading::AsScripts, here)
-    }
-
-    /// The same, of a home that is known to be one of firstmate, with the scripts there.
-    #[must_use]
-    pub fn of_fleet(mut self, origin: &Origin) -> Self {
-        self.fleet = Some(Fleet::at(&self.home, &self.environment, &self.loaded.settings, origin.clone()));
-        self
-    }
-
-    fn open_by(global: &Global, reading: Reading, surroundings: Surroundings) -> Result<Self> {
-        let environment = Environment::of_this_process();
-        let home = resolve_home(global, &environment)?;
-        let overrides = overrides(global)?;
-        let loaded = Settings::load_by(&home, &overrides, &environment, reading)?;
-        let world = Arc::new(Real);
-        let place = place(world.as_ref(), &home, &loaded.settings)?;
-        let console = Console::new(global);
-        let fleet = Fleet::find(world.as_ref(), &home, &environment, &loaded.settings);
-        Ok(Self {
-            world,
-            home,
-            fleet,
-            environment,
-            loaded,
-            place,
-            here: platform::own_standpoint(),
-            console,
-            surroundings,
-            overrides,
-            reading,
-        })
+    /// Settings that cannot be understood.
+    pub fn open(home: Home, environment: Environment, request: Request) -> Result<Self> {
+        let loaded = Settings::load_by(&home, &request.overrides, &environment, request.reading)?;
+        let place = place(&Real, &home, &loaded.settings)?;
+        Ok(Self::with(home, environment, request, loaded, place))
     }
 
     /// Gathers what can be gathered, for whoever is to say what is wrong: settings that cannot be understood are replaced
     /// by the defaults, and a lock whose place cannot be found is looked for inside the home. What was wrong comes with it.
     ///
     /// # Errors
-    /// The command line names no home, or a setting that there is not.
-    pub fn open_for_examination(global: &Global) -> Result<(Self, Vec<Error>)> {
-        let environment = Environment::of_this_process();
-        let home = resolve_home(global, &environment)?;
-        let overrides = overrides(global)?;
-        let (world, mut broken) = (Arc::new(Real), Vec::new());
-        let loaded = match Settings::load(&home, &overrides, &environment) {
+    /// The defaults cannot be understood.
+    pub fn open_for_examination(home: Home, environment: Environment, request: Request) -> Result<(Self, Vec<Error>)> {
+        let mut broken = Vec::new();
+        let loaded = match Settings::load_by(&home, &request.overrides, &environment, request.reading) {
             Ok(loaded) => loaded,
             Err(error) => {
                 broken.push(error);
                 Loaded::of_defaults()?
             }
         };
-        let place = place(world.as_ref(), &home, &loaded.settings).unwrap_or_else(|error| {
+        let place = place(&Real, &home, &loaded.settings).unwrap_or_else(|error| {
             broken.push(error);
             Place::inside(&home)
         });
-        let (here, console) = (platform::own_standpoint(), Console::new(global));
-        let fleet = Fleet::find(world.as_ref(), &home, &environment, &loaded.settings);
-        let (surroundings, reading) = (Surroundings::Home, Reading::Strict);
-        let session =
-            Self { world, home, fleet, environment, loaded, place, here, console, surroundings, overrides, reading };
-        Ok((session, broken))
+        Ok((Self::with(home, environment, request, loaded, place), broken))
+    }
+
+    fn with(home: Home, environment: Environment, request: Request, loaded: Loaded, place: Place) -> Self {
+        let (world, here, surroundings) = (Arc::new(Real), platform::own_standpoint(), Surroundings::Home);
+        Self { world, home, foreign: None, environment, loaded, place, here, surroundings, request }
     }
 
     /// Makes the directories of the home, and finds the place of its lock.
@@ -176,7 +121,8 @@ impl Session {
     /// # Errors
     /// Settings that cannot be understood.
     pub fn reload(&self) -> Result<Loaded> {
-        Settings::load_by(&self.home, &self.overrides, &self.environment, self.reading)
+        let Request { overrides, reading } = &self.request;
+        Settings::load_by(&self.home, overrides, &self.environment, *reading)
     }
 
     /// The bound for "stuck", if a person set one: it beats the one that the watcher recorded.
@@ -186,7 +132,8 @@ impl Session {
 
     /// Looks at the home.
     pub fn verdict(&self) -> (Evidence, Verdict) {
-        observe::verdict(&self.world, (&self.home, self.fleet.as_ref()), &self.place, &self.here, self.stuck_after())
+        let home = (&self.home, self.foreign.as_deref());
+        observe::verdict(&self.world, home, &self.place, &self.here, self.stuck_after())
     }
 
     /// Looks until no start is under way any more, at most so long.
@@ -195,6 +142,13 @@ impl Session {
         const PAUSE: Duration = Duration::from_millis(10);
         let look = || Some(self.verdict()).filter(|(_, verdict)| !matches!(verdict, Verdict::Starting { .. }));
         wait_until(at_most, PAUSE, look).unwrap_or_else(|| self.verdict())
+    }
+
+    /// The acquisition in force, with which writers other than the watcher sign; 0 before the first.
+    pub fn generation(&self) -> u64 {
+        let watch = self.world.open_directory(&self.home.watch());
+        let read = watch.and_then(|watch| held_home::read_generation(self.world.as_ref(), &watch));
+        read.ok().flatten().unwrap_or(0)
     }
 
     /// How a person calls this program for this home.

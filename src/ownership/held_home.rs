@@ -2,8 +2,8 @@
 //!
 //! # Theory
 //!
-//! Acquiring: take the kernel lock, and in a firstmate home that of the scripts; make the generation grow, durably; write
-//! the owner record. Only then is there a holder, and only then may anything else happen. A process that dies between
+//! Acquiring: take the kernel lock, and that of a foreign program that may hold this home; make the generation grow,
+//! durably; write the owner record. Only then is there a holder, and only then may anything else happen. A process that dies between
 //! these steps leaves the lock free (the kernel sees to that), perhaps a generation that nobody used, and the record of
 //! its predecessor: nothing that anyone would have to clean up.
 //!
@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::beat::Beat;
+use super::foreign_holder::{ForeignClaim, ForeignHolder, Usurper};
 use super::history::{self, Life};
 use super::home_lock::{self, HomeLock, Lost, Place};
 use super::observe;
@@ -28,8 +29,6 @@ use super::owner::{self, Departure, Owner};
 use crate::base::error::{Context, Error, Result};
 use crate::base::escape::hexadecimal;
 use crate::base::failpoint::{Failpoint, is_protected, reach};
-use crate::firstmate::home::Fleet;
-use crate::firstmate::published_lock::{Usurper, View};
 use crate::home::paths::{Home, names};
 use crate::lock::{Attempt, Ownership};
 use crate::system::identity::{Identity, Observation, Pid, Sameness};
@@ -50,8 +49,8 @@ pub struct Rhythm {
 /// The held home.
 pub struct Holding<W: World> {
     world: Arc<W>,
-    /// In a firstmate home. It stands before the lock, so that it goes before it.
-    view: Option<View<W>>,
+    /// Where a foreign program may hold the home. It stands before the lock, so that it goes before it.
+    foreign: Option<Box<dyn ForeignClaim>>,
     lock: HomeLock<W>,
     watch: W::Node,
     watch_path: std::path::PathBuf,
@@ -92,8 +91,8 @@ pub enum Eviction {
     Generation(Option<u64>),
     /// The directory of the journal was moved away or replaced: what is written there would reach nobody.
     Journal,
-    /// A watcher of the shell scripts has taken the home.
-    Shell(Usurper),
+    /// A foreign watcher has taken the home.
+    Foreign(Usurper),
     /// Another holder has recorded itself.
     Owner {
         /// Its pid.
@@ -110,7 +109,7 @@ impl fmt::Display for Eviction {
             Self::Lock(Lost::DirectoryReplaced) => formatter.write_str("the home's state directory was replaced"),
             Self::Lock(Lost::FileGone) => formatter.write_str("the lock file was removed"),
             Self::Lock(Lost::FileReplaced) => formatter.write_str("the lock file was replaced"),
-            Self::Shell(usurper) => usurper.fmt(formatter),
+            Self::Foreign(usurper) => usurper.fmt(formatter),
             Self::Journal => formatter.write_str("the journal of wakes was moved away"),
             Self::Generation(Some(number)) => write!(formatter, "generation {number} is in force"),
             Self::Generation(None) => formatter.write_str("the generation is no longer recorded"),
@@ -120,14 +119,14 @@ impl fmt::Display for Eviction {
 }
 
 impl<W: World> Holding<W> {
-    /// Takes a home whose directories exist. A firstmate home is also taken by the lock of its shell scripts; if one of
-    /// their watchers has that, it is busy, and nothing has changed.
+    /// Takes a home whose directories exist. It is also taken by the lock of a foreign program that may hold it; if somebody
+    /// has that, it is busy, and nothing has changed.
     ///
     /// # Errors
     /// Everything that makes it unsafe or impossible to hold this home; nothing has been announced then.
     pub fn acquire(
         world: &Arc<W>,
-        (home, fleet): (&Home, Option<&Fleet>),
+        (home, foreign): (&Home, Option<&dyn ForeignHolder<W>>),
         place: &Place,
         rhythm: Rhythm,
     ) -> Result<Attempt<Self, ()>> {
@@ -143,8 +142,8 @@ impl<W: World> Holding<W> {
             check_same_host(place, home, predecessor)?;
             check_same_lock(world.as_ref(), place, home, predecessor)?;
         }
-        let view = match fleet.map(|fleet| View::claim(world, fleet)).transpose()? {
-            Some(Attempt::Taken(view)) => Some(view),
+        let foreign = match foreign.map(|foreign| foreign.claim(world)).transpose()? {
+            Some(Attempt::Taken(claim)) => Some(claim),
             Some(Attempt::Busy(())) => return Ok(Attempt::Busy(())),
             None => None,
         };
@@ -162,7 +161,7 @@ impl<W: World> Holding<W> {
         let owner = new_owner(world.as_ref(), home, place, generation, rhythm)?;
         let holding = Self {
             world: Arc::clone(world),
-            view,
+            foreign,
             lock,
             watch,
             watch_path,
@@ -190,10 +189,10 @@ impl<W: World> Holding<W> {
         if let Ownership::Lost(lost) = self.lock.check()? {
             return Ok(Ownership::Lost(Eviction::Lock(lost)));
         }
-        if let Some(view) = &self.view
-            && let Ownership::Lost(usurper) = view.check()?
+        if let Some(claim) = &self.foreign
+            && let Ownership::Lost(usurper) = claim.check()?
         {
-            return Ok(Ownership::Lost(Eviction::Shell(usurper)));
+            return Ok(Ownership::Lost(Eviction::Foreign(usurper)));
         }
         let records = Records::look(self.world.as_ref(), &self.watch)?;
         let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
@@ -260,14 +259,14 @@ impl<W: World> Holding<W> {
         }
     }
 
-    /// Writes `beat.json`, and touches the beacon of a firstmate home. It is not synced: after a power cut it would be of
+    /// Writes `beat.json`, and shows a foreign program a sign of life. It is not synced: after a power cut it would be of
     /// another boot anyway.
     ///
     /// # Errors
     /// Those of the file system.
     pub fn write_beat(&self, beat: &Beat) -> io::Result<()> {
         // First, for it needs no room on the disk.
-        let shown = self.view.as_ref().map_or(Ok(()), View::beat);
+        let shown = self.foreign.as_ref().map_or(Ok(()), |claim| claim.beat());
         let content = serde_json::to_vec(beat).map_err(io::Error::other)?;
         storage::replace(self.world.as_ref(), &self.watch, names::BEAT, &content, Durability::Process)?;
         shown
@@ -280,13 +279,13 @@ impl<W: World> Holding<W> {
     pub fn leave(&self, how: &str) -> io::Result<()> {
         let left = Some(Departure { at: self.world.now().wall_ms, how: how.to_owned() });
         let written = self.write(&Owner { left, ..self.owner.clone() }).and_then(|()| self.record_life(how));
-        self.give_view_up();
+        self.give_claim_up();
         written
     }
 
-    /// Other threads may keep this value until the process ends, so what shell scripts see is given up by itself.
-    fn give_view_up(&self) {
-        if let Some(Err(error)) = self.view.as_ref().map(View::give_up) {
+    /// Other threads may keep this value until the process ends, so the foreign lock is given up by itself.
+    fn give_claim_up(&self) {
+        if let Some(Err(error)) = self.foreign.as_ref().map(|claim| claim.give_up()) {
             tracing::warn!("{error}");
         }
     }
@@ -296,7 +295,7 @@ impl<W: World> Holding<W> {
     /// # Errors
     /// Those of the file system.
     pub fn give_way(&self, eviction: &Eviction) -> io::Result<()> {
-        self.give_view_up();
+        self.give_claim_up();
         let is_still_ours = match self.world.facts_of_path(&self.watch_path) {
             Ok(facts) => facts.is_same_inode(&self.world.facts(&self.watch)?),
             Err(_) => false,

@@ -33,8 +33,7 @@ use crate::lock::once::{Once, until_answered};
 use crate::lock::{Attempt, Ownership};
 use crate::system::platform;
 use crate::system::storage;
-use crate::system::{Claim, Facts, Kind, LockTaker, Open, World};
-use crate::system::{FileSystem, wait_in};
+use crate::system::{Claim, Facts, FileSystem, Kind, LockTaker, Open, World, wait_in};
 
 /// Cleaners of temporary directories lock a directory for a moment before they look into it; so long a directory that
 /// shows no watcher's mark is tried again.

@@ -7,13 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::beat::{self, Beat};
+use super::foreign_holder::ForeignHolder;
 use super::history;
 use super::home_lock::{self, Place, Sighting};
 use super::owner::{self, Owner, StopRequest};
 use super::verdict::{Ending, Evidence, OwnerEvidence, Verdict, judge};
 use crate::base::wait_until::wait_until;
-use crate::firstmate::home::{Fleet, names as firstmate};
-use crate::firstmate::shell_watcher::ShellHolder;
 use crate::home::paths::{Home, names};
 use crate::system::World;
 use crate::system::identity::{self, Observation, Sameness, Standpoint};
@@ -22,23 +21,23 @@ use crate::system::storage;
 /// A verdict that a moment can change is only believed if it stands for so long.
 const SECOND_LOOK: Duration = Duration::from_millis(100);
 
-/// Looks at a home once. A firstmate home may be held by a watcher of its shell scripts, too.
+/// Looks at a home once. It may be held by a foreign watcher, too.
 pub fn evidence<W: World>(
     shared: &Arc<W>,
-    (home, fleet): (&Home, Option<&Fleet>),
+    (home, foreign): (&Home, Option<&dyn ForeignHolder<W>>),
     place: &Place,
     here: &Standpoint,
     stuck_after: Option<Duration>,
 ) -> Evidence {
     let world = shared.as_ref();
     let mut lock = home_lock::sight(world, place);
-    let shell = match &lock {
+    let holder = match &lock {
         // A home that ours hold has no other holder.
-        Sighting::Free | Sighting::Absent => fleet.and_then(|fleet| ShellHolder::look(shared, fleet)),
+        Sighting::Free | Sighting::Absent => foreign.and_then(|foreign| foreign.observe(shared)),
         Sighting::Marked { .. } | Sighting::Unmarked { .. } | Sighting::Unknown(_) => None,
     };
-    if shell.is_some() {
-        // One of ours that has taken the home since shows the scripts' lock as well, and is no shell watcher.
+    if holder.is_some() {
+        // One of ours that has taken the home since shows the foreign lock as well, and is no foreign watcher.
         lock = home_lock::sight(world, place);
     }
     let watch = world.open_directory(&home.watch()).ok();
@@ -58,7 +57,7 @@ pub fn evidence<W: World>(
         Err(error) => OwnerEvidence::Damaged(error.to_string()),
     };
     let request = watch.as_ref().and_then(|watch| stop_request(world, watch));
-    let beacon_ns = fleet.and_then(|fleet| beacon_ns(world, fleet));
+    let last_beat_ns = foreign.and_then(|foreign| foreign.last_beat_ns(world));
     Evidence {
         beat: read(names::BEAT, beat::LIMIT).ok().flatten().as_deref().and_then(Beat::parse),
         last_life: match (&lock, &watch) {
@@ -67,7 +66,7 @@ pub fn evidence<W: World>(
             _ => None,
         },
         stop_requested: request.as_ref().and_then(StopRequest::acquisition),
-        stopped_shell: request.and_then(|request| request.stopped_shell(owner.generation(), beacon_ns)),
+        stopped_foreign: request.and_then(|request| request.stopped_foreign(owner.generation(), last_beat_ns)),
         owner,
         lock,
         now: world.now(),
@@ -75,7 +74,7 @@ pub fn evidence<W: World>(
         boot_id: here.boot_id.clone(),
         time_namespace: here.time_namespace,
         stuck_after,
-        shell,
+        foreign: holder,
     }
 }
 
@@ -87,11 +86,6 @@ pub fn stop_requested<W: World>(world: &W, watch: &W::Node) -> Option<u64> {
 fn stop_request<W: World>(world: &W, watch: &W::Node) -> Option<StopRequest> {
     let bytes = storage::read(world, watch, OsStr::new(names::STOP), owner::LIMIT).ok()??;
     serde_json::from_slice(&bytes).ok()
-}
-
-/// When the scripts' beacon was touched last, in nanoseconds since 1970.
-pub fn beacon_ns<W: World>(world: &W, fleet: &Fleet) -> Option<i64> {
-    world.facts_of_path(&fleet.file(firstmate::LAST_BEAT)).ok().map(|facts| facts.mtime_ns)
 }
 
 /// Compares the recorded holder with what lives under its pid now.
@@ -114,7 +108,7 @@ fn is_fleeting(verdict: &Verdict) -> bool {
 /// The evidence and the verdict on it. A fleeting verdict is confirmed by a second look.
 pub fn verdict<W: World>(
     world: &Arc<W>,
-    home: (&Home, Option<&Fleet>),
+    home: (&Home, Option<&dyn ForeignHolder<W>>),
     place: &Place,
     here: &Standpoint,
     stuck_after: Option<Duration>,

@@ -78,45 +78,45 @@ impl Owner {
     }
 }
 
-/// `stop.json`: a person asked this acquisition to end, so nobody should replace it. Or a watcher of the shell scripts was
-/// asked, which has no acquisition: then it counts until somebody watches again.
+/// `stop.json`: a person asked this acquisition to end, so nobody should replace it. Or a foreign watcher was asked,
+/// which has no acquisition: then it counts until somebody watches again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StopRequest {
     /// Version of this format.
     pub schema: u32,
-    /// Which acquisition. With a shell watcher: the last one before it, or 0.
+    /// Which acquisition. With a foreign watcher: the last one before it, or 0.
     pub generation: u64,
     /// When, in milliseconds since 1970 (for people).
     pub at: i64,
-    /// The shell watcher that was asked instead.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shell: Option<StoppedShell>,
+    /// The foreign watcher that was asked instead.
+    #[serde(rename = "shell", default, skip_serializing_if = "Option::is_none")]
+    pub foreign: Option<StoppedForeign>,
 }
 
-/// A shell watcher that a person has stopped.
+/// A foreign watcher that a person has stopped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoppedShell {
+pub struct StoppedForeign {
     /// The pid it had.
     pub pid: Pid,
-    /// When the scripts' beacon was touched last, in nanoseconds since 1970, as its file said when the watcher had gone.
-    /// `None` as long as it is leaving, or if there was no beacon.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub beacon_ns: Option<i64>,
+    /// When its program beat last, in nanoseconds since 1970, as could be seen when the watcher had gone. `None` as long as
+    /// it is leaving, or if there was no beat.
+    #[serde(rename = "beacon_ns", default, skip_serializing_if = "Option::is_none")]
+    pub last_beat_ns: Option<i64>,
 }
 
 impl StopRequest {
     /// The acquisition that is to end, if the request is about one of ours.
     pub fn acquisition(&self) -> Option<u64> {
-        self.shell.is_none().then_some(self.generation)
+        self.foreign.is_none().then_some(self.generation)
     }
 
-    /// The shell watcher that was stopped, if nobody has watched since: one of ours would have made an acquisition, and
-    /// one of the scripts would have touched the beacon. `generation` is that of the owner record, `beacon_ns` the
-    /// beacon's time now.
-    pub fn stopped_shell(&self, generation: Option<u64>, beacon_ns: Option<i64>) -> Option<Pid> {
-        let shell = self.shell.as_ref()?;
-        let is_untouched = shell.beacon_ns.is_none() || shell.beacon_ns == beacon_ns;
-        (self.generation == generation.unwrap_or(0) && is_untouched).then_some(shell.pid)
+    /// The foreign watcher that was stopped, if nobody has watched since: one of ours would have made an acquisition, and
+    /// a foreign one would have beaten. `generation` is that of the owner record, `last_beat_ns` the time of the last foreign
+    /// beat as it is now.
+    pub fn stopped_foreign(&self, generation: Option<u64>, last_beat_ns: Option<i64>) -> Option<Pid> {
+        let foreign = self.foreign.as_ref()?;
+        let has_not_beaten = foreign.last_beat_ns.is_none() || foreign.last_beat_ns == last_beat_ns;
+        (self.generation == generation.unwrap_or(0) && has_not_beaten).then_some(foreign.pid)
     }
 }
 
@@ -125,11 +125,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stopped_shell_watcher_counts_until_somebody_watches() {
+    fn a_stopped_foreign_watcher_counts_until_somebody_watches() {
         let pid = Pid::new(7).unwrap();
-        let request =
-            |beacon_ns| StopRequest { schema: 1, generation: 3, at: 0, shell: Some(StoppedShell { pid, beacon_ns }) };
-        for (request, generation, beacon_ns, expected) in [
+        let request = |last_beat_ns| StopRequest {
+            schema: 1,
+            generation: 3,
+            at: 0,
+            foreign: Some(StoppedForeign { pid, last_beat_ns }),
+        };
+        for (request, generation, last_beat_ns, expected) in [
             (request(None), Some(3), Some(5), Some(pid)),
             (request(Some(5)), Some(3), Some(5), Some(pid)),
             (request(Some(5)), Some(3), Some(6), None),
@@ -137,16 +141,16 @@ mod tests {
             (request(Some(5)), Some(4), Some(5), None),
             (request(None), None, Some(5), None),
             (StopRequest { generation: 0, ..request(None) }, None, None, Some(pid)),
-            (StopRequest { shell: None, ..request(None) }, Some(3), Some(5), None),
+            (StopRequest { foreign: None, ..request(None) }, Some(3), Some(5), None),
         ] {
-            assert_eq!(request.stopped_shell(generation, beacon_ns), expected, "{request:?} {generation:?}");
-            assert_eq!(request.acquisition(), request.shell.is_none().then_some(3));
+            assert_eq!(request.stopped_foreign(generation, last_beat_ns), expected, "{request:?} {generation:?}");
+            assert_eq!(request.acquisition(), request.foreign.is_none().then_some(3));
         }
     }
 
     #[test]
-    fn a_request_without_a_shell_watcher_is_written_as_ever() {
-        let request = StopRequest { schema: 1, generation: 3, at: 9, shell: None };
+    fn a_request_without_a_foreign_watcher_is_written_as_ever() {
+        let request = StopRequest { schema: 1, generation: 3, at: 9, foreign: None };
         let text = r#"{"schema":1,"generation":3,"at":9}"#;
         assert_eq!(serde_json::to_string(&request).unwrap(), text);
         assert_eq!(serde_json::from_str::<StopRequest>(text).unwrap(), request);

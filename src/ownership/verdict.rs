@@ -7,11 +7,15 @@
 //! | lock | record | beat | verdict |
 //! |---|---|---|---|
 //! | cannot be examined | | | `unknown` |
-//! | free or absent, and a shell watcher has the scripts' lock | | | see [`crate::firstmate::shell_watcher`] |
+//! | free or absent, and a foreign holder is starting | | | `starting` |
+//! | free or absent, and a foreign holder is proven to be this home's watcher | | within its bound | `ok` |
+//! | free or absent, and a foreign holder is proven to be this home's watcher | | none, within the bound since it took its lock | `starting` |
+//! | free or absent, and a foreign holder is proven to be this home's watcher | | over the bound, or none for so long | `stuck` |
+//! | free or absent, and a foreign holder about which nobody can tell | | | `unknown`, with its reason |
 //! | free or absent | none | | `stopped` |
 //! | free or absent | says that its holder left, or the history does, or a stop was asked for | | `stopped` |
 //! | free or absent | a holder that did not leave, lives, and has its lock elsewhere (`runtime_dir`) | | `unknown` |
-//! | free or absent | any, but a person has stopped a shell watcher since | | `stopped` |
+//! | free or absent | any, but a person has stopped a foreign watcher since | | `stopped` |
 //! | free or absent | a holder that did not leave | | `dead` |
 //! | held without our mark | | | `foreign` |
 //! | held | not of a living process, or none | none, or within the bound | `starting` |
@@ -31,10 +35,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::beat::Beat;
+use super::foreign_holder::{ForeignObservation, ForeignState};
 use super::history::Life;
 use super::home_lock::Sighting;
 use super::owner::Owner;
-use crate::firstmate::shell_watcher::ShellHolder;
 use crate::system::Now;
 use crate::system::identity::{Difference, Pid, Sameness};
 
@@ -51,8 +55,8 @@ pub struct Evidence {
     pub last_life: Option<Life>,
     /// The acquisition that somebody asked to stop.
     pub stop_requested: Option<u64>,
-    /// The shell watcher that somebody has stopped, if nobody has watched since.
-    pub stopped_shell: Option<Pid>,
+    /// The foreign watcher that somebody has stopped, if nobody has watched since.
+    pub stopped_foreign: Option<Pid>,
     /// The clocks.
     pub now: Now,
     /// This boot.
@@ -63,22 +67,22 @@ pub struct Evidence {
     pub runtime_dir: Option<PathBuf>,
     /// The observer's own bound for "stuck", where one was given explicitly.
     pub stuck_after: Option<Duration>,
-    /// Who has the lock of the shell scripts, in a firstmate home whose own lock is free.
-    pub shell: Option<ShellHolder>,
+    /// Who has the lock of another program, where the home's own lock is free.
+    pub foreign: Option<ForeignObservation>,
 }
 
 impl Evidence {
-    /// The shell watcher that holds the home. A watcher of ours that has let go of its own lock, and is about to end, is
+    /// The foreign watcher that holds the home. A watcher of ours that has let go of its own lock, and is about to end, is
     /// none.
-    pub fn shell_holder(&self) -> Option<&ShellHolder> {
+    pub fn foreign_holder(&self) -> Option<&ForeignObservation> {
         let is_free = matches!(self.lock, Sighting::Absent | Sighting::Free);
-        self.shell.as_ref().filter(|shell| is_free && !self.is_our_own(shell))
+        self.foreign.as_ref().filter(|foreign| is_free && !self.is_our_own(foreign))
     }
 
-    fn is_our_own(&self, shell: &ShellHolder) -> bool {
+    fn is_our_own(&self, foreign: &ForeignObservation) -> bool {
         match &self.owner {
             OwnerEvidence::Recorded(owner, sameness) => {
-                shell.pid() == Some(owner.pid()) && !matches!(sameness, Sameness::Different(_))
+                foreign.pid == Some(owner.pid()) && !matches!(sameness, Sameness::Different(_))
             }
             OwnerEvidence::None | OwnerEvidence::Damaged(_) => false,
         }
@@ -269,8 +273,8 @@ pub fn age(duration: Duration) -> String {
 pub fn judge(evidence: &Evidence) -> Verdict {
     match &evidence.lock {
         Sighting::Unknown(why) => Verdict::Unknown { why: why.clone() },
-        Sighting::Absent | Sighting::Free => match evidence.shell_holder() {
-            Some(shell) => shell.verdict(evidence.stuck_after),
+        Sighting::Absent | Sighting::Free => match evidence.foreign_holder() {
+            Some(foreign) => judge_foreign(foreign, evidence.stuck_after),
             None => judge_free(evidence),
         },
         Sighting::Unmarked { taker } => Verdict::Foreign { taker: *taker },
@@ -278,10 +282,24 @@ pub fn judge(evidence: &Evidence) -> Verdict {
     }
 }
 
+/// A home that somebody holds by the lock of another program; `bound` is the observer's own, if one was given.
+pub(crate) fn judge_foreign(seen: &ForeignObservation, bound: Option<Duration>) -> Verdict {
+    let (pid, bound) = match &seen.state {
+        ForeignState::Starting => return Verdict::Starting { pid: seen.pid },
+        ForeignState::Unclear(why) => return Verdict::Unknown { why: why.clone() },
+        ForeignState::Proven { pid, bound: its_own } => (*pid, bound.unwrap_or(*its_own)),
+    };
+    match seen.last_beat {
+        Some(beat) if beat < bound => Verdict::Ok { pid, beat },
+        None if seen.held_for.is_some_and(|held_for| held_for < bound) => Verdict::Starting { pid: Some(pid) },
+        beat => Verdict::Stuck { pid, beat, bound },
+    }
+}
+
 fn judge_free(evidence: &Evidence) -> Verdict {
-    let stopped_shell = evidence.stopped_shell.map(|pid| (pid, STOPPED.to_owned()));
+    let stopped_foreign = evidence.stopped_foreign.map(|pid| (pid, STOPPED.to_owned()));
     let OwnerEvidence::Recorded(owner, sameness) = &evidence.owner else {
-        return Verdict::Stopped { last: stopped_shell };
+        return Verdict::Stopped { last: stopped_foreign };
     };
     if departure(evidence, owner).is_none()
         && owner.runtime_dir != evidence.runtime_dir
@@ -289,7 +307,7 @@ fn judge_free(evidence: &Evidence) -> Verdict {
     {
         return Verdict::Unknown { why: other_lock(owner) };
     }
-    if let Some(last) = stopped_shell.or_else(|| Some((owner.pid(), departure(evidence, owner)?))) {
+    if let Some(last) = stopped_foreign.or_else(|| Some((owner.pid(), departure(evidence, owner)?))) {
         return Verdict::Stopped { last: Some(last) };
     }
     let how = match sameness {

@@ -7,12 +7,14 @@ use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use super::manager::{Manager, Standing, Systemctl};
-use super::spec::Plan;
+use thiserror::Error as ThisError;
+
+use super::manager::{Manager, ManagerError, Standing, Systemctl};
+use super::spec::{Plan, real};
 use super::{launchd, seal, systemd};
 use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint::{Failpoint, is_protected};
-use crate::ownership::context::Session;
+use crate::ownership::context::HomeContext;
 use crate::system::World;
 use crate::system::identity::Pid;
 use crate::system::storage::{self, Durability};
@@ -45,13 +47,13 @@ pub enum Found {
 }
 
 impl Site {
-    /// The place of this session's home.
+    /// The place of this home.
     ///
     /// # Errors
     /// Paths that no manager takes, and a user without a home directory.
-    pub fn of(session: &Session, manager: Manager) -> Result<Self> {
-        let directory = real(manager.directory(&session.environment)?);
-        let plan = Plan::of(session)?;
+    pub fn of(context: &HomeContext, manager: Manager) -> Result<Self> {
+        let directory = real(manager.directory(&context.environment)?);
+        let plan = Plan::of(context)?;
         match plan.command.first() {
             Some(program) if manager == Manager::Systemd && systemd::is_impossible(program) => Err(Error::refused(
                 program,
@@ -148,17 +150,6 @@ fn essence(text: &str) -> Vec<&str> {
     text.lines().filter(is_essential).collect()
 }
 
-/// A path without links, as far as it exists. What does not exist yet cannot be a link.
-pub(super) fn real(path: PathBuf) -> PathBuf {
-    if let Ok(real) = std::fs::canonicalize(&path) {
-        return real;
-    }
-    match (path.parent(), path.file_name()) {
-        (Some(parent), Some(name)) => real(parent.to_owned()).join(name),
-        _ => path,
-    }
-}
-
 /// A unit of systemd that is this home's, and the way to its manager.
 #[derive(Debug)]
 pub struct Keeper {
@@ -183,41 +174,45 @@ impl Keeper {
     }
 }
 
+/// Nobody can tell whether this home's unit keeps the watcher.
+#[derive(Debug, ThisError)]
+#[error(
+    "{why}, so nobody can tell whether {unit} keeps the watcher; to have it kept afterwards: systemctl --user start {unit}"
+)]
+pub struct Untold {
+    why: ManagerError,
+    unit: String,
+}
+
 /// The unit that has this watcher as its main process.
-pub fn keeper_of(session: &Session, watcher: Pid) -> Option<Keeper> {
-    asked(session, |standing| standing.pid == Some(watcher))
+///
+/// # Errors
+/// Its manager cannot be asked.
+pub fn keeper_of(context: &HomeContext, watcher: Pid) -> Result<Option<Keeper>, Untold> {
+    asked(context, |standing| standing.pid == Some(watcher))
 }
 
 /// The unit that is meant to run, and whose manager therefore starts the next watcher: also after a person has stopped
 /// the watcher, because whoever arms a home with a service wants that one back. One that a person has disabled is not.
-pub fn next_keeper(session: &Session) -> Option<Keeper> {
-    asked(session, |standing| standing.is_enabled || matches!(standing.active.as_str(), "active" | "activating"))
+///
+/// # Errors
+/// Its manager cannot be asked.
+pub fn next_keeper(context: &HomeContext) -> Result<Option<Keeper>, Untold> {
+    asked(context, |standing| standing.is_enabled || matches!(standing.active.as_str(), "active" | "activating"))
 }
 
 /// This home's unit, if its manager's answer is as wanted. Without a service on disk nobody is asked.
-fn asked(session: &Session, is_wanted: impl FnOnce(&Standing) -> bool) -> Option<Keeper> {
-    let site = Site::of(session, Manager::Systemd).ok()?;
-    if !matches!(site.look(session.world.as_ref()), Ok(Found::Current | Found::Other)) {
-        return None;
+fn asked(context: &HomeContext, is_wanted: impl FnOnce(&Standing) -> bool) -> Result<Option<Keeper>, Untold> {
+    let Ok(site) = Site::of(context, Manager::Systemd) else { return Ok(None) };
+    if !matches!(site.look(context.world.as_ref()), Ok(Found::Current | Found::Other)) {
+        return Ok(None);
     }
     let unit = site.unit();
-    let Some(systemctl) = Systemctl::find(&session.environment) else {
-        untold(session, &unit, "systemctl is not on PATH");
-        return None;
-    };
-    match systemctl.standing(&unit) {
-        Ok(standing) => is_wanted(&standing).then_some(Keeper { unit, systemctl, standing }),
-        Err(why) => {
-            untold(session, &unit, &why);
-            None
-        }
+    let asked = Systemctl::find(&context.environment).ok_or(ManagerError::Missing);
+    match asked.and_then(|systemctl| Ok((systemctl.standing(&unit)?, systemctl))) {
+        Ok((standing, systemctl)) => Ok(is_wanted(&standing).then_some(Keeper { unit, systemctl, standing })),
+        Err(why) => Err(Untold { why, unit }),
     }
-}
-
-fn untold(session: &Session, unit: &str, why: &str) {
-    session.console.note(format!(
-        "{why}, so nobody can tell whether {unit} keeps the watcher; to have it kept afterwards: systemctl --user start {unit}"
-    ));
 }
 
 #[cfg(test)]
@@ -234,13 +229,5 @@ mod tests {
         assert!(matches!(judge(&text("/a/state2", "old")), Found::Foreign(_)));
         assert!(matches!(judge(&text("/a/state", "old").replace("old", "odd")), Found::Foreign(_)));
         assert!(matches!(judge(""), Found::Foreign(_)));
-    }
-
-    #[test]
-    fn a_path_that_does_not_exist_yet_loses_the_links_that_do() {
-        let directory = tempfile::tempdir().unwrap();
-        let root = std::fs::canonicalize(directory.path()).unwrap();
-        std::os::unix::fs::symlink(&root, root.join("link")).unwrap();
-        assert_eq!(real(root.join("link/a/b")), root.join("a/b"));
     }
 }

@@ -4,12 +4,14 @@
 //! written for the day when it has.
 
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use thiserror::Error as ThisError;
 
 use super::spec::Plan;
 use super::{launchd, systemd};
@@ -91,6 +93,38 @@ pub struct Standing {
     pub is_enabled: bool,
 }
 
+/// Why the manager does not do what it is told.
+#[derive(Debug, ThisError)]
+pub enum ManagerError {
+    /// There is no `systemctl`.
+    #[error("systemctl is not on PATH")]
+    Missing,
+    /// It cannot be run.
+    #[error("`systemctl --user {words}` cannot be run: {error}")]
+    NotRun {
+        /// The order.
+        words: String,
+        /// The system's own reason.
+        error: io::Error,
+    },
+    /// It does not answer.
+    #[error("`systemctl --user {words}` did not answer within {}s", at_most.as_secs())]
+    TimedOut {
+        /// The order.
+        words: String,
+        /// How long it had for it.
+        at_most: Duration,
+    },
+    /// It refuses.
+    #[error("`systemctl --user {words}` failed: {said}")]
+    Failed {
+        /// The order.
+        words: String,
+        /// What it says.
+        said: String,
+    },
+}
+
 /// How long a question may take.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(4);
 
@@ -107,8 +141,8 @@ impl Systemctl {
     /// Gives an order, and waits until it is carried out.
     ///
     /// # Errors
-    /// What kept it from being carried out, in one line.
-    pub fn order(&self, words: &[&str], at_most: Duration) -> std::result::Result<String, String> {
+    /// What kept it from being carried out.
+    pub fn order(&self, words: &[&str], at_most: Duration) -> Result<String, ManagerError> {
         let mut command = Command::new(&self.program);
         command.args(["--user", "--no-pager"]).args(words).env_clear().envs(self.environment.iter().cloned());
         command.current_dir("/");
@@ -119,13 +153,16 @@ impl Systemctl {
             stdout_limit: 64 * 1024,
             stderr_limit: 1024,
         };
-        let called = || format!("`systemctl --user {}`", words.join(" "));
+        let words = || words.join(" ");
         let outcome = bounded_command::run(plan, &AtomicBool::new(false))
-            .map_err(|error| format!("{} cannot be run: {error}", called()))?;
+            .map_err(|error| ManagerError::NotRun { words: words(), error })?;
         match outcome.ending {
             Ending::Exited(0) => Ok(String::from_utf8_lossy(&outcome.stdout).into_owned()),
-            Ending::TimedOut => Err(format!("{} did not answer within {}s", called(), at_most.as_secs())),
-            _ => Err(format!("{} failed: {}", called(), String::from_utf8_lossy(outcome.stderr.trim_ascii()))),
+            Ending::TimedOut => Err(ManagerError::TimedOut { words: words(), at_most }),
+            _ => {
+                let said = String::from_utf8_lossy(outcome.stderr.trim_ascii()).into_owned();
+                Err(ManagerError::Failed { words: words(), said })
+            }
         }
     }
 
@@ -133,7 +170,7 @@ impl Systemctl {
     ///
     /// # Errors
     /// The manager cannot be asked.
-    pub fn standing(&self, unit: &str) -> std::result::Result<Standing, String> {
+    pub fn standing(&self, unit: &str) -> Result<Standing, ManagerError> {
         self.order(&["show", "--property=ActiveState,Result,MainPID,UnitFileState,SubState", unit], ANSWERS_WITHIN)
             .map(|text| Standing::parse(&text))
     }

@@ -3,12 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::installed::real;
 use super::unit_name::Label;
 use crate::base::error::{Error, Result};
-use crate::launch::spawn;
-use crate::ownership::context::Session;
+use crate::ownership::context::HomeContext;
 use crate::system::program::stable_path;
+use crate::system::respawn;
 
 /// The least time that a manager waits for a sign of life: a machine that is busy for a moment is not stuck.
 const LEAST_PATIENCE: Duration = Duration::from_secs(30);
@@ -42,34 +41,34 @@ const SLACK: Duration = Duration::from_secs(5);
 const STARTS_WITHIN: Duration = Duration::from_secs(90);
 
 impl Plan {
-    /// The service of this session's home: this program, with the home and the knobs that were given in explicit flags,
+    /// The service of this home: this program, with the home and the knobs that were given in explicit flags,
     /// so that nothing the manager's environment says can point it at another home.
     ///
     /// # Errors
     /// A path that no manager takes, and a program that has no path.
-    pub fn of(session: &Session) -> Result<Self> {
-        let state = real(session.home.state().to_owned());
-        let resolved = spawn::program().map_err(Error::Failed)?;
+    pub fn of(context: &HomeContext) -> Result<Self> {
+        let state = real(context.home.state().to_owned());
+        let resolved = respawn::program()?;
         if resolved.starts_with("/proc") {
             let next = "nothing was written; call the program that has taken its place";
             return Err(Error::refused(resolved, "this program was removed from the disk", next));
         }
-        let program = stable_path(session.world.as_ref(), &session.environment, resolved);
+        let program = stable_path(context.world.as_ref(), &context.environment, resolved);
         let mut command = vec![as_text(program)?];
-        for flag in session.home.flags() {
+        for flag in context.home.flags() {
             command.push(as_text(flag.into())?);
         }
         command.extend(["run".to_owned(), "--take-over".to_owned()]);
-        command.extend(session.loaded.explicit_flags());
+        command.extend(context.loaded.explicit_flags());
         Ok(Self {
             label: Label::of_state(&state),
             state: as_text(state)?,
             command,
-            patience: Self::patience(session.settings().stuck_after()),
-            search: session.environment.path("PATH").and_then(|path| search(&path)),
-            starts_within: STARTS_WITHIN + session.settings().arm_timeout + session.settings().stop_grace,
-            leaves_within: session.settings().stop_grace + SLACK,
-            removal: session.command_line("service uninstall"),
+            patience: Self::patience(context.settings().stuck_after()),
+            search: context.environment.path("PATH").and_then(|path| search(&path)),
+            starts_within: STARTS_WITHIN + context.settings().arm_timeout + context.settings().stop_grace,
+            leaves_within: context.settings().stop_grace + SLACK,
+            removal: context.command_line("service uninstall"),
         })
     }
 
@@ -81,6 +80,17 @@ impl Plan {
     /// The line by which a written service is known as one of this home.
     pub fn mark(&self) -> String {
         format!("fm-watch keeps the watcher of {}", crate::base::escape::line(&self.state))
+    }
+}
+
+/// A path without links, as far as it exists. What does not exist yet cannot be a link.
+pub(super) fn real(path: PathBuf) -> PathBuf {
+    if let Ok(real) = std::fs::canonicalize(&path) {
+        return real;
+    }
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => real(parent.to_owned()).join(name),
+        _ => path,
     }
 }
 
@@ -114,6 +124,14 @@ fn refused(path: &PathBuf) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_that_does_not_exist_yet_loses_the_links_that_do() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = std::fs::canonicalize(directory.path()).unwrap();
+        std::os::unix::fs::symlink(&root, root.join("link")).unwrap();
+        assert_eq!(real(root.join("link/a/b")), root.join("a/b"));
+    }
 
     #[test]
     fn only_absolute_directories_are_searched() {

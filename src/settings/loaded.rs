@@ -9,12 +9,11 @@ use super::document::Origin;
 use super::key::{self, KEYS, Key, Settings};
 use super::overrides::Overrides;
 use super::patterns::Patterns;
+use super::tables::check_program;
 use super::value::{Raw, Value};
+use crate::base::default_settings::TEXT;
 use crate::base::environment::Environment;
 use crate::base::error::{Error, Result};
-
-/// The settings file with the complete defaults.
-pub const DEFAULTS: &str = include_str!("../../config/fm-watch.toml");
 
 /// How variables are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,9 +56,30 @@ impl Loaded {
         }
     }
 
+    /// What loading cannot afford to look for at every start: patterns that are no regular expressions, programs that may not
+    /// run, values that are each in order and make no sense together.
+    pub(crate) fn findings(&self) -> Vec<Error> {
+        let programs = self.settings.notify.iter().filter_map(|notify| check_program(notify.program()).err());
+        self.compile().err().into_iter().chain(programs).chain(self.impatience()).collect()
+    }
+
+    /// A watcher beats once per poll: whoever calls it stuck before that calls every watcher stuck.
+    fn impatience(&self) -> Option<Error> {
+        let (poll, stuck_after) = (self.settings.poll, self.settings.stuck_after());
+        let in_words = humantime::format_duration;
+        (stuck_after <= poll).then(|| Error::Setting {
+            origin: self.origin("stuck_after").to_string(),
+            problem: format!(
+                "stuck_after is {}, so a healthy watcher looks stuck between two polls",
+                in_words(stuck_after)
+            ),
+            allowed: format!("a duration above poll, which is {} ({})", in_words(poll), self.origin("poll")),
+        })
+    }
+
     fn apply_defaults(&mut self) -> Result<()> {
         let mut prefix = String::new();
-        for line in DEFAULTS.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        for line in TEXT.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
             let not_plain = || Error::Failed(format!("the compiled-in settings are not plain: {line}"));
             if let Some(section) = line.strip_prefix('[') {
                 prefix = format!("{}.", section.trim_end_matches(']'));

@@ -36,10 +36,10 @@ use std::time::Duration;
 pub use self::daemons::Daemon;
 pub use self::document::Origin;
 pub use self::key::{Repair, Settings};
-pub use self::loaded::{DEFAULTS, Entry, Loaded, Reading};
+pub use self::loaded::{Entry, Loaded, Reading};
 pub use self::overrides::Overrides;
 pub use self::patterns::Patterns;
-pub use self::tables::{Notify, Rule, check_program};
+pub use self::tables::{Notify, Rule};
 pub use self::value::{Value, parse_duration};
 pub(crate) use self::value::{quoted, quoted_list};
 

@@ -6,6 +6,7 @@ use tracing::Level;
 
 use super::key::{self, KEYS, Key};
 use super::*;
+use crate::base::default_settings::TEXT;
 
 /// A home whose settings file holds these bytes.
 fn home_with(content: &[u8]) -> (tempfile::TempDir, Home) {
@@ -68,9 +69,9 @@ fn the_stronger_layer_wins_and_is_named() {
 fn every_key_is_in_the_default_file_in_this_order() {
     let place = |key: &Key| {
         let (section, name) = key.name.rsplit_once('.').unwrap_or(("", key.name));
-        let from = if section.is_empty() { 0 } else { DEFAULTS.find(&format!("\n[{section}]\n")).unwrap() };
+        let from = if section.is_empty() { 0 } else { TEXT.find(&format!("\n[{section}]\n")).unwrap() };
         let assignment = if key.kind.is_optional() { format!("\n# {name} = ") } else { format!("\n{name} = ") };
-        from + DEFAULTS[from..].find(&assignment).unwrap_or_else(|| panic!("{name} is missing"))
+        from + TEXT[from..].find(&assignment).unwrap_or_else(|| panic!("{name} is missing"))
     };
     let places: Vec<usize> = KEYS.iter().map(place).collect();
     assert!(places.is_sorted(), "{places:?}");
@@ -79,7 +80,7 @@ fn every_key_is_in_the_default_file_in_this_order() {
 #[test]
 fn the_plain_reading_of_the_defaults_is_the_reading_as_toml() {
     let plain = Loaded::of_defaults().unwrap();
-    let as_toml = load(DEFAULTS, &[], &[]).unwrap();
+    let as_toml = load(TEXT, &[], &[]).unwrap();
     assert_eq!(as_toml.settings, plain.settings);
     let is_optional = |entry: &&Entry| key::find(entry.key).unwrap().kind.is_optional();
     for entry in as_toml.entries().iter().filter(|entry| !is_optional(entry)) {
@@ -89,7 +90,7 @@ fn the_plain_reading_of_the_defaults_is_the_reading_as_toml() {
 
 #[test]
 fn the_examples_in_the_default_file_are_valid() {
-    let uncommented: String = DEFAULTS
+    let uncommented: String = TEXT
         .lines()
         .filter_map(|line| line.strip_prefix("# "))
         .filter(|line| line.starts_with('[') || line.split_once(" = ").is_some_and(|(name, _)| !name.contains(' ')))
@@ -108,7 +109,7 @@ fn the_variable_of_a_key_is_named_beside_it() {
         let variable = key.variable.unwrap();
         // In its table, a key has the last part of its name.
         let name = key.name.rsplit('.').next().unwrap();
-        let before = DEFAULTS.split(&format!("{name} = ")).next().unwrap();
+        let before = TEXT.split(&format!("{name} = ")).next().unwrap();
         let comment = before.rsplit("\n\n").next().unwrap();
         assert!(comment.contains(&format!("{variable}.\n")), "{variable} is not in:\n{comment}");
     }

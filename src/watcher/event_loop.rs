@@ -49,13 +49,14 @@ use super::tasks::Tasks;
 use crate::base::error::{Context, Result};
 use crate::base::failpoint::Failpoint;
 use crate::daemons::keeper::Keeper;
+use crate::firstmate::home::Fleet;
 use crate::firstmate::markers::{Changes, PaneMarkers};
 use crate::firstmate::queue_thread::Porter;
 use crate::home::paths::names;
 use crate::journal::record::{Draft, Wake};
 use crate::journal::{ACKNOWLEDGED, Journal, Limits};
 use crate::lock::Ownership;
-use crate::ownership::context::Session;
+use crate::ownership::context::HomeContext;
 use crate::ownership::held_home::{Eviction, Holding};
 use crate::settings::{Patterns, Settings};
 use crate::system::requests::Cause;
@@ -114,7 +115,9 @@ impl Span {
 
 /// The watcher at work.
 pub struct Cycle<'a> {
-    session: &'a Session,
+    session: &'a HomeContext,
+    /// None unless this is a firstmate home.
+    fleet: Option<&'a Fleet>,
     span: Span,
     holding: Arc<Holding<Real>>,
     state: File,
@@ -191,8 +194,10 @@ enum EventProof {
 
 /// What a cycle begins with.
 pub struct Beginning<'a> {
-    /// The run of the program.
-    pub session: &'a Session,
+    /// The home.
+    pub session: &'a HomeContext,
+    /// What makes it a firstmate home, if it is one.
+    pub fleet: Option<&'a Fleet>,
     /// Whether a wake ends it.
     pub span: Span,
     /// The held home.
@@ -216,7 +221,7 @@ impl<'a> Cycle<'a> {
     /// # Errors
     /// The state directory or the journal cannot be opened, or there is no thread left.
     pub fn begin(beginning: Beginning<'a>) -> Result<Self> {
-        let Beginning { session, span, holding, patterns, channel: (sender, messages), events, on_first_look } =
+        let Beginning { session, fleet, span, holding, patterns, channel: (sender, messages), events, on_first_look } =
             beginning;
         let world = &session.world;
         let settings = session.settings().clone();
@@ -268,6 +273,7 @@ impl<'a> Cycle<'a> {
             acknowledgement: None,
             next_checkpoint: now + CHECKPOINT_EVERY,
             session,
+            fleet,
             span,
             holding,
             state,

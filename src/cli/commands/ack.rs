@@ -5,10 +5,9 @@ use serde_json::json;
 use crate::base::console::Format;
 use crate::base::error::{Context, Result};
 use crate::base::exit;
+use crate::cli::session::Session;
 use crate::home::paths::names;
 use crate::journal::acknowledge;
-use crate::ownership::context::Session;
-use crate::ownership::held_home;
 use crate::system::World;
 
 /// Acknowledges.
@@ -19,7 +18,7 @@ pub fn ack(session: &Session, seq: u64) -> Result<u8> {
     let world = session.world.as_ref();
     let path = session.home.ours(names::WAKES);
     let directory = world.open_directory(&path).doing("open", &path)?;
-    let acknowledged = acknowledge(world, &directory, &path, seq, generation(session))?;
+    let acknowledged = acknowledge(world, &directory, &path, seq, session.generation())?;
     if let Some(damage) = &acknowledged.repaired {
         session.console.note(damage);
     }
@@ -33,11 +32,4 @@ pub fn ack(session: &Session, seq: u64) -> Result<u8> {
         Format::Lines => {}
     }
     Ok(exit::OK)
-}
-
-/// The acquisition in force, with which writers other than the watcher sign; 0 before the first.
-pub fn generation(session: &Session) -> u64 {
-    let watch = session.world.open_directory(&session.home.watch());
-    let read = watch.and_then(|watch| held_home::read_generation(session.world.as_ref(), &watch));
-    read.ok().flatten().unwrap_or(0)
 }

@@ -3,22 +3,21 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use super::ack::generation;
 use super::stop;
 use crate::base::console::{Console, Format};
 use crate::base::environment::Environment;
 use crate::base::error::{Context, Error, Result};
 use crate::base::exit;
 use crate::cli::args::{self, Global};
+use crate::cli::session::Session;
 use crate::firstmate::adopt::{Bin, Care, Hand, Step};
 use crate::firstmate::queue::Queue;
 use crate::firstmate::queue_sync::Bridge;
 use crate::home::paths::{Home, Selection, names};
-use crate::launch::spawn;
 use crate::lock::Attempt;
-use crate::ownership::context::Session;
 use crate::ownership::home_lock::{HomeLock, check_private};
 use crate::system::program;
+use crate::system::respawn;
 use crate::system::storage;
 use crate::system::{Real, World};
 use crate::watcher::sources::{checks, inbox};
@@ -37,7 +36,7 @@ pub fn adopt(console: Console, options: &args::Adopt) -> Result<u8> {
     if options.undo {
         return undo(console, &home, &bin, hand);
     }
-    let own = spawn::program().map_err(Error::Failed)?;
+    let own = respawn::program()?;
     if own.starts_with("/proc") {
         let next = "run the one that is installed; nothing was changed";
         return Err(Error::refused(own, "the file of this program is not there any more, and shims need it", next));
@@ -107,7 +106,7 @@ const REMOVED: &str = ".fm-watch.removed";
 fn set_watch_aside(home: &Home) -> Result<()> {
     let session = Session::open(&Global { home: Some(home.root().to_owned()), quiet: true, ..Global::default() })?;
     // A watcher of the shell scripts goes on: they are the home's own again.
-    if session.verdict().0.shell_holder().is_none() {
+    if session.verdict().0.foreign_holder().is_none() {
         stop::stop(&session)?;
     }
     let lock = match HomeLock::try_take(&session.world, &session.place)? {
@@ -144,7 +143,7 @@ fn set_watch_aside(home: &Home) -> Result<()> {
         Attempt::Busy(holder) => return refuse(format!("{} is held {holder}", queue.lock_path().display())),
     };
     // What no script was told of gets a row, so that the scripts' own drain tells it.
-    let (patterns, generation) = (session.loaded.compile()?, generation(&session));
+    let (patterns, generation) = (session.loaded.compile()?, session.generation());
     let mut bridge = Bridge::open(&session.world, home, session.settings(), patterns, generation)?;
     let crossing = bridge.cross(&held)?;
     if let Some(problem) = crossing.problems.into_iter().next() {

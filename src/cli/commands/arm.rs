@@ -10,8 +10,8 @@ use crate::base::console::Format;
 use crate::base::error::Result;
 use crate::base::exit;
 use crate::cli::args;
+use crate::cli::session::Session;
 use crate::launch::{Obtained, Replacement, Wish, obtain};
-use crate::ownership::context::Session;
 use crate::ownership::held_home;
 use crate::ownership::terminate::Left;
 use crate::system::World;
@@ -37,8 +37,8 @@ pub fn arm(mut session: Session, options: &args::Arm) -> Result<u8> {
 fn arm_prepared(session: &Session, options: &args::Arm) -> Result<u8> {
     let wish = if options.restart { Wish::New } else { Wish::Any };
     // Waiting begins before the status line is printed, so that whoever reads the line may rely on it.
-    let waiting = match obtain(session, wish) {
-        Err(reason) => return waiter::failed(session, &reason),
+    let waiting = match obtain(session, wish, &mut session.notes()) {
+        Err(failure) => return waiter::failed(session, &failure.to_string()),
         Ok(obtained) if options.no_wait => {
             print(session, &obtained)?;
             return Ok(exit::OK);
@@ -77,8 +77,11 @@ pub(crate) fn print(session: &Session, obtained: &Obtained) -> Result<()> {
         Format::Json => session.console.json(&object(obtained))?,
         Format::Lines => session.console.data(&obtained.to_string())?,
     }
-    if let Obtained::Started { replaced: Some(replacement), .. } = obtained {
-        replacement.see_off(session);
+    if let Obtained::Started { replaced: Some(replacement), .. } = obtained
+        && !replacement.see_off(session)
+    {
+        let pid = replacement.pid;
+        session.console.note(format!("pid {pid} has let go of the home, but its process has not ended yet"));
     }
     Ok(())
 }

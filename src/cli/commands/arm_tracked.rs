@@ -16,15 +16,16 @@ use std::time::{Duration, Instant};
 
 use super::arm;
 use super::waiter;
+use crate::base::console::Stream;
 use crate::base::error::{Context, Error, Result};
 use crate::base::exit;
 use crate::base::failpoint::Failpoint;
 use crate::base::wait_until::wait_until;
-use crate::firstmate::script_output::{self, Holder, Stream};
+use crate::cli::session::Session;
+use crate::firstmate::script_output::{self, Holder};
 use crate::launch::bound_child::{Companion, FirstLook};
 use crate::launch::spawn::Kin;
 use crate::launch::{Obtained, Wish, obtain_as};
-use crate::ownership::context::Session;
 use crate::ownership::verdict::Verdict;
 use crate::system::platform;
 use crate::system::requests::{self, Cause};
@@ -110,10 +111,10 @@ fn obtain_and_follow(session: &Session, wish: Wish, failing: Failing, sender: &S
     let deadline = Instant::now() + session.settings().arm_timeout;
     let mut reason = "the deadline has passed".to_owned();
     while Instant::now() < deadline {
-        let mut obtained = match obtain_as(session, wish, Kin::Starter) {
+        let mut obtained = match obtain_as(session, wish, Kin::Starter, &mut session.notes()) {
             Ok(obtained) => obtained,
             Err(why) if failing == Failing::AsScript => {
-                reason = why;
+                reason = why.to_string();
                 // One that was asked to leave and did not has had its time.
                 if !say_of_holder(session) || wish == Wish::New {
                     break;
@@ -125,7 +126,7 @@ fn obtain_and_follow(session: &Session, wish: Wish, failing: Failing, sender: &S
                 }
             }
             Err(why) => {
-                reason = why;
+                reason = why.to_string();
                 break;
             }
         };
@@ -218,7 +219,9 @@ fn fail(session: &Session, failing: Failing, reason: &str) -> Result<u8> {
         Failing::WithReason => waiter::failed(session, reason),
         Failing::AsScript => {
             session.console.note(reason);
-            script_output::failed().give(session.console)
+            let failed = script_output::failed();
+            session.console.line(failed.stream, &failed.line)?;
+            Ok(failed.code)
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::base::escape;
 use crate::base::exit;
 use crate::home::paths::Home;
 use crate::journal::record::Delivery;
-use crate::settings::{Entry, Loaded, Notify, Origin, Overrides, Rule, Settings, check_program, quoted, quoted_list};
+use crate::settings::{Entry, Loaded, Notify, Origin, Overrides, Rule, Settings, quoted, quoted_list};
 
 /// Whether `show` says where each value came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +45,7 @@ const SCHEMA: u32 = 1;
 /// Only those of the output.
 pub fn check(home: &Home, overrides: &Overrides, environment: &Environment, out: &mut dyn Write) -> Result<u8> {
     let findings = match Settings::load(home, overrides, environment) {
-        Ok(loaded) => findings(&loaded),
+        Ok(loaded) => loaded.findings(),
         Err(error) => vec![error],
     };
     for finding in &findings {
@@ -56,30 +56,6 @@ pub fn check(home: &Home, overrides: &Overrides, environment: &Environment, out:
         return Ok(exit::OK);
     }
     Ok(exit::USAGE)
-}
-
-pub(crate) fn findings(loaded: &Loaded) -> Vec<Error> {
-    let settings = &loaded.settings;
-    let programs = settings.notify.iter().filter_map(|notify| check_program(notify.program()).err());
-    loaded.compile().err().into_iter().chain(programs).chain(impatience(loaded)).collect()
-}
-
-/// A watcher beats once per poll: whoever calls it stuck before that calls every watcher stuck.
-fn impatience(loaded: &Loaded) -> Option<Error> {
-    let settings = &loaded.settings;
-    let (poll, stuck_after) = (settings.poll, settings.stuck_after());
-    (stuck_after <= poll).then(|| Error::Setting {
-        origin: loaded.origin("stuck_after").to_string(),
-        problem: format!(
-            "stuck_after is {}, so a healthy watcher looks stuck between two polls",
-            humantime::format_duration(stuck_after)
-        ),
-        allowed: format!(
-            "a duration above poll, which is {} ({})",
-            humantime::format_duration(poll),
-            loaded.origin("poll")
-        ),
-    })
 }
 
 /// Prints every value that counts.

@@ -1,18 +1,19 @@
 //! `daemon-monitor`: be the monitor of a daemon. It is started by this program and never by hand.
 
 use std::io::Read;
+use std::sync::Arc;
 
 use crate::base::error::{Context, Error, Result};
 use crate::base::exit;
 use crate::cli::args;
 use crate::cli::args::Global;
+use crate::cli::session::Session;
 use crate::daemons::monitor;
 use crate::daemons::monitor::records::Assignment;
 use crate::daemons::monitor_status::MonitorWord;
 use crate::daemons::paths::DaemonPlace;
 use crate::daemons::start_request::Order;
 use crate::home::log;
-use crate::ownership::context::Session;
 use crate::settings::daemon_definition::Name;
 use crate::system::platform;
 use crate::system::status_pipe::StatusWriter;
@@ -48,7 +49,7 @@ fn watch_over(global: &Global, options: &args::DaemonMonitor, speaker: &mut Stat
             here: session.here.clone(),
             order,
             environment: session.environment.for_child(&session.settings().pass),
-            world: session.world,
+            world: Arc::clone(&session.world),
         },
         speaker,
     )

@@ -4,15 +4,15 @@ use std::cell::RefCell;
 
 use serde_json::json;
 
-use crate::base::console::{Console, Format};
+use crate::base::console::Format;
 use crate::base::error::Result;
 use crate::base::escape;
 use crate::base::exit;
 use crate::cli::args::{self, Global};
+use crate::cli::session::Session;
 use crate::doctor::examine;
 use crate::doctor::finding::{Finding, Grade, Mend};
 use crate::doctor::runner::{self, Report};
-use crate::ownership::context::Session;
 
 /// Examines the home, makes the safe repairs if they are wanted, and prints what is so then.
 ///
@@ -21,7 +21,7 @@ use crate::ownership::context::Session;
 pub fn doctor(global: &Global, options: args::Doctor) -> Result<u8> {
     let for_the_work = global.clone();
     let findings = runner::gather(move |tell| work(&for_the_work, options, tell))?;
-    let console = Console::new(global);
+    let console = global.console();
     match console.format {
         Format::Json => {
             let all: Vec<_> = findings.iter().map(Finding::object).collect();

@@ -1,15 +1,14 @@
 //! `drain`: print the pending wakes; nothing is removed until they are acknowledged.
 
-use super::ack::generation;
 use super::print_wakes;
 use crate::base::console::Format;
 use crate::base::error::{Context, Result};
 use crate::base::exit;
 use crate::cli::args;
+use crate::cli::session::Session;
 use crate::home::paths::names;
 use crate::journal::record::Wake;
 use crate::journal::{acknowledge, due, read_all, render};
-use crate::ownership::context::Session;
 use crate::system::World;
 
 /// Prints the pending wakes, and acknowledges them if asked to.
@@ -38,7 +37,7 @@ pub fn drain(session: &Session, options: &args::Drain) -> Result<u8> {
         }
     }
     if options.consume {
-        acknowledge(world, &directory, &path, last, generation(session))?;
+        acknowledge(world, &directory, &path, last, session.generation())?;
     } else {
         let shown: Vec<Wake> = pending.into_iter().cloned().collect();
         print_wakes::mark_presented(session, &directory, &shown, contents.acknowledged);

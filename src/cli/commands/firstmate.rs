@@ -14,48 +14,21 @@ use super::arm_tracked::{self, Failing};
 use super::run::Manner;
 use super::waiter::{self, OnLoss, Waiting};
 use super::{arm, run};
-use crate::base::console::Console;
+use crate::base::console::{Color, Console};
 use crate::base::environment::Environment;
 use crate::base::error::{Error, Result};
 use crate::base::exit;
-use crate::cli::args::{self, Color, Global};
+use crate::cli::args::{self, Global};
 use crate::cli::fast_path::{Before, Words};
+use crate::cli::session::Session;
 use crate::firstmate::drain;
 use crate::firstmate::home::{Origin, names};
 use crate::firstmate::script_output::{self, Asked, LastBeat, Queue};
+use crate::firstmate::shim::Verb;
 use crate::launch::{Wish, obtain};
-use crate::ownership::context::Session;
 use crate::settings;
 use crate::system::World;
 use crate::watcher::facts;
-
-/// A script.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
-    /// `fm-watch.sh`.
-    Watch,
-    /// `fm-watch-arm.sh`.
-    Arm,
-    /// `fm-guard.sh`.
-    Guard,
-    /// `fm-wake-drain.sh`.
-    Drain,
-}
-
-impl Verb {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Watch, Self::Arm, Self::Guard, Self::Drain];
-
-    /// The word for it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Watch => "watch",
-            Self::Arm => "arm",
-            Self::Guard => "guard",
-            Self::Drain => "drain",
-        }
-    }
-}
 
 /// A call in the place of a script.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,7 +75,7 @@ pub fn answer_for(global: &Global, words: &[OsString]) -> Result<u8> {
 
 /// The streams of these verbs.
 pub fn console() -> Console {
-    Console::new(&global(&Environment::default(), None))
+    global(&Environment::default(), None).console()
 }
 
 /// Answers as the script does.
@@ -135,8 +108,17 @@ fn answer(caller: &Caller<'_>, verb: Verb, words: &[OsString]) -> Result<u8> {
             }
             Ok(exit::OK)
         }
-        Verb::Drain => drain::drain(open_in_any_case(caller)?),
+        Verb::Drain => drain(caller),
     }
+}
+
+fn drain(caller: &Caller<'_>) -> Result<u8> {
+    let mut session = open_in_any_case(caller)?;
+    session.prepare()?;
+    let Some(fleet) = &session.fleet else {
+        return Err(Error::Failed(format!("{} is no home of firstmate", session.home.root().display())));
+    };
+    drain::drain(&session, fleet, &mut session.notes())
 }
 
 /// The home of the scripts, in the flags of this program.
@@ -195,14 +177,17 @@ fn watch(caller: &Caller<'_>) -> Result<u8> {
 /// With a resident watcher, the watcher script waits for its wakes.
 fn wait(mut session: Session) -> Result<u8> {
     session.prepare()?;
-    obtain(&session, Wish::Any).map_err(Error::Failed)?;
+    obtain(&session, Wish::Any, &mut session.notes()).map_err(|failure| Error::Failed(failure.to_string()))?;
     waiter::until_woken(Waiting::begin(&session, None)?, OnLoss::Obtain)
 }
 
 fn arm_home(caller: &Caller<'_>, first: Option<&OsStr>) -> Result<u8> {
     let asked = match Asked::read(first) {
         Ok(asked) => asked,
-        Err(usage) => return usage.give(console()),
+        Err(usage) => {
+            console().line(usage.stream, &usage.line)?;
+            return Ok(usage.code);
+        }
     };
     let session = open(caller)?;
     let restart = asked == Asked::Restart;

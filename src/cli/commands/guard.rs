@@ -10,13 +10,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::console::Console;
 use crate::base::environment::Environment;
 use crate::base::escape;
 use crate::base::exit;
 use crate::cli::args::Global;
+use crate::cli::session::{self, Session};
 use crate::home::paths::names;
-use crate::ownership::context::{self, Session};
 use crate::ownership::verdict::{Evidence, OwnerEvidence, Verdict};
 use crate::settings::daemon_definition::Restart;
 use crate::system::storage::{self, Durability};
@@ -72,9 +71,9 @@ fn warn(session: &Session, mark: Mark) {
 /// where something may need watching.
 fn warn_blindly(global: &Global, why: &str) {
     let environment = Environment::of_this_process();
-    let tasks = context::resolve_home(global, &environment).and_then(|home| facts::tasks(&Real, &home));
+    let tasks = session::resolve_home(global, &environment).and_then(|home| facts::tasks(&Real, &home));
     if tasks.as_ref().ok() != Some(&0) {
-        Console::new(global).error(format!("the guard cannot look: {why}"));
+        global.console().error(format!("the guard cannot look: {why}"));
     }
 }
 
@@ -82,7 +81,7 @@ fn warn_blindly(global: &Global, why: &str) {
 fn mending(session: &Session, evidence: &Evidence, verdict: &Verdict) -> String {
     session.command_line(match verdict {
         // Nothing less replaces a shell watcher.
-        Verdict::Stuck { .. } if evidence.shell_holder().is_some() => "arm --restart",
+        Verdict::Stuck { .. } if evidence.foreign_holder().is_some() => "arm --restart",
         Verdict::Foreign { .. } | Verdict::Unknown { .. } => "status",
         _ => "arm",
     })

@@ -20,7 +20,7 @@ use crate::system::program::Program;
 /// # Errors
 /// The file cannot be understood or replaced, or nobody reads. The file is then as it was.
 pub fn hooks(global: &Global, command: &args::Hooks) -> Result<u8> {
-    let console = Console::new(global);
+    let console = global.console();
     let environment = Environment::of_this_process();
     let project = std::env::current_dir().doing("find", "the current directory")?;
     let asked = match command {

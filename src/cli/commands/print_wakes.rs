@@ -4,12 +4,12 @@ use std::fs::File;
 
 use crate::base::console::Format;
 use crate::base::error::{Error, Result};
+use crate::cli::session::Session;
 use crate::home::paths::names;
 use crate::journal::delivered::{Moment, Presented};
 use crate::journal::due::Patience;
 use crate::journal::record::{Kind, Wake};
 use crate::journal::render;
-use crate::ownership::context::Session;
 use crate::settings::Settings;
 
 /// Prints the reason line of each wake.

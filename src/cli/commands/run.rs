@@ -18,13 +18,12 @@ use crate::base::exit;
 use crate::base::failpoint::Failpoint;
 use crate::base::wait_until::wait_until;
 use crate::cli::args::{self, Global};
-use crate::firstmate::script_output;
-use crate::firstmate::shell_watcher::ShellHolder;
+use crate::cli::session::Session;
+use crate::firstmate::script_output::{self, Answer};
 use crate::home::log::{self, Log};
 use crate::home::paths::names;
 use crate::journal::record::{Kind, Wake};
 use crate::lock::Attempt;
-use crate::ownership::context::Session;
 use crate::ownership::held_home::{self, Holding, Rhythm};
 use crate::ownership::observe;
 use crate::ownership::verdict::{STOPPED, Verdict};
@@ -104,7 +103,7 @@ fn watch(
             }
         }
         // A script says at once whom it found.
-        None if matches!(manner, Manner::Script(_)) && is_held_by_shell(&session) => None,
+        None if matches!(manner, Manner::Script(_)) && is_held_by_foreign(&session) => None,
         None => take_unless_held(&session)?,
         Some(patience) => {
             speaker.say(&StartStatus::Standby { pid: session.world.own_pid() });
@@ -164,17 +163,17 @@ fn take(session: &Session) -> Result<Option<Holding<Real>>> {
     let settings = session.settings();
     let rhythm = Rhythm { poll: settings.poll, stuck_after: settings.stuck_after(), history_max: settings.history_max };
     // Whoever only looks keeps no other contender from taking the home.
-    if is_held_by_shell(session) {
+    if is_held_by_foreign(session) {
         return Ok(None);
     }
-    match Holding::acquire(&session.world, (&session.home, session.fleet.as_ref()), &session.place, rhythm)? {
+    match Holding::acquire(&session.world, (&session.home, session.foreign.as_deref()), &session.place, rhythm)? {
         Attempt::Taken(holding) => Ok(Some(holding)),
         Attempt::Busy(()) => Ok(None),
     }
 }
 
-fn is_held_by_shell(session: &Session) -> bool {
-    session.fleet.as_ref().is_some_and(|fleet| ShellHolder::look(&session.world, fleet).is_some())
+fn is_held_by_foreign(session: &Session) -> bool {
+    session.foreign.as_ref().is_some_and(|foreign| foreign.observe(&session.world).is_some())
 }
 
 /// Takes the home, also when its holder dies just now. `None`: somebody holds it, or nobody can tell.
@@ -288,7 +287,7 @@ fn lost(session: &Session, manner: Manner, speaker: &mut StatusWriter<StartStatu
     let pid = verdict.living_pid().map(Pid::get);
     let holder = script_output::Holder::of(&evidence, &verdict);
     // To a script, whoever lives and has the scripts' lock is a watcher, proven or not.
-    let is_one_for_scripts = matches!(manner, Manner::Script(_)) && evidence.shell_holder().is_some();
+    let is_one_for_scripts = matches!(manner, Manner::Script(_)) && evidence.foreign_holder().is_some();
     let is_one = verdict.is_watching() || matches!(verdict, Verdict::Stuck { .. }) || is_one_for_scripts;
     let (Some(holder), true) = (holder, is_one) else {
         let next = format!("nothing was changed; look with: {}", session.command_line("status"));
@@ -302,16 +301,21 @@ fn lost(session: &Session, manner: Manner, speaker: &mut StatusWriter<StartStatu
     };
     if answer.code != exit::OK {
         return match manner {
-            Manner::Script(_) => answer.give(session.console),
+            Manner::Script(_) => give(session, &answer),
             Manner::Own => Err(Error::Failed(answer.line)),
         };
     }
     ServiceNotifier::of(&session.environment, session.world.own_pid()).is_content();
     match session.console.format {
         Format::Json => session.console.json(&json!({"schema": 1, "event": "already-running", "pid": pid}))?,
-        Format::Lines => return answer.give(session.console),
+        Format::Lines => return give(session, &answer),
     }
     Ok(exit::OK)
+}
+
+fn give(session: &Session, answer: &Answer) -> Result<u8> {
+    session.console.line(answer.stream, &answer.line)?;
+    Ok(answer.code)
 }
 
 /// The first beat comes before anything that could take long, so that whoever waits for it need not wait long.
@@ -327,8 +331,16 @@ fn stay(session: &Session, holding: Holding<Real>, ready: Ready, life: Life<'_>)
     let holding = Arc::new(holding);
     let Ready { patterns, channel, events } = ready;
     let Life { span, on_first_look } = life;
-    let beginning =
-        Beginning { session, span, holding: Arc::clone(&holding), patterns, channel, events, on_first_look };
+    let beginning = Beginning {
+        session,
+        fleet: session.fleet.as_deref(),
+        span,
+        holding: Arc::clone(&holding),
+        patterns,
+        channel,
+        events,
+        on_first_look,
+    };
     let (end, told) = match Cycle::begin(beginning).map(Cycle::run) {
         Ok(end) => {
             let told = tell(session, &end, span);

@@ -9,8 +9,8 @@ use crate::base::console::Format;
 use crate::base::error::{Error, Result};
 use crate::base::exit;
 use crate::cli::args;
-use crate::firstmate::shell_watcher::ShellHolder;
-use crate::ownership::context::Session;
+use crate::cli::session::Session;
+use crate::ownership::foreign_holder::ForeignObservation;
 use crate::ownership::verdict::Verdict;
 use crate::service::installed::{Found, Site};
 use crate::service::manager::{LINGERING, Manager, Standing, Systemctl, lingers};
@@ -87,21 +87,23 @@ fn install(mut session: Session) -> Result<u8> {
 /// Lets the manager know the service, and has it keep the watcher.
 fn enable(session: &Session, site: &Site, systemctl: &Systemctl) -> std::result::Result<(), String> {
     let unit = &site.unit();
-    systemctl.order(&["daemon-reload"], ORDERED_WITHIN)?;
-    systemctl.order(&["enable", unit], ORDERED_WITHIN)?;
+    let order = |words: &[&str], at_most| systemctl.order(words, at_most).map_err(|why| why.to_string());
+    let kept = || systemctl.standing(unit).map(|standing| standing.pid).map_err(|why| why.to_string());
+    order(&["daemon-reload"], ORDERED_WITHIN)?;
+    order(&["enable", unit], ORDERED_WITHIN)?;
     let watcher = || session.settled_verdict(session.settings().arm_timeout);
     let before = watcher().1.living_pid();
-    if before.is_some() && systemctl.standing(unit)?.pid == before {
+    if before.is_some() && kept()? == before {
         session.console.note(format!(
             "{unit} keeps the watcher already; what has changed counts from its next start on: {}",
             session.command_line("arm --restart --no-wait")
         ));
         return Ok(());
     }
-    systemctl.order(&["start", unit], site.plan.starts_within + ORDERED_WITHIN)?;
+    order(&["start", unit], site.plan.starts_within + ORDERED_WITHIN)?;
     // What is true is read from the home, not from the manager's answer.
     let (evidence, verdict) = watcher();
-    let done = in_words(unit, before, systemctl.standing(unit)?.pid, (&verdict, evidence.shell_holder()))?;
+    let done = in_words(unit, before, kept()?, (&verdict, evidence.foreign_holder()))?;
     session.console.note(done);
     Ok(())
 }
@@ -111,11 +113,11 @@ fn in_words(
     unit: &str,
     before: Option<Pid>,
     keeps: Option<Pid>,
-    (verdict, shell): (&Verdict, Option<&ShellHolder>),
+    (verdict, shell): (&Verdict, Option<&ForeignObservation>),
 ) -> std::result::Result<String, String> {
     let look = || format!("look with: journalctl --user -u {unit}");
     match (keeps, before) {
-        (Some(pid), _) if shell.is_some_and(|shell| shell.pid() == verdict.living_pid()) => {
+        (Some(pid), _) if shell.is_some_and(|shell| shell.pid == verdict.living_pid()) => {
             Ok(format!("{unit} is started; pid {pid} stands by and takes the home when it is free: {verdict}"))
         }
         (Some(pid), _) if verdict.living_pid() != keeps => {
@@ -190,7 +192,7 @@ struct Report {
     standing: std::result::Result<Standing, String>,
     watcher: Option<Pid>,
     /// The shell watcher behind which it has to wait.
-    ahead: Option<ShellHolder>,
+    ahead: Option<ForeignObservation>,
     /// The command that has the service keep the watcher.
     install: String,
 }
@@ -199,11 +201,11 @@ fn status(session: &Session) -> Result<u8> {
     let site = Site::of(session, Manager::of_this_system())?;
     let found = site.look(session.world.as_ref())?;
     let standing = match (site.manager, Systemctl::find(&session.environment)) {
-        (Manager::Systemd, Some(systemctl)) => systemctl.standing(&site.unit()),
+        (Manager::Systemd, Some(systemctl)) => systemctl.standing(&site.unit()).map_err(|why| why.to_string()),
         _ => Err("its manager cannot be asked here".to_owned()),
     };
     let (evidence, verdict) = session.verdict();
-    let (watcher, ahead) = (verdict.living_pid(), evidence.shell_holder().cloned());
+    let (watcher, ahead) = (verdict.living_pid(), evidence.foreign_holder().cloned());
     let install = session.command_line("service install");
     let report = Report { site, found, standing, watcher, ahead, install };
     match session.console.format {
@@ -285,14 +287,19 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::firstmate::shell_watcher::{Beacon, Standing, Who};
+    use crate::ownership::foreign_holder::ForeignState;
 
     #[test]
     fn a_started_service_keeps_the_watcher_or_stands_by() {
         let pid = |number| Pid::new(number).unwrap();
         let well = |number| Verdict::Ok { pid: pid(number), beat: Duration::ZERO };
-        let who = Who::Process { pid: pid(9), standing: Standing::Proven, held_for: Duration::ZERO };
-        let shell = ShellHolder { who, beacon: Beacon::Touched(Duration::ZERO) };
+        let shell = ForeignObservation {
+            pid: Some(pid(9)),
+            name: "pid 9".to_owned(),
+            state: ForeignState::Proven { pid: pid(9), bound: Duration::ZERO },
+            last_beat: Some(Duration::ZERO),
+            held_for: Some(Duration::ZERO),
+        };
         let say = |before, keeps, verdict: &Verdict, shell| in_words("u", before, keeps, (verdict, shell));
         assert_eq!(say(None, Some(pid(7)), &well(7), None), Ok("u is started and keeps pid 7".to_owned()));
         assert!(say(Some(pid(6)), Some(pid(7)), &well(7), None).unwrap().ends_with("took the place of pid 6"));

@@ -5,11 +5,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::daemon::usage::{Usage, usage_of};
-use crate::base::console::{Console, Format};
+use crate::base::console::Format;
 use crate::base::error::{Error, Result};
 use crate::base::exit;
 use crate::cli::args::Global;
-use crate::ownership::context::Session;
+use crate::cli::session::Session;
 use crate::ownership::home_lock::Sighting;
 use crate::ownership::owner::Owner;
 use crate::ownership::verdict::{Evidence, OwnerEvidence, Verdict, age};
@@ -25,7 +25,7 @@ pub fn status(global: &Global) -> Result<u8> {
     match Session::open(global) {
         Ok(session) => status_of(&session),
         Err(error @ (Error::System { .. } | Error::Refused { .. })) => {
-            let console = Console::new(global);
+            let console = global.console();
             let verdict = Verdict::Unknown { why: error.to_string() };
             match console.format {
                 Format::Json => console.json(&json!({
@@ -108,7 +108,7 @@ fn lines(
         OwnerEvidence::Damaged(why) => fact("owner", format!("the record is {why}")),
         OwnerEvidence::None => {}
     }
-    if let Some(shell) = evidence.shell_holder() {
+    if let Some(shell) = evidence.foreign_holder() {
         fact("shell lock", format!("held by {shell}"));
     }
     if let Some(usage) = usage {
@@ -153,7 +153,7 @@ fn object(
         "home": session.home.root(),
         "state": session.home.state(),
         "lock": lock_in_words(&evidence.lock),
-        "shell_holder": evidence.shell_holder().map(ToString::to_string),
+        "shell_holder": evidence.foreign_holder().map(ToString::to_string),
         "generation": owner.map(|owner| owner.generation),
         "owner": owner,
         "identity": match &evidence.owner {

@@ -9,12 +9,10 @@ use crate::base::console::Format;
 use crate::base::error::{Context, Error, Result};
 use crate::base::exit;
 use crate::base::failpoint::Failpoint;
-use crate::firstmate::home::names as firstmate;
-use crate::firstmate::shell_watcher::{LEAVES_WITHIN, ShellHolder};
+use crate::cli::session::Session;
 use crate::home::paths::names;
-use crate::ownership::context::Session;
-use crate::ownership::observe;
-use crate::ownership::owner::{StopRequest, StoppedShell};
+use crate::ownership::foreign_holder::ForeignObservation;
+use crate::ownership::owner::{StopRequest, StoppedForeign};
 use crate::ownership::terminate::{self, Left};
 use crate::ownership::verdict::{Evidence, OwnerEvidence, Verdict};
 use crate::system::World;
@@ -37,8 +35,8 @@ fn stop_watcher(session: &Session) -> Result<u8> {
     if matches!(verdict, Verdict::Stopped { .. } | Verdict::Dead { .. }) {
         return report(session, None);
     }
-    if let Some(shell) = evidence.shell_holder() {
-        return stop_shell_watcher(session, &evidence, shell);
+    if let Some(foreign) = evidence.foreign_holder() {
+        return stop_foreign_watcher(session, &evidence, foreign);
     }
     let OwnerEvidence::Recorded(owner, _) = &evidence.owner else {
         return Err(Error::refused(&session.place.directory, verdict, "nothing was signalled; look with `status`"));
@@ -66,18 +64,17 @@ fn stop_watcher(session: &Session) -> Result<u8> {
     report(session, Some(owner.pid()))
 }
 
-/// Asks a watcher of the shell scripts to leave, once it has proven to be this home's. As with the scripts, it is never
-/// killed.
-fn stop_shell_watcher(session: &Session, evidence: &Evidence, shell: &ShellHolder) -> Result<u8> {
-    let (Some(fleet), Some(pid)) = (&session.fleet, shell.pid()) else {
+/// Asks a foreign watcher to leave, once it has proven to be this home's. It is never killed.
+fn stop_foreign_watcher(session: &Session, evidence: &Evidence, seen: &ForeignObservation) -> Result<u8> {
+    let (Some(foreign), Some(pid)) = (&session.foreign, seen.pid) else {
         let (_, verdict) = session.verdict();
         return Err(Error::refused(session.home.state(), verdict, "nothing was signalled; try again"));
     };
-    let path = fleet.file(firstmate::WATCH_LOCK);
+    let path = foreign.lock();
     let refused = |refusal: terminate::Refusal| {
         Error::refused(&path, format!("pid {pid} was not stopped: {refusal}"), "look with `status`")
     };
-    let Some(proven) = shell.prove(&session.world, fleet).map_err(refused)? else {
+    let Some(proven) = foreign.prove(&session.world, seen).map_err(refused)? else {
         return match session.verdict().1 {
             Verdict::Stopped { .. } | Verdict::Dead { .. } => report(session, None),
             verdict => Err(Error::refused(&path, verdict, "try again")),
@@ -87,9 +84,9 @@ fn stop_shell_watcher(session: &Session, evidence: &Evidence, shell: &ShellHolde
     // Without a directory of ours, nobody of ours waits who would have to know.
     let is_written = world.is_protected(Failpoint::StopShell) && world.facts_of_path(&session.home.watch()).is_ok();
     let generation = evidence.owner.generation().unwrap_or(0);
-    let write = |beacon_ns| {
-        let shell = Some(StoppedShell { pid, beacon_ns });
-        if is_written { request(session, generation, shell) } else { Ok(()) }
+    let write = |last_beat_ns| {
+        let stopped = Some(StoppedForeign { pid, last_beat_ns });
+        if is_written { request(session, generation, stopped) } else { Ok(()) }
     };
     let take_back = || {
         if is_written {
@@ -98,13 +95,15 @@ fn stop_shell_watcher(session: &Session, evidence: &Evidence, shell: &ShellHolde
     };
     write(None)?;
     proven.ask(world).inspect_err(|_| take_back()).map_err(refused)?;
-    if !proven.has_ended_within(world, LEAVES_WITHIN) {
+    let waited = foreign.leaves_within();
+    if !proven.has_ended_within(world, waited) {
         take_back();
-        let found = format!("pid {pid} was asked to leave and is still there after {}s", LEAVES_WITHIN.as_secs());
-        return Err(Error::refused(&path, found, "a shell watcher is not killed; find out what it is doing"));
+        let found = format!("pid {pid} was asked to leave and is still there after {}s", waited.as_secs());
+        let next = format!("a {} is not killed; find out what it is doing", foreign.kind().short);
+        return Err(Error::refused(&path, found, next));
     }
-    // From now on whoever touches the beacon is another one, which may be replaced when it ends.
-    write(observe::beacon_ns(world, fleet))?;
+    // From now on whoever beats is another one, which may be replaced when it ends.
+    write(foreign.last_beat_ns(world))?;
     report(session, Some(pid))
 }
 
@@ -119,13 +118,13 @@ fn withdraw(session: &Session) {
     }
 }
 
-/// Writes down that a person wants this acquisition, or the shell watcher after it, to end, so that waiting `arm`s do not
+/// Writes down that a person wants this acquisition, or the foreign watcher after it, to end, so that waiting `arm`s do not
 /// replace it.
-fn request(session: &Session, generation: u64, shell: Option<StoppedShell>) -> Result<()> {
+fn request(session: &Session, generation: u64, foreign: Option<StoppedForeign>) -> Result<()> {
     let world = session.world.as_ref();
     let path = session.home.watch();
     let watch = world.open_directory(&path).doing("open the directory", &path)?;
-    let request = StopRequest { schema: 1, generation, at: world.now().wall_ms, shell };
+    let request = StopRequest { schema: 1, generation, at: world.now().wall_ms, foreign };
     let content = serde_json::to_vec(&request).map_err(|error| Error::Failed(error.to_string()))?;
     let written = storage::replace(world, &watch, names::STOP, &content, Durability::Process);
     if let Err(error) = written {

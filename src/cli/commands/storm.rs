@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::base::console::{Console, Format};
+use crate::base::console::{Console, Format, Note};
 use crate::base::environment::Environment;
 use crate::base::error::{Context, Error, Result};
 use crate::base::exit;
@@ -162,7 +162,7 @@ fn tell(console: Console, plan: &Plan, tallies: &[Tally], left: Option<&Left>) -
         Format::Json => tallies.iter().try_for_each(|tally| console.json(&report::object(plan, tally, directory)))?,
         Format::Lines => report::table(plan, tallies).iter().try_for_each(|line| console.data(line))?,
     }
-    console.detail(format!("seed {}", plan.seed));
+    console.tell(Note::Detail(format!("seed {}", plan.seed)));
     for tally in tallies {
         if let Verdict::Failed(reasons) = &tally.verdict {
             for reason in reasons {

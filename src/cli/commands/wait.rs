@@ -3,7 +3,7 @@
 use super::waiter::{self, OnLoss, Waiting};
 use crate::base::error::Result;
 use crate::cli::args;
-use crate::ownership::context::Session;
+use crate::cli::session::Session;
 
 /// Waits.
 ///

@@ -16,14 +16,13 @@ use crate::base::console::Format;
 use crate::base::error::{Context, Error, Result};
 use crate::base::exit;
 use crate::base::wait_until::wait_until;
-use crate::firstmate::shell_watcher::ShellHolder;
+use crate::cli::session::Session;
 use crate::home::paths::names;
 use crate::journal::delivered::{Moment, Presented};
 use crate::journal::due::{self, View};
 use crate::journal::follower::{Follower, Start};
 use crate::journal::record::Wake;
 use crate::launch::{Obtained, Wish, obtain};
-use crate::ownership::context::Session;
 use crate::ownership::home_lock::{self, Sighting};
 use crate::ownership::waiters::Lease;
 use crate::ownership::wakeup_fifo::Bell;
@@ -196,13 +195,13 @@ impl<'a> Waiting<'a> {
     fn is_watched(&self) -> bool {
         let Some(watched) = self.watched else { return false };
         let sighting = home_lock::sight(self.session.world.as_ref(), &self.session.place);
-        matches!(sighting, Sighting::Marked { .. }) || self.is_held_by_shell(watched)
+        matches!(sighting, Sighting::Marked { .. }) || self.is_held_by_foreign(watched)
     }
 
-    /// Whether it is a watcher of the shell scripts, which has no lock of ours.
-    fn is_held_by_shell(&self, watched: Pid) -> bool {
-        let look = |fleet| ShellHolder::look(&self.session.world, fleet).and_then(|shell| shell.pid());
-        self.session.fleet.as_ref().and_then(look) == Some(watched)
+    /// Whether it is a foreign watcher, which has no lock of ours.
+    fn is_held_by_foreign(&self, watched: Pid) -> bool {
+        let seen = self.session.foreign.as_ref().and_then(|foreign| foreign.observe(&self.session.world));
+        seen.and_then(|seen| seen.pid) == Some(watched)
     }
 
     fn is_late(&self) -> bool {
@@ -290,10 +289,10 @@ pub fn newest(due: &[Wake]) -> Vec<Wake> {
 fn watcher_ended(waiting: &mut Waiting<'_>, on_loss: OnLoss) -> Option<String> {
     let session = waiting.session;
     match on_loss {
-        OnLoss::Obtain => match obtain(session, Wish::Kept) {
+        OnLoss::Obtain => match obtain(session, Wish::Kept, &mut session.notes()) {
             Ok(Obtained::Healthy { .. }) => {}
             Ok(obtained) => session.console.note(format!("the watcher has ended; {obtained}")),
-            Err(reason) => return Some(reason),
+            Err(failure) => return Some(failure.to_string()),
         },
         OnLoss::Tell => {
             let (_, verdict) = session.verdict();

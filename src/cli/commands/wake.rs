@@ -7,17 +7,16 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::ack::generation;
 use crate::base::console::Format;
 use crate::base::error::{Context, Error, Result};
 use crate::base::escape::hexadecimal;
 use crate::base::exit;
 use crate::cli::args;
+use crate::cli::session::Session;
 use crate::home::paths::names;
 use crate::journal::reason::Reason;
 use crate::journal::record::{Delivery, Draft, Kind};
 use crate::journal::{Journal, JournalError, Limits};
-use crate::ownership::context::Session;
 use crate::ownership::wakeup_fifo;
 use crate::system::World;
 use crate::system::storage::{self, Durability};
@@ -34,11 +33,11 @@ pub fn wake(session: &Session, options: &args::Wake) -> Result<u8> {
     let directory = session.world.open_directory(&path).doing("open", &path)?;
     let limits = Limits::of_journal(session.settings().journal_max);
     let mut journal = Journal::open(Arc::clone(&session.world), directory, path, limits);
-    let mut appended = journal.append(generation(session), &[draft.clone()]);
+    let mut appended = journal.append(session.generation(), &[draft.clone()]);
     if let Err(JournalError::Full { .. }) = appended {
         // Perhaps some of it is acknowledged already, and no watcher has made room yet.
         journal.compact(covered(session))?;
-        appended = journal.append(generation(session), &[draft]);
+        appended = journal.append(session.generation(), &[draft]);
     }
     match appended {
         Ok(wakes) => {

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use super::*;
 use crate::base::environment::Environment;
 use crate::home::paths::Home;
+use crate::ownership::verdict::{Verdict, judge_foreign};
 use crate::system::identity::Proof;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -44,7 +45,7 @@ fn the_verdict_follows_the_table() {
         (ShellHolder { who: Who::Unjudged("its pid is 0".to_owned()), beacon: touched(SECOND) }, "unknown"),
     ];
     for (holder, word) in table {
-        assert_eq!(holder.verdict(None).word(), word, "{holder:?}");
+        assert_eq!(judge_foreign(&holder.observation(), None).word(), word, "{holder:?}");
         assert!(!holder.to_string().is_empty());
     }
 }
@@ -52,9 +53,10 @@ fn the_verdict_follows_the_table() {
 #[test]
 fn a_grace_that_somebody_has_set_counts() {
     let late = holder(Standing::Proven, 40 * SECOND, Beacon::Touched(30 * SECOND));
-    assert_eq!(late.verdict(None).word(), "ok");
+    let late = late.observation();
+    assert_eq!(judge_foreign(&late, None).word(), "ok");
     let stuck = Verdict::Stuck { pid: pid(), beat: Some(30 * SECOND), bound: 30 * SECOND };
-    assert_eq!(late.verdict(Some(30 * SECOND)), stuck);
+    assert_eq!(judge_foreign(&late, Some(30 * SECOND)), stuck);
 }
 
 fn testimony(fleet: &Fleet) -> Testimony {

@@ -3,7 +3,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::firstmate::shell_watcher::{Beacon, Standing, Who};
 use crate::ownership::owner::Departure;
 use crate::system::identity::{Identity, Proof};
 
@@ -98,12 +97,12 @@ fn evidence(lock: Sighting, owner: OwnerEvidence) -> Evidence {
         beat: None,
         last_life: None,
         stop_requested: None,
-        stopped_shell: None,
+        stopped_foreign: None,
         now: Now { wall_ms: 1_700_000_000_000, monotonic: NOW },
         boot_id: Some("this-boot".to_owned()),
         time_namespace: Some(1),
         stuck_after: None,
-        shell: None,
+        foreign: None,
     }
 }
 
@@ -153,16 +152,16 @@ fn a_free_lock_whose_holder_was_asked_to_stop_is_stopped() {
 }
 
 #[test]
-fn a_free_lock_after_a_stopped_shell_watcher_is_stopped() {
-    let shell = Pid::new(77).unwrap();
+fn a_free_lock_after_a_stopped_foreign_watcher_is_stopped() {
+    let foreign = Pid::new(77).unwrap();
     let left = Some(Departure { at: 1, how: "woken".to_owned() });
     let gone = Sameness::Different(Difference::Gone);
     for owner in [OwnerEvidence::None, recorded(owner(), gone.clone()), recorded(Owner { left, ..owner() }, gone)] {
-        let seen = Evidence { stopped_shell: Some(shell), ..evidence(Sighting::Free, owner) };
-        assert_eq!(judge(&seen), Verdict::Stopped { last: Some((shell, "stopped".to_owned())) });
+        let seen = Evidence { stopped_foreign: Some(foreign), ..evidence(Sighting::Free, owner) };
+        assert_eq!(judge(&seen), Verdict::Stopped { last: Some((foreign, "stopped".to_owned())) });
     }
     let elsewhere = Owner { runtime_dir: Some("/run/x".into()), ..owner() };
-    let seen = Evidence { stopped_shell: Some(shell), ..evidence(Sighting::Free, recorded(elsewhere, SAME)) };
+    let seen = Evidence { stopped_foreign: Some(foreign), ..evidence(Sighting::Free, recorded(elsewhere, SAME)) };
     assert_eq!(judge(&seen).word(), "unknown", "somebody may hold a lock in another place");
 }
 
@@ -513,49 +512,55 @@ prop_compose! {
         beat in proptest::option::of(any_beat()),
         last_life in proptest::option::of((6u64..9).prop_map(|generation| Life { generation, ..life() })),
         stop_requested in proptest::option::of(6u64..9),
-        stopped_shell in proptest::option::of(Just(Pid::new(77).unwrap())),
+        stopped_foreign in proptest::option::of(Just(Pid::new(77).unwrap())),
         wall_ms in any::<i64>(),
         monotonic in prop_oneof![Just(NOW), any_duration()],
         boot_id in proptest::option::of(Just("this-boot".to_owned())),
         time_namespace in proptest::option::of(1u64..3),
         stuck_after in proptest::option::of(any_duration()),
     ) -> Evidence {
-        Evidence { lock, owner, beat, last_life, stop_requested, stopped_shell, now: Now { wall_ms, monotonic }, boot_id, time_namespace, runtime_dir: None, stuck_after, shell: None }
+        Evidence { lock, owner, beat, last_life, stop_requested, stopped_foreign, now: Now { wall_ms, monotonic }, boot_id, time_namespace, runtime_dir: None, stuck_after, foreign: None }
     }
 }
 
-/// A shell watcher with this pid, well by all that the scripts ask.
-fn shell_watcher(pid: u32) -> ShellHolder {
-    let (pid, standing, held_for) = (Pid::new(pid).unwrap(), Standing::Proven, seconds(60));
-    ShellHolder { who: Who::Process { pid, standing, held_for }, beacon: Beacon::Touched(seconds(3)) }
+/// A foreign watcher with this pid, well by all that its program asks.
+fn foreign_watcher(pid: u32) -> ForeignObservation {
+    let pid = Pid::new(pid).unwrap();
+    ForeignObservation {
+        pid: Some(pid),
+        name: format!("pid {pid}"),
+        state: ForeignState::Proven { pid, bound: seconds(300) },
+        last_beat: Some(seconds(3)),
+        held_for: Some(seconds(60)),
+    }
 }
 
 #[test]
-fn a_shell_watcher_holds_a_home_that_ours_do_not() {
+fn a_foreign_watcher_holds_a_home_that_ours_do_not() {
     let well = Verdict::Ok { pid: Pid::new(99).unwrap(), beat: seconds(3) };
     for lock in [Sighting::Free, Sighting::Absent] {
         for owner in [OwnerEvidence::None, recorded(owner(), SAME), recorded(owner(), unknown())] {
-            let seen = Evidence { shell: Some(shell_watcher(99)), ..evidence(lock.clone(), owner) };
+            let seen = Evidence { foreign: Some(foreign_watcher(99)), ..evidence(lock.clone(), owner) };
             assert_eq!(judge(&seen), well, "{seen:?}");
         }
     }
     for lock in [Sighting::Marked { beat: Some(NOW) }, Sighting::Unmarked { taker: 3 }] {
         let seen = evidence(lock, recorded(owner(), SAME));
-        let beside = Evidence { shell: Some(shell_watcher(99)), ..seen.clone() };
+        let beside = Evidence { foreign: Some(foreign_watcher(99)), ..seen.clone() };
         assert_eq!(judge(&beside), judge(&seen), "our own lock decides");
-        assert_eq!(beside.shell_holder(), None);
+        assert_eq!(beside.foreign_holder(), None);
     }
 }
 
 #[test]
-fn a_watcher_of_ours_that_has_let_go_is_no_shell_watcher() {
-    let own = shell_watcher(owner().pid().get());
+fn a_watcher_of_ours_that_has_let_go_is_no_foreign_watcher() {
+    let own = foreign_watcher(owner().pid().get());
     let seen = evidence(Sighting::Free, recorded(owner(), SAME));
-    assert_eq!(judge(&Evidence { shell: Some(own.clone()), ..seen.clone() }), judge(&seen));
-    // A pid that was given to a shell watcher since is that one's.
+    assert_eq!(judge(&Evidence { foreign: Some(own.clone()), ..seen.clone() }), judge(&seen));
+    // A pid that was given to a foreign watcher since is that one's.
     let reused = recorded(owner(), Sameness::Different(Difference::PidReused));
-    let seen = Evidence { shell: Some(own.clone()), ..evidence(Sighting::Free, reused) };
-    assert_eq!(seen.shell_holder(), Some(&own));
+    let seen = Evidence { foreign: Some(own.clone()), ..evidence(Sighting::Free, reused) };
+    assert_eq!(seen.foreign_holder(), Some(&own));
     assert_eq!(judge(&seen).word(), "ok");
 }
 

@@ -5,7 +5,6 @@ use crate::base::error::{Context, Result};
 use crate::base::failpoint::Failpoint;
 use crate::firstmate::home::Fleet;
 use crate::firstmate::markers::{self, Authority, Changes};
-use crate::firstmate::memory;
 use crate::firstmate::queue::Queue;
 use crate::firstmate::queue_sync::Bridge;
 use crate::firstmate::queue_thread::{Equipment, Order, Porter, Report};
@@ -24,9 +23,9 @@ impl Cycle<'_> {
     /// In a firstmate home: takes over what the markers say, and starts the porter.
     pub(crate) fn join_fleet(&mut self, pending: &[Mark]) {
         let session = self.session;
-        let Some(fleet) = &session.fleet else { return };
+        let Some(fleet) = self.fleet else { return };
         let world = session.world.as_ref();
-        if let Err(error) = memory::note(world, self.holding.watch(), &session.home, fleet) {
+        if let Err(error) = fleet.remember(world, self.holding.watch(), &session.home) {
             tracing::warn!("cannot write {}: {error}", session.home.ours(names::FLEET).display());
         }
         let authority = if self.span == Span::Script { Authority::Markers(pending) } else { Authority::Ours };

@@ -13,7 +13,7 @@ use crate::journal::delivered::{self, Presented, Shown};
 use crate::journal::due::{self, View};
 use crate::journal::read_all;
 use crate::journal::record::{Mark, Wake};
-use crate::ownership::context::{Session, Surroundings};
+use crate::ownership::context::{HomeContext, Surroundings};
 use crate::ownership::held_home::Holding;
 use crate::settings::{Patterns, Settings};
 use crate::system::regular_file::Signature;
@@ -40,7 +40,7 @@ pub(crate) struct Recalled {
 }
 
 pub(crate) fn recall(
-    session: &Session,
+    session: &HomeContext,
     span: Span,
     holding: &Holding<Real>,
     degradations: &mut Degradations,
@@ -100,13 +100,13 @@ pub(crate) fn reporter<T: 'static>(
     }
 }
 
-pub(crate) fn notifiers(session: &Session, settings: &Settings, sender: &Sender<Message>) -> Result<Notifiers> {
+pub(crate) fn notifiers(session: &HomeContext, settings: &Settings, sender: &Sender<Message>) -> Result<Notifiers> {
     Notifiers::start(settings, &session.home, &children(session, settings), reporter(sender, Message::Notified))
         .doing("start a thread for", session.home.state())
 }
 
 /// What children see.
-pub(crate) fn children(session: &Session, settings: &Settings) -> Vec<(String, OsString)> {
+pub(crate) fn children(session: &HomeContext, settings: &Settings) -> Vec<(String, OsString)> {
     if let Surroundings::Caller(_) = session.surroundings {
         // Not even this home by name: a check may call a script of another home, which finds its home by itself.
         return session.environment.for_child_of_caller();
@@ -117,7 +117,7 @@ pub(crate) fn children(session: &Session, settings: &Settings) -> Vec<(String, O
     environment
 }
 
-pub(crate) fn check_rules(session: &Session, settings: &Settings) -> CheckRules {
+pub(crate) fn check_rules(session: &HomeContext, settings: &Settings) -> CheckRules {
     CheckRules {
         interval: settings.check_interval,
         timeout: settings.check_timeout,
@@ -137,7 +137,7 @@ pub(crate) fn check_rules(session: &Session, settings: &Settings) -> CheckRules 
 }
 
 /// Removes the temporary files of writers that were killed.
-pub(crate) fn sweep_leftovers(session: &Session, holding: &Holding<Real>) {
+pub(crate) fn sweep_leftovers(session: &HomeContext, holding: &Holding<Real>) {
     let world = session.world.as_ref();
     let wakes = world.open_directory(&session.home.ours(names::WAKES));
     for directory in std::iter::once(holding.watch()).chain(wakes.as_ref().ok()) {
@@ -148,7 +148,7 @@ pub(crate) fn sweep_leftovers(session: &Session, holding: &Holding<Real>) {
 }
 
 /// Sets aside what scripts began to write into the inbox and never finished.
-pub(crate) fn set_abandoned_aside(session: &Session) {
+pub(crate) fn set_abandoned_aside(session: &HomeContext) {
     let path = session.home.ours(names::INBOX);
     let world = session.world.as_ref();
     let renamed = world.open_directory(&path).and_then(|directory| inbox::set_abandoned_aside(world, &directory));
@@ -160,7 +160,7 @@ pub(crate) fn set_abandoned_aside(session: &Session) {
 }
 
 /// Removes a drop-in whose wake is in the journal already: its watcher died before it could.
-pub(crate) fn clear_drop_in(session: &Session, wake: &Wake) {
+pub(crate) fn clear_drop_in(session: &HomeContext, wake: &Wake) {
     let Some(Mark::Inbox { name, inode, size, mtime_ns }) = &wake.mark else { return };
     let recorded = Signature { size: *size, mtime_ns: *mtime_ns, inode: *inode };
     let path = session.home.ours(names::INBOX);
@@ -181,7 +181,7 @@ pub(crate) fn tracker(settings: &Settings, patterns: &Patterns, span: Span) -> P
     PaneTracker::new(patterns.busy.clone(), usize::try_from(settings.context_max).unwrap_or(usize::MAX), polls)
 }
 
-pub(crate) fn pane_rules(session: &Session, settings: &Settings) -> PaneRules {
+pub(crate) fn pane_rules(session: &HomeContext, settings: &Settings) -> PaneRules {
     /// tmux answers within milliseconds; one that does not is stopped.
     const DEADLINE: Duration = Duration::from_secs(10);
     PaneRules {

@@ -8,8 +8,8 @@ use crate::base::error::Result;
 use crate::base::escape;
 use crate::base::exit;
 use crate::cli::args;
+use crate::cli::session::Session;
 use crate::daemons::ensure::{Daemons, Ensured, Failure, Kicked};
-use crate::ownership::context::Session;
 use crate::settings::daemon_definition::{Definition, Name};
 use crate::system::identity::Pid;
 

@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 
 use crate::base::error::{Context, Error, Result};
 use crate::cli::args;
+use crate::cli::session::Session;
 use crate::daemons::ensure::Daemons;
 use crate::daemons::paths::{self, DaemonPlace};
 use crate::daemons::records::{self, Life};
-use crate::ownership::context::Session;
 use crate::settings::daemon_definition::{Definition, Name, Ready};
 use crate::settings::{self, Origin};
 use crate::system::World;
@@ -26,7 +26,7 @@ use crate::system::World;
 /// # Errors
 /// No such daemon, or nobody reads.
 pub fn daemon(session: &Session, command: &args::Daemon) -> Result<u8> {
-    let daemons = Daemons::of_session(session).map_err(Error::Failed)?;
+    let daemons = daemons(session)?;
     match command {
         args::Daemon::Ensure(options) => ensure::ensure(session, &daemons, options),
         args::Daemon::Kick(options) => ensure::kick(session, &daemons, options),
@@ -39,6 +39,12 @@ pub fn daemon(session: &Session, command: &args::Daemon) -> Result<u8> {
         args::Daemon::Stop { name } => stop::stop(session, &daemons, name),
         args::Daemon::Restart { name } => stop::restart(session, &daemons, name),
     }
+}
+
+/// The daemons of this home; a person is told what goes wrong and is no failure.
+fn daemons(session: &Session) -> Result<Daemons> {
+    let console = session.console;
+    Ok(Daemons::of_home(session)?.with_notes(move |note| console.note(note)))
 }
 
 /// What a daemon of a name is by the settings, else what it was when it was started last; `None` if it never was.

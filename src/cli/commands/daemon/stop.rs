@@ -8,12 +8,12 @@ use super::{ensure, known, unknown};
 use crate::base::console::Format;
 use crate::base::error::{Context, Error, Result};
 use crate::base::exit;
+use crate::cli::session::Session;
 use crate::daemons::ensure::Daemons;
 use crate::daemons::keeper;
 use crate::daemons::paths::{self, DaemonPlace};
 use crate::daemons::records::{self, StopRequest};
 use crate::daemons::stop::{Departure, Stopped};
-use crate::ownership::context::Session;
 use crate::settings::daemon_definition::{Definition, Name};
 use crate::system::World;
 use crate::system::storage;
@@ -54,7 +54,7 @@ pub(crate) fn stop_kept(session: &Session) -> Result<()> {
     if kept.is_empty() {
         return Ok(());
     }
-    let daemons = Daemons::of_session(session).map_err(Error::Failed)?;
+    let daemons = super::daemons(session)?;
     let mut outcome = Ok(());
     for (name, definition) in kept.iter().rev() {
         match (stop_with_watcher(session, &daemons, name, definition), &outcome) {

@@ -7,10 +7,10 @@ use crate::base::console::Format;
 use crate::base::error::{Error, Result};
 use crate::base::escape;
 use crate::base::exit;
+use crate::cli::session::Session;
 use crate::daemons::ensure::Daemons;
 use crate::daemons::find_duplicates::Verified;
 use crate::daemons::state::Standing;
-use crate::ownership::context::Session;
 use crate::settings::daemon_definition::Name;
 
 /// Looks, and says what was found.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::base::failpoint::Failpoint;
 use crate::base::wait_until::wait_until;
 use crate::cli::commands::guard::Charge;
+use crate::cli::session::Session;
 use crate::home::paths::names;
 use crate::hooks::agent_process;
 use crate::hooks::decision::{Listeners, Role, Situation, Supervision, Waking, Work};
@@ -18,7 +19,6 @@ use crate::hooks::payload::{Payload, SessionKey};
 use crate::hooks::session_lease::{self, Applicant, Occasion};
 use crate::launch::{Wish, obtain};
 use crate::lock::Attempt;
-use crate::ownership::context::Session;
 use crate::ownership::start_lock::Candidate;
 use crate::ownership::verdict::Verdict;
 use crate::settings::Repair;
@@ -183,7 +183,7 @@ impl<'a> HookSession<'a> {
     /// Starts a watcher if none runs. One that lives and is stuck is left to a person's command: replacing it can take
     /// longer than a hook has.
     fn start(&self) -> Result<(), String> {
-        obtain(self.session, Wish::Kept).map(drop)
+        obtain(self.session, Wish::Kept, &mut self.session.notes()).map(drop).map_err(|failure| failure.to_string())
     }
 
     /// Who would be told of a wake. The hook that waits is started at the same moment as the one that looks for it, so its

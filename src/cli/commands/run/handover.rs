@@ -21,8 +21,8 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
 use crate::base::failpoint::Failpoint;
-use crate::firstmate::shell_watcher::ShellHolder;
-use crate::ownership::context::Session;
+use crate::cli::session::Session;
+use crate::ownership::foreign_holder::ForeignObservation;
 use crate::ownership::verdict::{Evidence, STOPPED, Verdict};
 use crate::system::World;
 use crate::system::identity::Pid;
@@ -46,15 +46,15 @@ pub enum End {
 }
 
 /// The shell watcher behind which a service has to wait, if one watches, or is to watch, this home.
-pub fn ahead(session: &Session) -> Option<ShellHolder> {
+pub fn ahead(session: &Session) -> Option<ForeignObservation> {
     let (evidence, verdict) = session.verdict();
     ahead_of_us(&evidence, &verdict).filter(|_| session.world.is_protected(Failpoint::ServiceStandby))
 }
 
 /// One that nobody can prove to be this home's watcher is not waited for: that is for a person to look at.
-fn ahead_of_us(evidence: &Evidence, verdict: &Verdict) -> Option<ShellHolder> {
+fn ahead_of_us(evidence: &Evidence, verdict: &Verdict) -> Option<ForeignObservation> {
     let is_one = verdict.is_watching() || matches!(verdict, Verdict::Stuck { .. });
-    evidence.shell_holder().filter(|_| is_one).cloned()
+    evidence.foreign_holder().filter(|_| is_one).cloned()
 }
 
 /// Stands by while a shell watcher holds the home. What else comes meanwhile, and is not only a reason to look at a home
@@ -69,7 +69,7 @@ pub fn until_free(session: &Session, (sender, messages): (&Sender<Message>, &Rec
             session.console.note(format!("standing by behind {behind}"));
             said.clone_from(&behind);
         }
-        let pid = shell.pid();
+        let pid = shell.pid;
         voice.stands_by(&behind, session.world.now().monotonic);
         if let Some(cause) = listen(messages, rest(&voice, session), &mut later) {
             voice.stops();
@@ -91,8 +91,8 @@ pub fn until_free(session: &Session, (sender, messages): (&Sender<Message>, &Rec
     end
 }
 
-fn name(shell: &ShellHolder) -> String {
-    shell.pid().map_or_else(|| "whoever takes the home just now".to_owned(), |_| shell.to_string())
+fn name(shell: &ForeignObservation) -> String {
+    shell.pid.map_or_else(|| "whoever takes the home just now".to_owned(), |_| shell.to_string())
 }
 
 /// Why the shell watcher holds the home no more: pure.

@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use crate::ownership::context::Session;
+use crate::cli::session::Session;
 use crate::ownership::terminate::{self, Proven};
 use crate::ownership::verdict::OwnerEvidence;
 use crate::system::platform;
@@ -32,7 +32,7 @@ pub fn holder(session: &Session) -> Result<Option<Holder>, String> {
     let (evidence, verdict) = session.settled_verdict(session.settings().arm_timeout);
     // What the scripts' lock proves is not enough to end a watcher that nobody asked to replace. Where it proves enough,
     // this process stands by before it comes here.
-    if evidence.shell_holder().is_some() {
+    if evidence.foreign_holder().is_some() {
         return Err(format!("a watcher of the shell scripts holds it: {verdict}"));
     }
     let OwnerEvidence::Recorded(owner, _) = &evidence.owner else { return Err(verdict.to_string()) };
