@@ -10,17 +10,19 @@ use std::mem::ManuallyDrop;
 use std::process::ExitCode;
 
 use self::args::{Cli, Command, Config, Global};
+use self::commands::arm_tracked::Failing;
 use self::commands::config::{Format, Origins};
 use self::commands::guard::Mark;
 use self::commands::{
-    ack, adopt, arm, config, daemon, daemon_monitor, doctor, drain, firstmate, guard, hook, hooks, lock, reference,
-    run, service, status, stop, storm, wait, wake,
+    ack, adopt, arm, arm_tracked, config, daemon, daemon_monitor, doctor, drain, firstmate, guard, hook, hooks, lock,
+    reference, run, service, status, stop, storm, wait, wake,
 };
 use self::fast_path::Words;
 use self::session::{Session, overrides, resolve_home};
 use crate::base::console::Console;
 use crate::base::environment::Environment;
 use crate::base::error::Result;
+use crate::launch::Wish;
 use crate::system::platform;
 use clap::{CommandFactory, FromArgMatches};
 
@@ -83,6 +85,10 @@ fn dispatch(cli: &Cli) -> Result<u8> {
         Command::Run(options) => run::run(&cli.global, options),
         Command::Adopt(options) => adopt::adopt(cli.global.console(), options),
         Command::Firstmate { words } => firstmate::answer_for(&cli.global, words),
+        Command::Arm(options) if options.tracked => {
+            let wish = if options.restart { Wish::New } else { Wish::Any };
+            arm_tracked::arm(session()?, wish, Failing::WithReason)
+        }
         Command::Arm(options) => arm::arm(session()?, options),
         Command::Wait(options) => wait::wait(&prepared()?, options),
         Command::Stop => stop::stop(&session()?),

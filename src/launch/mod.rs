@@ -37,7 +37,7 @@ use crate::ownership::held_home;
 use crate::ownership::home_lock;
 use crate::ownership::owner::Owner;
 use crate::ownership::start_lock::Turn;
-use crate::ownership::verdict::{Evidence, OwnerEvidence, STOPPED, Verdict};
+use crate::ownership::verdict::{Evidence, HowLeft, OwnerEvidence, Verdict};
 use crate::system::identity::Pid;
 use crate::system::status_pipe::StartStatus;
 use crate::system::{Real, World};
@@ -152,9 +152,7 @@ fn decide<'a>(
         }
         // Whoever won the race against our own start is as new as it can be.
         (&Verdict::Ok { pid, beat }, Wish::New) if lost_to == Some(pid) => return Ok(Step::Use { pid, beat }),
-        (Verdict::Stopped { last: Some((pid, how)) }, Wish::Kept) if how == STOPPED => {
-            return Err(Failure::Stopped(*pid));
-        }
+        (&Verdict::Stopped { last: Some((pid, HowLeft::Stopped)) }, Wish::Kept) => return Err(Failure::Stopped(pid)),
         _ => {}
     }
     if wish == Wish::Kept

@@ -153,7 +153,7 @@ pub enum Verdict {
     /// No watcher runs, and the last one, if any, left on its own feet.
     Stopped {
         /// Who ran last, and how it left.
-        last: Option<(Pid, String)>,
+        last: Option<(Pid, HowLeft)>,
     },
     /// The lock is held by something that is not a watcher of ours.
     Foreign {
@@ -165,6 +165,31 @@ pub enum Verdict {
         /// Why not.
         why: String,
     },
+}
+
+/// How a watcher left on its own feet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HowLeft {
+    /// A person has stopped it, and nobody is to replace it unasked.
+    Stopped,
+    /// In another way, in its own words.
+    Otherwise(String),
+}
+
+impl HowLeft {
+    /// As it is written down.
+    fn of(how: &str) -> Self {
+        if how == STOPPED { Self::Stopped } else { Self::Otherwise(how.to_owned()) }
+    }
+}
+
+impl fmt::Display for HowLeft {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Stopped => STOPPED,
+            Self::Otherwise(how) => how,
+        })
+    }
 }
 
 /// What became of the process of a dead watcher.
@@ -297,7 +322,7 @@ pub(crate) fn judge_foreign(seen: &ForeignObservation, bound: Option<Duration>) 
 }
 
 fn judge_free(evidence: &Evidence) -> Verdict {
-    let stopped_foreign = evidence.stopped_foreign.map(|pid| (pid, STOPPED.to_owned()));
+    let stopped_foreign = evidence.stopped_foreign.map(|pid| (pid, HowLeft::Stopped));
     let OwnerEvidence::Recorded(owner, sameness) = &evidence.owner else {
         return Verdict::Stopped { last: stopped_foreign };
     };
@@ -327,18 +352,18 @@ fn other_lock(owner: &Owner) -> String {
 }
 
 /// How the recorded holder left on its own feet, if it did. One that was evicted may only write the line of its life.
-fn departure(evidence: &Evidence, owner: &Owner) -> Option<String> {
+fn departure(evidence: &Evidence, owner: &Owner) -> Option<HowLeft> {
     if let Some(departure) = &owner.left {
-        return Some(departure.how.clone());
+        return Some(HowLeft::of(&departure.how));
     }
     if evidence.stop_requested == Some(owner.generation) {
-        return Some(STOPPED.to_owned());
+        return Some(HowLeft::Stopped);
     }
     let is_its_own = |life: &&Life| life.generation == owner.generation && life.pid == owner.pid().get();
-    evidence.last_life.as_ref().filter(is_its_own).map(|life| life.how.clone())
+    evidence.last_life.as_ref().filter(is_its_own).map(|life| HowLeft::of(&life.how))
 }
 
-/// How a watcher leaves that a person stopped.
+/// How a watcher writes down that a person has stopped it.
 pub const STOPPED: &str = "stopped";
 
 fn judge_held(evidence: &Evidence, published: Option<Duration>) -> Verdict {

@@ -39,7 +39,7 @@ pub use self::key::{Repair, Settings};
 pub use self::loaded::{Entry, Loaded, Reading};
 pub use self::overrides::Overrides;
 pub use self::patterns::Patterns;
-pub use self::tables::{Notify, Rule};
+pub use self::tables::{Notify, Rule, check_program};
 pub use self::value::{Value, parse_duration};
 pub(crate) use self::value::{quoted, quoted_list};
 

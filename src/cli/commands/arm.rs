@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::arm_tracked::{self, Failing};
 use super::waiter::{self, OnLoss, Waiting};
 use crate::base::console::Format;
 use crate::base::error::Result;
@@ -21,10 +20,6 @@ use crate::system::World;
 /// # Errors
 /// Nobody reads, or waiting is impossible. That no watcher could be obtained is not an error here but the status line.
 pub fn arm(mut session: Session, options: &args::Arm) -> Result<u8> {
-    if options.tracked {
-        let wish = if options.restart { Wish::New } else { Wish::Any };
-        return arm_tracked::arm(session, wish, Failing::WithReason);
-    }
     // The place of a lock outside the home has the name of the state directory. Everything else is made when a start
     // needs it, so that a healthy watcher is reported whatever became of the rest.
     let is_new = session.world.facts_of_path(session.home.state()).is_err();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::daemon::usage::{Usage, usage_of};
+use super::daemon::status::{Usage, usage_of};
 use crate::base::console::Format;
 use crate::base::error::{Error, Result};
 use crate::base::exit;

@@ -138,7 +138,10 @@ fn a_free_lock_whose_holder_left_on_its_own_feet_is_stopped() {
     let left = Some(Departure { at: 1, how: "asked by SIGTERM".to_owned() });
     for sameness in [SAME, unknown(), Sameness::Different(Difference::Gone)] {
         let seen = evidence(Sighting::Free, recorded(Owner { left: left.clone(), ..owner() }, sameness));
-        assert_eq!(judge(&seen), Verdict::Stopped { last: Some((pid(), "asked by SIGTERM".to_owned())) });
+        assert_eq!(
+            judge(&seen),
+            Verdict::Stopped { last: Some((pid(), HowLeft::Otherwise("asked by SIGTERM".to_owned()))) }
+        );
     }
 }
 
@@ -146,7 +149,7 @@ fn a_free_lock_whose_holder_left_on_its_own_feet_is_stopped() {
 fn a_free_lock_whose_holder_was_asked_to_stop_is_stopped() {
     let gone = || recorded(owner(), Sameness::Different(Difference::Gone));
     let asked = Evidence { stop_requested: Some(7), ..evidence(Sighting::Free, gone()) };
-    assert_eq!(judge(&asked), Verdict::Stopped { last: Some((pid(), "stopped".to_owned())) });
+    assert_eq!(judge(&asked), Verdict::Stopped { last: Some((pid(), HowLeft::Stopped)) });
     let other = Evidence { stop_requested: Some(6), ..evidence(Sighting::Free, gone()) };
     assert_eq!(judge(&other).word(), "dead", "the request was for another acquisition");
 }
@@ -158,7 +161,7 @@ fn a_free_lock_after_a_stopped_foreign_watcher_is_stopped() {
     let gone = Sameness::Different(Difference::Gone);
     for owner in [OwnerEvidence::None, recorded(owner(), gone.clone()), recorded(Owner { left, ..owner() }, gone)] {
         let seen = Evidence { stopped_foreign: Some(foreign), ..evidence(Sighting::Free, owner) };
-        assert_eq!(judge(&seen), Verdict::Stopped { last: Some((foreign, "stopped".to_owned())) });
+        assert_eq!(judge(&seen), Verdict::Stopped { last: Some((foreign, HowLeft::Stopped)) });
     }
     let elsewhere = Owner { runtime_dir: Some("/run/x".into()), ..owner() };
     let seen = Evidence { stopped_foreign: Some(foreign), ..evidence(Sighting::Free, recorded(elsewhere, SAME)) };
@@ -175,7 +178,7 @@ fn life() -> Life {
 fn a_free_lock_whose_holder_left_its_line_in_the_history_is_stopped() {
     let gone = || recorded(owner(), Sameness::Different(Difference::Gone));
     let judge_with = |life: Life| judge(&Evidence { last_life: Some(life), ..evidence(Sighting::Free, gone()) });
-    assert_eq!(judge_with(life()), Verdict::Stopped { last: Some((pid(), life().how)) });
+    assert_eq!(judge_with(life()), Verdict::Stopped { last: Some((pid(), HowLeft::Otherwise(life().how))) });
     for other in [Life { generation: 6, ..life() }, Life { pid: 4712, ..life() }] {
         assert_eq!(judge_with(other).word(), "dead", "the line is another one's");
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::wanted;
+use super::definition::wanted;
 use crate::base::console::Format;
 use crate::base::error::Result;
 use crate::base::escape;

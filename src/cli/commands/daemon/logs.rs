@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::definition::known;
 use crate::base::console::Format;
 use crate::base::error::{Context, Result};
 use crate::base::escape;
@@ -42,7 +43,7 @@ pub(crate) enum Until {
 /// # Errors
 /// Neither the settings nor the home know this daemon, or its log cannot be read or printed.
 pub(crate) fn logs(session: &Session, name: &Name, lines: usize, until: Until) -> Result<u8> {
-    super::known(session, name)?;
+    known(session, name)?;
     let place = DaemonPlace::new(&session.home, name);
     let asked = asked_to_leave(until).doing("listen to signals for", place.directory())?;
     let bytes = lines.saturating_mul(BYTES_OF_A_LINE).min(MOST_BYTES);

@@ -1,11 +1,11 @@
 //! `daemon status`: how daemons are.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use serde_json::json;
 
-use super::known;
-use super::usage::{Usage, usage_of};
+use super::definition::known;
 use crate::base::console::Format;
 use crate::base::error::{Error, Result};
 use crate::base::escape;
@@ -18,6 +18,7 @@ use crate::ownership::verdict::age;
 use crate::settings::Daemon;
 use crate::settings::daemon_definition::{Name, Restart};
 use crate::system::World;
+use crate::system::identity::Pid;
 
 /// Prints how one daemon is, or all are.
 ///
@@ -132,7 +133,7 @@ fn row(report: &Report, usage: Option<Usage>) -> [String; 8] {
 }
 
 fn object(session: &Session, report: &Report, usage: Option<Usage>) -> serde_json::Value {
-    let milliseconds = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     json!({
         "schema": 1,
         "name": report.name,
@@ -149,4 +150,24 @@ fn object(session: &Session, report: &Report, usage: Option<Usage>) -> serde_jso
         "command": report.life.as_ref().map(|life| &life.definition.command),
         "directory": paths::all(&session.home).join(report.name.as_str()),
     })
+}
+
+/// What a process costs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Usage {
+    /// Bytes of memory that it has in use.
+    pub(crate) memory: u64,
+    /// The time for which it has had a processor, in its whole life.
+    pub(crate) cpu: Duration,
+}
+
+/// What the process of a pid costs, if there is one. No other process is looked at.
+pub(crate) fn usage_of(pid: Pid) -> Option<Usage> {
+    use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
+    let pid = sysinfo::Pid::from_u32(pid.get());
+    let mut system = System::new();
+    let kind = ProcessRefreshKind::nothing().with_memory().with_cpu();
+    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), true, kind);
+    let process = system.process(pid)?;
+    Some(Usage { memory: process.memory(), cpu: Duration::from_millis(process.accumulated_cpu_time()) })
 }

@@ -4,7 +4,8 @@ use std::ffi::OsStr;
 
 use serde_json::json;
 
-use super::{ensure, known, unknown};
+use super::definition::{daemons, known, unknown};
+use super::ensure;
 use crate::base::console::Format;
 use crate::base::error::{Context, Error, Result};
 use crate::base::exit;
@@ -54,7 +55,7 @@ pub(crate) fn stop_kept(session: &Session) -> Result<()> {
     if kept.is_empty() {
         return Ok(());
     }
-    let daemons = super::daemons(session)?;
+    let daemons = daemons(session)?;
     let mut outcome = Ok(());
     for (name, definition) in kept.iter().rev() {
         match (stop_with_watcher(session, &daemons, name, definition), &outcome) {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::known;
+use super::definition::known;
 use crate::base::console::Format;
 use crate::base::error::{Error, Result};
 use crate::base::escape;

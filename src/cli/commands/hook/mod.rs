@@ -4,20 +4,20 @@
 //! watcher that is being started meanwhile goes on by itself. Whatever fails is one line on stderr and exit code 0,
 //! because every other code means something to some harness.
 
+mod answer;
 mod situation;
 mod waiter;
 
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
-use self::situation::HookSession;
+use self::answer::{failure, leave};
+use self::situation::{HookSession, open};
 use crate::base::environment::Environment;
 use crate::base::exit;
 use crate::base::failpoint::Failpoint;
 use crate::cli::args::{self, Global};
-use crate::cli::session::Session;
-use crate::hooks::answer::Answer;
 use crate::hooks::decision::{Allowance, Decision, Message, turn_end};
 use crate::hooks::event::Event;
 use crate::hooks::harness::Harness;
@@ -38,8 +38,6 @@ const ANSWERS_WITHIN: Duration = Duration::from_millis(1800);
 /// All that a hook waits for but the start of a watcher is over by then: other hooks that keep the records, and a waiter
 /// that starts at the same moment.
 const WAITS_UNTIL: Duration = Duration::from_millis(250);
-/// How long the start of a watcher may keep a hook.
-const STARTS_WITHIN: Duration = Duration::from_secs(1);
 
 /// Answers a hook.
 pub fn hook(global: &Global, options: args::Hook) -> u8 {
@@ -118,22 +116,6 @@ fn read_input() -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn failure(harness: Harness, why: &str) -> Answer {
-    harness.note(&format!("fm-watch: the hook has no answer: {why}"))
-}
-
-/// Says it, and gives the exit code. A harness that does not listen any more has made up its mind.
-fn leave(answer: &Answer) -> u8 {
-    let said = say(answer);
-    if said.is_ok() { answer.code } else { exit::OK }
-}
-
-fn say(answer: &Answer) -> io::Result<()> {
-    let (mut stdout, mut stderr) = (io::stdout().lock(), io::stderr().lock());
-    stdout.write_all(answer.stdout.as_bytes()).and_then(|()| stdout.flush())?;
-    stderr.write_all(answer.stderr.as_bytes()).and_then(|()| stderr.flush())
-}
-
 fn decide(
     global: &Global,
     harness: Harness,
@@ -208,12 +190,4 @@ fn before_a_tool(global: &Global, payload: &Payload) -> Result<Decision, String>
         session.command_line("arm --restart"),
         session.command_line("stop"),
     ))))
-}
-
-/// The session of a home, with less patience than a person has.
-fn open(global: &Global) -> Result<Session, String> {
-    let mut session = Session::open(global).map_err(|error| error.to_string())?;
-    let settings = &mut session.loaded.settings;
-    settings.arm_timeout = settings.arm_timeout.min(STARTS_WITHIN);
-    Ok(session)
 }

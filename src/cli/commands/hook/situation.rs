@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::failpoint::Failpoint;
 use crate::base::wait_until::wait_until;
+use crate::cli::args::Global;
 use crate::cli::commands::guard::Charge;
 use crate::cli::session::Session;
 use crate::home::paths::names;
@@ -31,6 +32,16 @@ const TURN_TAKES: Duration = Duration::from_millis(50);
 /// What is left for the records, after nobody has come to listen or a start has not come to an end.
 const TURN_IS_LEFT: Duration = Duration::from_millis(50);
 const PAUSE: Duration = Duration::from_millis(5);
+/// How long the start of a watcher may keep a hook.
+const STARTS_WITHIN: Duration = Duration::from_secs(1);
+
+/// The session of a home, with less patience than a person has.
+pub(super) fn open(global: &Global) -> Result<Session, String> {
+    let mut session = Session::open(global).map_err(|error| error.to_string())?;
+    let settings = &mut session.loaded.settings;
+    settings.arm_timeout = settings.arm_timeout.min(STARTS_WITHIN);
+    Ok(session)
+}
 
 /// A session in a home.
 #[derive(Debug)]

@@ -10,8 +10,8 @@
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
-use super::situation::HookSession;
-use super::{failure, leave, open, say};
+use super::answer::{failure, leave, say};
+use super::situation::{HookSession, open};
 use crate::base::exit;
 use crate::base::failpoint::Failpoint;
 use crate::cli::args::Global;

@@ -23,7 +23,7 @@ use std::time::Duration;
 use crate::base::failpoint::Failpoint;
 use crate::cli::session::Session;
 use crate::ownership::foreign_holder::ForeignObservation;
-use crate::ownership::verdict::{Evidence, STOPPED, Verdict};
+use crate::ownership::verdict::{Evidence, HowLeft, Verdict};
 use crate::system::World;
 use crate::system::identity::Pid;
 use crate::system::requests::{Cause, Request};
@@ -98,9 +98,7 @@ fn name(shell: &ForeignObservation) -> String {
 /// Why the shell watcher holds the home no more: pure.
 fn how_it_ended(pid: Option<Pid>, verdict: &Verdict) -> End {
     match (pid, verdict) {
-        (Some(pid), Verdict::Stopped { last: Some((last, how)) }) if pid == *last && how == STOPPED => {
-            End::Stopped(pid)
-        }
+        (Some(pid), Verdict::Stopped { last: Some((last, HowLeft::Stopped)) }) if pid == *last => End::Stopped(pid),
         _ => End::Free,
     }
 }
@@ -133,12 +131,12 @@ mod tests {
     #[test]
     fn a_stop_counts_if_it_was_that_of_the_one_that_was_waited_for() {
         let pid = |number| Pid::new(number).unwrap();
-        let stopped = |number, how: &str| Verdict::Stopped { last: Some((pid(number), how.to_owned())) };
+        let stopped = |number, how| Verdict::Stopped { last: Some((pid(number), how)) };
         for (waited_for, verdict, end) in [
-            (Some(pid(7)), stopped(7, STOPPED), End::Stopped(pid(7))),
-            (Some(pid(7)), stopped(8, STOPPED), End::Free),
-            (Some(pid(7)), stopped(7, "woken"), End::Free),
-            (None, stopped(7, STOPPED), End::Free),
+            (Some(pid(7)), stopped(7, HowLeft::Stopped), End::Stopped(pid(7))),
+            (Some(pid(7)), stopped(8, HowLeft::Stopped), End::Free),
+            (Some(pid(7)), stopped(7, HowLeft::Otherwise("woken".to_owned())), End::Free),
+            (None, stopped(7, HowLeft::Stopped), End::Free),
             (Some(pid(7)), Verdict::Stopped { last: None }, End::Free),
             (Some(pid(7)), Verdict::Starting { pid: None }, End::Free),
         ] {
