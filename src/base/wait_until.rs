@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// Looks until something is there or the deadline has passed, pausing between looks.
 ///
 /// It looks at least once, and once more after the deadline, so a slow machine does not turn "there" into "not there".
-#[allow(clippy::disallowed_methods)]
+#[expect(clippy::disallowed_methods, reason = "this is the one helper that may sleep")]
 pub fn wait_until<T>(deadline: Duration, pause: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let start = Instant::now();
     loop {
@@ -19,7 +19,7 @@ pub fn wait_until<T>(deadline: Duration, pause: Duration, mut look: impl FnMut()
 }
 
 /// Lets others go on for a moment. Only a world pauses, between two looks of a protocol that counts its own time.
-#[allow(clippy::disallowed_methods)]
+#[expect(clippy::disallowed_methods, reason = "this is the one helper that may sleep")]
 pub fn pause(at_most: Duration) {
     thread::sleep(at_most);
 }

@@ -23,8 +23,7 @@ use crate::system::simulated::SimWorld;
 use crate::system::simulated::explorer::{Bounds, Violation, explore, replay};
 use crate::system::simulated::scenario::Scenario;
 
-/// How a program of a test ends. An error is a violation.
-pub(crate) type Outcome = std::result::Result<(), String>;
+pub(crate) use crate::system::simulated::scenario::Outcome;
 
 /// What the lock protects, in the ledger.
 pub(crate) const HOLD: &str = "the lock";
@@ -42,7 +41,7 @@ pub(crate) fn contend<L: Lock>(world: &Arc<SimWorld>, lock: &mut L, attempts: us
                 let checked = world.hold(HOLD, || guard.check());
                 let is_kept = matches!(checked, Ok(Ownership::Held));
                 if !is_kept && has_all_protections(world) {
-                    return Err(format!("while it was held: {checked:?}"));
+                    return Err(format!("while it was held: {checked:?}").into());
                 }
                 drop(guard);
                 held += 1;
@@ -52,7 +51,7 @@ pub(crate) fn contend<L: Lock>(world: &Arc<SimWorld>, lock: &mut L, attempts: us
             }
             Ok(Attempt::Busy(())) => world.pause(Duration::from_millis(1)),
             Err(_) if !has_all_protections(world) => return Ok(()),
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(())
@@ -72,10 +71,10 @@ pub(crate) fn take_alone<L>(
         match attempt() {
             Ok(Attempt::Taken(_)) => return Ok(()),
             Ok(Attempt::Busy(())) => world.pause(Duration::from_secs(1)),
-            Err(error) => return Err(format!("nobody is left, and still: {error}")),
+            Err(error) => return Err(format!("nobody is left, and still: {error}").into()),
         }
     }
-    Err(format!("nobody is left, and still it is busy after {attempts} attempts"))
+    Err(format!("nobody is left, and still it is busy after {attempts} attempts").into())
 }
 
 /// That nothing is found, everywhere within the bounds.

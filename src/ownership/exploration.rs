@@ -29,7 +29,7 @@ fn watcher(world: &Arc<SimWorld>) -> Outcome {
                 return Ok(());
             }
             Ok(Attempt::Busy(())) => world.pause(Duration::from_millis(1)),
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(())
@@ -41,7 +41,7 @@ fn one_who_removes(world: &Arc<SimWorld>) -> Outcome {
         world.open_directory(&place().inner).and_then(|directory| world.unlink(&directory, OsStr::new("lock")));
     match removed {
         // There need not be such a file.
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.to_string()),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()),
     }
 }
@@ -53,7 +53,7 @@ fn one_who_replaces(world: &Arc<SimWorld>) -> Outcome {
         drop(world.open(&directory, OsStr::new("other"), Open::CreateNew)?);
         world.rename(&directory, OsStr::new("other"), OsStr::new("lock"))
     };
-    replaced().map_err(|error| error.to_string())
+    Ok(replaced()?)
 }
 
 fn home(machine: Machine) -> Scenario {
@@ -74,7 +74,7 @@ fn one_who_restores(world: &Arc<SimWorld>) -> Outcome {
     };
     let restored = world.hold(HOLD, restored);
     drop(lock);
-    restored.map_err(|error| error.to_string())
+    Ok(restored?)
 }
 
 fn with_restoring(machine: Machine) -> Scenario {

@@ -293,8 +293,12 @@ fn retry_interrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<
     }
 }
 
-// The widths and signs of these fields differ between systems; the values fit ours on all of them.
-#[allow(clippy::cast_sign_loss, clippy::cast_possible_wrap, clippy::unnecessary_cast, clippy::useless_conversion)]
+#[expect(
+    clippy::cast_sign_loss,
+    clippy::unnecessary_cast,
+    clippy::useless_conversion,
+    reason = "the widths and signs of these fields differ between systems; the values fit ours on all of them"
+)]
 fn facts_from(stat: &Stat) -> Facts {
     let kind = match FileType::from_raw_mode(stat.st_mode as rustix::fs::RawMode) {
         FileType::RegularFile => Kind::File,

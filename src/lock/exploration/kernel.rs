@@ -11,7 +11,7 @@ use crate::system::{Claim, Open};
 const PATH: &str = "/locks/build.lock";
 
 fn ours(world: &Arc<SimWorld>) -> Outcome {
-    let mut lock = KernelLock::at(world, Path::new(PATH)).map_err(|error| error.to_string())?;
+    let mut lock = KernelLock::at(world, Path::new(PATH))?;
     contend(world, &mut lock, 2, 1)
 }
 
@@ -31,13 +31,13 @@ fn one_that_removes(world: &Arc<SimWorld>) -> Outcome {
         }
         Ok(())
     };
-    tried().map_err(|error| error.to_string())
+    Ok(tried()?)
 }
 
 fn beside_one_that_removes(machine: Machine) -> Scenario {
     Scenario::on(machine.with_directory("/locks")).actors(["a", "b"], ours).actor("old", one_that_removes).afterwards(
         |world| {
-            let mut lock = KernelLock::at(world, Path::new(PATH)).map_err(|error| error.to_string())?;
+            let mut lock = KernelLock::at(world, Path::new(PATH))?;
             take_alone(world, 1, || lock.attempt())
         },
     )

@@ -15,20 +15,20 @@ const STRANDED: &str = "/locks/cache.lock.break.90.00112233445566778899aabbccdde
 const LIVING: &str = "80\nsimulated\n";
 
 fn ours(world: &Arc<SimWorld>) -> Outcome {
-    let mut lock = SoftLock::at(world, Path::new(PATH)).map_err(|error| error.to_string())?;
+    let mut lock = SoftLock::at(world, Path::new(PATH))?;
     contend(world, &mut lock, 2, 1)
 }
 
 /// One that takes it again and again, and so keeps its file.
 fn ours_again(world: &Arc<SimWorld>) -> Outcome {
-    let mut lock = SoftLock::at(world, Path::new(PATH)).map_err(|error| error.to_string())?;
+    let mut lock = SoftLock::at(world, Path::new(PATH))?;
     contend(world, &mut lock, 4, 3)
 }
 
 fn python(world: &Arc<SimWorld>) -> Outcome {
-    let mut lock = Filelock::at(world, Path::new(PATH)).map_err(|error| error.to_string())?;
+    let mut lock = Filelock::at(world, Path::new(PATH))?;
     for _ in 0..2 {
-        if let Some(held) = lock.attempt().map_err(|error| error.to_string())? {
+        if let Some(held) = lock.attempt()? {
             world.hold(HOLD, || ());
             lock.release(held);
             return Ok(());
@@ -40,7 +40,7 @@ fn python(world: &Arc<SimWorld>) -> Outcome {
 
 /// Whoever comes when all others are gone. An empty marker of a peer that was killed is held for ever.
 fn last(world: &Arc<SimWorld>) -> Outcome {
-    let mut lock = SoftLock::at(world, Path::new(PATH)).map_err(|error| error.to_string())?;
+    let mut lock = SoftLock::at(world, Path::new(PATH))?;
     let taken = take_alone(world, 8, || lock.attempt());
     let is_empty = world.with_machine(|machine| machine.content(PATH) == Some(b""));
     if is_empty { Ok(()) } else { taken }
@@ -64,7 +64,7 @@ fn with_stranded_marker() -> Machine {
 
 /// We never show an empty marker.
 fn is_never_empty(machine: &Machine) -> Outcome {
-    if machine.content(PATH) == Some(b"") { Err("an empty marker".to_owned()) } else { Ok(()) }
+    if machine.content(PATH) == Some(b"") { Err("an empty marker".into()) } else { Ok(()) }
 }
 
 fn three_of_ours(machine: Machine) -> Scenario {
@@ -86,15 +86,19 @@ fn mostly_python(machine: Machine) -> Scenario {
 /// In the end the marker of the one that lives must be back.
 fn restored(machine: Machine) -> Scenario {
     Scenario::on(machine).actors(["a", "b"], ours).actor("python", python).afterwards(|world| {
-        let mut lock = SoftLock::at(world, Path::new(PATH)).map_err(|error| error.to_string())?;
+        let mut lock = SoftLock::at(world, Path::new(PATH))?;
         for _ in 0..8 {
             match lock.attempt() {
                 Ok(Attempt::Busy(())) => world.pause(Duration::from_secs(1)),
-                other => return Err(format!("{other:?}")),
+                other => return Err(format!("{other:?}").into()),
             }
         }
         let content = world.with_machine(|machine| machine.content(PATH).map(<[u8]>::to_vec));
-        if content.as_deref() == Some(LIVING.as_bytes()) { Ok(()) } else { Err(format!("at the lock: {content:?}")) }
+        if content.as_deref() == Some(LIVING.as_bytes()) {
+            Ok(())
+        } else {
+            Err(format!("at the lock: {content:?}").into())
+        }
     })
 }
 
@@ -126,7 +130,7 @@ fn one_that_writes_slowly(world: &Arc<SimWorld>) -> Outcome {
             _ => Ok(()),
         }
     };
-    held().map_err(|error| error.to_string())
+    Ok(held()?)
 }
 
 fn with_a_slow_writer(machine: Machine) -> Scenario {

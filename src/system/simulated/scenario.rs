@@ -1,5 +1,6 @@
 //! A scenario: a machine, the programs that run on it, and what must hold.
 
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
@@ -9,8 +10,11 @@ use super::processes::{Life, Number};
 use super::script::Script;
 use super::stage::{Program, System};
 
+/// How a program ended, or what of an invariant holds. An error is a violation of what a test expects.
+pub(crate) type Outcome = Result<(), Box<dyn Error>>;
+
 /// What must hold after every change of the disk and every promise.
-type Invariant = dyn Fn(&Machine) -> Result<(), String> + Send + Sync;
+type Invariant = dyn Fn(&Machine) -> Outcome + Send + Sync;
 
 /// A process with a program.
 #[derive(Clone)]
@@ -45,11 +49,7 @@ impl Scenario {
     }
 
     /// A process that runs a program. The first one has pid 101, the next 102. The name has neither spaces nor digits.
-    pub(crate) fn actor(
-        self,
-        name: &str,
-        program: impl Fn(&Arc<SimWorld>) -> Result<(), String> + Send + Sync + 'static,
-    ) -> Self {
+    pub(crate) fn actor(self, name: &str, program: impl Fn(&Arc<SimWorld>) -> Outcome + Send + Sync + 'static) -> Self {
         self.actors([name], program)
     }
 
@@ -58,7 +58,7 @@ impl Scenario {
     pub(crate) fn actors<const N: usize>(
         mut self,
         names: [&str; N],
-        program: impl Fn(&Arc<SimWorld>) -> Result<(), String> + Send + Sync + 'static,
+        program: impl Fn(&Arc<SimWorld>) -> Outcome + Send + Sync + 'static,
     ) -> Self {
         let program: Arc<Program> = Arc::new(program);
         for name in names {
@@ -69,16 +69,13 @@ impl Scenario {
     }
 
     /// A process that runs when all others have ended; it must come to its end without an error.
-    pub(crate) fn afterwards(
-        mut self,
-        program: impl Fn(&Arc<SimWorld>) -> Result<(), String> + Send + Sync + 'static,
-    ) -> Self {
+    pub(crate) fn afterwards(mut self, program: impl Fn(&Arc<SimWorld>) -> Outcome + Send + Sync + 'static) -> Self {
         self.afterwards = Some(self.cast("afterwards", Arc::new(program)));
         self
     }
 
     /// Something that must hold after every change of the disk and every promise.
-    pub(crate) fn always(mut self, invariant: impl Fn(&Machine) -> Result<(), String> + Send + Sync + 'static) -> Self {
+    pub(crate) fn always(mut self, invariant: impl Fn(&Machine) -> Outcome + Send + Sync + 'static) -> Self {
         self.invariants.push(Arc::new(invariant));
         self
     }
@@ -113,6 +110,6 @@ impl Scenario {
 
     /// The first thing that must always hold and does not.
     pub(crate) fn judge(&self, machine: &Machine) -> Option<String> {
-        self.invariants.iter().find_map(|invariant| invariant(machine).err())
+        self.invariants.iter().find_map(|invariant| invariant(machine).err()).map(|what| what.to_string())
     }
 }

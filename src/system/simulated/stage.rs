@@ -12,6 +12,7 @@
 //! function (it reads a clock or a random number past the world), its calls do not fit its script; that is noticed and
 //! is a panic.
 
+use crate::system::simulated::scenario::Outcome;
 use std::any::Any;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -35,8 +36,8 @@ pub(crate) struct System {
     pub(crate) scripts: Vec<Script>,
 }
 
-/// What a program does. An error is a violation of what it expects.
-pub(crate) type Program = dyn Fn(&Arc<SimWorld>) -> Result<(), String> + Send + Sync;
+/// What a program does.
+pub(crate) type Program = dyn Fn(&Arc<SimWorld>) -> Outcome + Send + Sync;
 
 /// Who decides what happens next.
 pub(crate) trait Director: Send {
@@ -94,8 +95,8 @@ impl Notice {
 /// How a process came to leave the stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// Its program is through.
-    Through(Result<(), String>),
+    /// Its program is through, and this is what it found that must not be.
+    Through(Option<String>),
     /// It has to wait, or has died.
     Left,
     /// Its program panicked.
@@ -249,7 +250,7 @@ pub(crate) fn perform(
     let exit = match done {
         Ok(result) => {
             system.machine.end(actor);
-            Exit::Through(result)
+            Exit::Through(result.err().map(|what| what.to_string()))
         }
         Err(payload) if payload.is::<Left>() => Exit::Left,
         Err(payload) => Exit::Panicked(message(payload.as_ref())),

@@ -9,24 +9,48 @@
 //!
 //! Limits: processes of other users do not show their descriptors. They hold nothing then, so nobody signals them.
 
-// Signal sets, signalfd and credentials are not covered by the safe library.
-#![allow(unsafe_code)]
-// It is also the one door to signals.
-#![allow(clippy::disallowed_methods)]
+#![expect(unsafe_code, reason = "signal sets, signalfd and credentials are not covered by the safe library")]
+#![expect(clippy::disallowed_methods, reason = "this is one door to signals")]
 
 use std::fs;
 use std::io::{self, Read};
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid as Number, WaitId, WaitIdOptions, WaitIdStatus};
 
-use super::held_command::Ending;
 use super::process::{poll, processes};
+use crate::base::exit;
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// By itself, with this code.
+    Exited(i32),
+    /// By this signal.
+    Killed(i32),
+}
+
+impl Ending {
+    /// How the end of a child is told; `None` where the kernel does not say.
+    pub fn of(status: ExitStatus) -> Option<Self> {
+        status.code().map(Self::Exited).or_else(|| status.signal().map(Self::Killed))
+    }
+
+    /// The exit code that tells of this end, as a shell says it.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Exited(code) => u8::try_from(code).unwrap_or(exit::FAILED),
+            Self::Killed(signal) => exit::SIGNALLED.saturating_add(u8::try_from(signal).unwrap_or(0)),
+        }
+    }
+}
 
 /// Makes orphaned descendants of this process its children.
 ///

@@ -12,8 +12,7 @@
 //! Limits: a call that not even a kill ends, as a lock on some FUSE file systems, keeps the process. SIGALRM is this
 //! module's alone. There is one deadline per process.
 
-// A signal handler and timers are not covered by the safe library.
-#![allow(unsafe_code)]
+#![expect(unsafe_code, reason = "a signal handler and timers are not covered by the safe library")]
 
 use std::io;
 use std::mem;

@@ -15,24 +15,19 @@
 //! Limits: whoever closed one of the standard streams gives the command `/dev/null` there, because Rust's runtime
 //! opens that in its place.
 
-// The work of the child between fork and exec cannot be done through a safe interface.
-#![allow(unsafe_code)]
-// It is also the one door to signals.
-#![allow(clippy::disallowed_methods)]
+#![expect(unsafe_code, reason = "the work of the child between fork and exec cannot be done through a safe interface")]
+#![expect(clippy::disallowed_methods, reason = "this is one door to signals")]
 
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::os::unix::process::ExitStatusExt;
-use std::process::ExitStatus;
 use std::time::Duration;
 
-use super::children::{reap, wait_for_any, wait_for_end};
+use super::children::{Ending, reap, wait_for_any, wait_for_end};
 use super::process::{Pinned, signal as signal_process};
 use super::signals::{Caught, Original, Signals};
 use super::spawn::give_back_own_ways;
 use super::start_gate::{ChildEnds, Gate, Life, Pipes, c_strings, error_number, pointers};
-use crate::base::exit;
 use crate::system::Signal;
 
 /// A command in a process of its own: first waiting for permission, then running, at last ended and not yet reaped.
@@ -40,30 +35,6 @@ use crate::system::Signal;
 pub struct HeldCommand {
     process: Pinned,
     gate: Gate,
-}
-
-/// How a command ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// By itself, with this code.
-    Exited(i32),
-    /// By this signal.
-    Killed(i32),
-}
-
-impl Ending {
-    /// How the end of a child is told; `None` where the kernel does not say.
-    pub fn of(status: ExitStatus) -> Option<Self> {
-        status.code().map(Self::Exited).or_else(|| status.signal().map(Self::Killed))
-    }
-
-    /// The exit code that tells of this end, as a shell says it.
-    pub fn exit_code(self) -> u8 {
-        match self {
-            Self::Exited(code) => u8::try_from(code).unwrap_or(exit::FAILED),
-            Self::Killed(signal) => exit::SIGNALLED.saturating_add(u8::try_from(signal).unwrap_or(0)),
-        }
-    }
 }
 
 /// What happened first.

@@ -15,14 +15,14 @@ mod spawn;
 mod start_gate;
 
 pub use children::{
-    ChildNews, adopt_orphans, ending_of, has_open, holders, holds, initial_environment, outlive_requests, reap,
+    ChildNews, Ending, adopt_orphans, ending_of, has_open, holders, holds, initial_environment, outlive_requests, reap,
     reap_all_but, wait_for_any,
 };
 pub use deadline_answer::{claim_last_word, put_down_last_words};
 pub use files::{
     Space, WatchLimit, may_execute, open_without_waiting, os_string, owner, permissions, space, watch_limit,
 };
-pub use held_command::{Ending, Happening, HeldCommand, wait_for_happening};
+pub use held_command::{Happening, HeldCommand, wait_for_happening};
 pub use held_daemon::{Birth, HeldDaemon, NotStarted};
 pub use notify_receive::{Notice, NotifySocket};
 pub use notify_send::NotifySender;
@@ -39,6 +39,6 @@ pub(crate) use signals::is_heeded;
 pub use signals::{Caught, Sender, Signals, leads_session};
 pub use socket::{bind_socket, binding, connect, listen, peer};
 pub use spawn::{
-    Detached, GroupChild, adopt_file, adopt_pipe, ignore_file_size_signal, keep_files_private, memory_file,
-    own_command, own_program, spawn_bound, spawn_companion, spawn_detached, spawn_group, spawn_group_with,
+    GroupChild, adopt_file, adopt_pipe, ignore_file_size_signal, keep_files_private, memory_file, own_command,
+    own_program, spawn_bound, spawn_companion, spawn_detached, spawn_group, spawn_group_with,
 };

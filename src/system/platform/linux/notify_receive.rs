@@ -9,8 +9,7 @@
 //! Limits: the abstract namespace belongs to a network namespace, so a daemon that is started into another one cannot reach
 //! it. A sender that has ended before its datagram was read is nobody's any more.
 
-// Credentials of a datagram are not covered by the safe library.
-#![allow(unsafe_code)]
+#![expect(unsafe_code, reason = "credentials of a datagram are not covered by the safe library")]
 
 use std::io;
 use std::mem;
@@ -109,9 +108,8 @@ impl AsFd for NotifySocket {
     }
 }
 
-#[allow(clippy::cast_possible_truncation)]
+#[expect(clippy::cast_possible_truncation, reason = "three integers")]
 const fn credentials_size() -> libc::c_uint {
-    // Three integers.
     mem::size_of::<libc::ucred>() as libc::c_uint
 }
 

@@ -1,8 +1,10 @@
-//! The ear of a service manager, as `sd_notify(3)` describes it, on Linux: a datagram socket in the file system or, with
+//! The way to a service manager, as `sd_notify(3)` describes it, on Linux: a datagram socket in the file system or, with
 //! an `@` in front of its name, in the abstract namespace.
 //!
-//! A word is sent without waiting, unless the caller has nothing else to do. A manager that does not read (it is being replaced, or its queue is full) must never
-//! hold up whoever speaks to it: the word is lost and the caller hears so.
+//! A message is sent without waiting, unless the caller has nothing else to do. A manager that does not read (it is being
+//! replaced, or its queue is full) must never hold up whoever speaks to it: the message is lost and the caller hears so.
+//! The crate `sd-notify` waits in that case, and reads the variable from this process's environment, which is an input here;
+//! so these lines are our own.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt;

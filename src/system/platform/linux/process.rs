@@ -13,13 +13,15 @@
 //! **The beat.** The position of a second record lock says when the loop last went round, in milliseconds of
 //! `CLOCK_MONOTONIC`. So a full or read-only disk never makes a healthy watcher look stuck.
 //!
+//! **`/proc`.** The few fields that are needed are read here, not by the crate `procfs`: it parses all fields of a `stat` to
+//! give one, and none if one of them is not as it expects (`guard` counts in fractions of a millisecond), and a table of
+//! locks that came in pieces is to it a whole one.
+//!
 //! Limits: record locks and `flock` must be kept by one kernel, which [`file_system`] stands for. Inside
 //! another time namespace `CLOCK_MONOTONIC` is shifted and beats cannot be compared.
 
-// The one door to the kernel's interfaces that no safe library covers.
-#![allow(unsafe_code)]
-// It is also the one door to signals.
-#![allow(clippy::disallowed_methods)]
+#![expect(unsafe_code, reason = "the one door to the kernel's interfaces that no safe library covers")]
+#![expect(clippy::disallowed_methods, reason = "this is the one door to signals")]
 
 use std::ffi::OsStr;
 use std::fs::{self, File};

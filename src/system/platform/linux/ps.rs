@@ -4,8 +4,7 @@
 //! kernel's time of boot (`btime` in `/proc/stat`), both in whole seconds, and shows the sum in local time. The time of
 //! boot moves when the wall clock is set; so does the text, by as much, and sometimes by a second more or less.
 
-// The one door to the kernel's interfaces that no safe library covers.
-#![allow(unsafe_code)]
+#![expect(unsafe_code, reason = "the C library's local time is not covered by a safe one")]
 
 use std::fs;
 use std::io::{self, Read};

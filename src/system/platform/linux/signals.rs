@@ -16,8 +16,7 @@
 //! Limits: equal signals that arrive before one of them was read are one, as everywhere. Real-time signals and those
 //! whose default is not to end a process are left alone.
 
-// Signal sets and signalfd are not covered by the safe library.
-#![allow(unsafe_code)]
+#![expect(unsafe_code, reason = "signal sets and signalfd are not covered by the safe library")]
 
 use std::fmt;
 use std::io;
@@ -25,7 +24,7 @@ use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::held_command::Ending;
+use super::children::Ending;
 use super::process::named;
 use crate::base::failpoint::{Failpoint, is_protected};
 use crate::system::Signal;

@@ -17,8 +17,7 @@
 //! [`probe`](crate::lock::socket::probe) does. Kernels of before 2021 let go of the directory a moment too early. Without
 //! `/proc` every call fails, which proves nothing.
 
-// The standard library has no socket that is bound without listening, and no connecting with a deadline.
-#![allow(unsafe_code)]
+#![expect(unsafe_code, reason = "what the kernel says of sockets is not covered by the safe library")]
 
 use std::ffi::{OsStr, c_int};
 use std::fs::File;
@@ -183,9 +182,8 @@ fn answer_of(answer: c_int) -> io::Result<()> {
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-#[allow(clippy::cast_possible_truncation)]
+#[expect(clippy::cast_possible_truncation, reason = "addresses and options are far shorter than this type can say")]
 const fn length_of<T>() -> libc::socklen_t {
-    // Addresses and options are far shorter than this type can say.
     size_of::<T>() as libc::socklen_t
 }
 

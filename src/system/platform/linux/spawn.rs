@@ -7,10 +7,11 @@
 //! kills process groups, sessions or trees cannot reach it. A *group* child leads its own process group, which is
 //! killed as a whole while the leader is still unreaped, so the group's number cannot have been given away.
 
-// Work between fork and exec is only possible through the unsafe hook of the standard library.
-#![allow(unsafe_code)]
-// It is also the one door to new processes.
-#![allow(clippy::disallowed_methods)]
+#![expect(
+    unsafe_code,
+    reason = "work between fork and exec is only possible through the unsafe hook of the standard library"
+)]
+#![expect(clippy::disallowed_methods, reason = "this is the one door to new processes")]
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -36,17 +37,13 @@ pub fn own_command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// What became of a detached start.
-#[derive(Debug)]
-pub struct Detached;
-
 /// Starts a command that is nobody's descendant: own session, orphaned at once, and of all open descriptors only
 /// the standard streams as set in `command`, and each of `inherit` under its own number. It can be asked to leave (TERM,
 /// INT) also if its starter was told to ignore that, which was not said of what outlives it.
 ///
 /// # Errors
 /// The reason why the program could not be executed, as of the last fork.
-pub fn spawn_detached(mut command: Command, inherit: &[BorrowedFd<'_>]) -> io::Result<Detached> {
+pub fn spawn_detached(mut command: Command, inherit: &[BorrowedFd<'_>]) -> io::Result<()> {
     let kept: Vec<RawFd> = inherit.iter().map(AsRawFd::as_raw_fd).collect();
     // SAFETY: between fork and exec only async-signal-safe calls are made: signal, sigmask, close_range, fcntl, setsid,
     // fork, _exit.
@@ -68,8 +65,7 @@ pub fn spawn_detached(mut command: Command, inherit: &[BorrowedFd<'_>]) -> io::R
     }
     // This child is the one in the middle. It ends at once, and the standard library's own pipe has told by then
     // whether its child could execute the program.
-    command.spawn()?.wait()?;
-    Ok(Detached)
+    command.spawn()?.wait().map(drop)
 }
 
 /// Takes over a pipe that this process was started with, by its number, and keeps it from its own children.

@@ -9,7 +9,7 @@
 //! [`HeldCommand`]: super::HeldCommand
 //! [`HeldDaemon`]: super::HeldDaemon
 
-#![allow(unsafe_code)]
+#![expect(unsafe_code, reason = "what a child does between fork and exec cannot be done through a safe interface")]
 
 use std::ffi::{CString, OsStr};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};

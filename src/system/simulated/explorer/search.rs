@@ -230,8 +230,8 @@ impl Searching {
 
     fn note_exit(&mut self, exit: &Exit) {
         match exit {
-            Exit::Through(Ok(())) | Exit::Left => {}
-            Exit::Through(Err(what)) => self.violate(what.clone()),
+            Exit::Through(None) | Exit::Left => {}
+            Exit::Through(Some(what)) => self.violate(what.clone()),
             Exit::Panicked(what) => self.violate(format!("a panic: {what}")),
         }
     }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::system::simulated::explorer::{Bounds, Explored, explore};
+use crate::system::simulated::scenario::Outcome;
 use crate::system::simulated::scenario::Scenario;
 use crate::system::simulated::{Machine, SimWorld};
 use crate::system::storage::{Durability, read, replace};
@@ -18,13 +19,13 @@ fn home() -> Machine {
 }
 
 /// After every cut the file holds the old content or the new, and the new one once somebody was told so.
-fn is_whole_after_every_cut(machine: &Machine) -> Result<(), String> {
+fn is_whole_after_every_cut(machine: &Machine) -> Outcome {
     let allowed: &[&[u8]] = if machine.ledger.promises().is_empty() { &[OLD, NEW] } else { &[NEW] };
     for cut in machine.cuts() {
         let after = machine.after_cut(cut);
         match after.content(FILE) {
             Some(content) if allowed.contains(&content) => {}
-            found => return Err(format!("{:?} after {cut:?}", found.map(String::from_utf8_lossy))),
+            found => return Err(format!("{:?} after {cut:?}", found.map(String::from_utf8_lossy)).into()),
         }
     }
     Ok(())
@@ -39,7 +40,7 @@ fn replacing(durability: Durability) -> Explored {
             world.promise("the new content");
             Ok(())
         };
-        replaced().map_err(|error| error.to_string())
+        Ok(replaced()?)
     };
     let scenario = Scenario::on(home()).actors(["a", "b"], program).always(is_whole_after_every_cut);
     explore(&scenario, Bounds::of(1, 1, 0))
