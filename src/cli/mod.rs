@@ -14,8 +14,8 @@ use self::commands::arm_tracked::Failing;
 use self::commands::config::{Format, Origins};
 use self::commands::guard::Mark;
 use self::commands::{
-    ack, adopt, arm, arm_tracked, config, daemon, daemon_monitor, doctor, drain, firstmate, guard, hook, hooks, lock,
-    reference, run, service, status, stop, storm, wait, wake,
+    adopt, arm, arm_tracked, config, daemon, daemon_monitor, doctor, drain, firstmate, guard, hook, hooks, lock, run,
+    service, status, stop, storm, waiter, wake,
 };
 use self::fast_path::Words;
 use self::session::{Session, overrides, resolve_home};
@@ -90,7 +90,7 @@ fn dispatch(cli: &Cli) -> Result<u8> {
             arm_tracked::arm(session()?, wish, Failing::WithReason)
         }
         Command::Arm(options) => arm::arm(session()?, options),
-        Command::Wait(options) => wait::wait(&prepared()?, options),
+        Command::Wait(options) => waiter::wait(&prepared()?, options),
         Command::Stop => stop::stop(&session()?),
         Command::Status => status::status(&cli.global),
         Command::Guard(options) => {
@@ -98,7 +98,7 @@ fn dispatch(cli: &Cli) -> Result<u8> {
         }
         Command::Hook(options) => Ok(hook::hook(&cli.global, *options)),
         Command::Drain(options) => drain::drain(&session()?, options),
-        Command::Ack { seq } => ack::ack(&session()?, *seq),
+        Command::Ack { seq } => drain::ack(&session()?, *seq),
         Command::Wake(options) => wake::wake(&prepared()?, options),
         Command::Lock(options) => lock::lock(cli.global.console(), options),
         Command::Daemon(command) => daemon::daemon(&session()?, command),
@@ -110,8 +110,8 @@ fn dispatch(cli: &Cli) -> Result<u8> {
         Command::StormProbe(options) => storm::probe(options),
         Command::DaemonMonitor(options) => daemon_monitor::daemon_monitor(&cli.global, options),
         Command::Config(command) => configure(&cli.global, command),
-        Command::Completions { shell } => reference::completions(*shell),
-        Command::Man => reference::man(),
+        Command::Completions { shell } => commands::completions(*shell),
+        Command::Man => commands::man(),
     }
 }
 

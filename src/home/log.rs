@@ -11,6 +11,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::time::FormatTime;
 
 use super::paths::{Home, names};
+use crate::base::error::{Error, Result};
 use crate::system::storage;
 use crate::system::{Real, World};
 
@@ -99,7 +100,7 @@ pub fn open_for_child(home: &Home) -> Option<std::fs::File> {
 ///
 /// # Errors
 /// It has one already.
-pub fn install<W: World>(log: Log<W>, level: tracing::Level) -> Result<(), String> {
+pub fn install<W: World>(log: Log<W>, level: tracing::Level) -> Result<()> {
     install_writer(log, level)
 }
 
@@ -108,14 +109,11 @@ pub fn install<W: World>(log: Log<W>, level: tracing::Level) -> Result<(), Strin
 ///
 /// # Errors
 /// It has one already.
-pub fn install_on_stderr(level: tracing::Level) -> Result<(), String> {
+pub fn install_on_stderr(level: tracing::Level) -> Result<()> {
     install_writer(io::stderr, level)
 }
 
-fn install_writer(
-    writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static,
-    level: tracing::Level,
-) -> Result<(), String> {
+fn install_writer(writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static, level: tracing::Level) -> Result<()> {
     tracing_subscriber::fmt()
         .with_max_level(level)
         .with_timer(UtcTime)
@@ -125,5 +123,5 @@ fn install_writer(
         .log_internal_errors(false)
         .with_writer(writer)
         .try_init()
-        .map_err(|error| error.to_string())
+        .map_err(|error| Error::Failed(error.to_string()))
 }

@@ -52,7 +52,7 @@ pub fn evidence<W: World>(
                 let sameness = sameness_of(world, &owner, here);
                 OwnerEvidence::Recorded(Box::new(owner), sameness)
             }
-            Err(why) => OwnerEvidence::Damaged(why),
+            Err(error) => OwnerEvidence::Damaged(format!("damaged: {error}")),
         },
         Err(error) => OwnerEvidence::Damaged(error.to_string()),
     };

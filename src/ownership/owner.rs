@@ -72,9 +72,12 @@ impl Owner {
         self.identity.pid
     }
 
-    /// Reads a record. The text of the error is for people.
-    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
-        serde_json::from_slice(bytes).map_err(|error| format!("damaged: {error}"))
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// It is damaged.
+    pub fn parse(bytes: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(bytes)
     }
 }
 

@@ -6,9 +6,9 @@
 //! fails. It is one more starter and nothing else: the home's kernel lock decides who watches, and a watcher is healthy
 //! because of its lock and its beat, whoever started it. So `arm` and the manager never fight: one goes before the other in
 //! one direction only. `arm` leaves every healthy watcher alone. A manager's start takes the place of a watcher that its
-//! manager does not keep ([`takeover`](crate::cli::commands::run::takeover)), because whoever installed a service wants the watcher to be kept, and it would be
+//! manager does not keep ([`handover`](crate::cli::commands::run::handover)), because whoever installed a service wants the watcher to be kept, and it would be
 //! kept by nobody otherwise. Where that is refused, the manager's start says that it is content and leaves with success, which
-//! no manager answers with another start. Behind a watcher of the shell scripts it stands by ([`handover`](crate::cli::commands::run::handover)). A forced restart of a watcher that the manager keeps goes through the manager,
+//! no manager answers with another start. Behind a watcher of the shell scripts it stands by. A forced restart of a watcher that the manager keeps goes through the manager,
 //! which would otherwise take the end of its child for a person's wish and keep nothing any more.
 //!
 //! The manager hears from the loop itself ([`sd_notify`](crate::system::sd_notify)): a loop that stands still is silent, and is killed and started

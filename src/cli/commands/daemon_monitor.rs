@@ -42,7 +42,7 @@ fn watch_over(global: &Global, options: &args::DaemonMonitor, speaker: &mut Stat
     let order = options.order_fd.map(order).transpose()?;
     let name = Name::new(options.name.as_str()).map_err(|error| Error::Usage(error.to_string()))?;
     let session = Session::open(global)?;
-    log::install_on_stderr(session.settings().log_level).map_err(Error::Failed)?;
+    log::install_on_stderr(session.settings().log_level)?;
     monitor::run(
         &Assignment {
             place: DaemonPlace::new(&session.home, &name),

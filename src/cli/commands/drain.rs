@@ -1,4 +1,6 @@
-//! `drain`: print the pending wakes; nothing is removed until they are acknowledged.
+//! `drain` and `ack`: print the pending wakes; nothing is removed until they are acknowledged.
+
+use serde_json::json;
 
 use super::print_wakes;
 use crate::base::console::Format;
@@ -41,6 +43,30 @@ pub fn drain(session: &Session, options: &args::Drain) -> Result<u8> {
     } else {
         let shown: Vec<Wake> = pending.into_iter().cloned().collect();
         print_wakes::mark_presented(session, &directory, &shown, contents.acknowledged);
+    }
+    Ok(exit::OK)
+}
+
+/// `ack`: retires every wake up to and including a number.
+///
+/// # Errors
+/// The number was never issued, or it cannot be written down.
+pub fn ack(session: &Session, seq: u64) -> Result<u8> {
+    let world = session.world.as_ref();
+    let path = session.home.ours(names::WAKES);
+    let directory = world.open_directory(&path).doing("open", &path)?;
+    let acknowledged = acknowledge(world, &directory, &path, seq, session.generation())?;
+    if let Some(damage) = &acknowledged.repaired {
+        session.console.note(damage);
+    }
+    match session.console.format {
+        Format::Json => session.console.json(&json!({
+            "schema": 1, "event": "acknowledged", "through": acknowledged.through, "before": acknowledged.before,
+        }))?,
+        Format::Lines if acknowledged.through == acknowledged.before => {
+            session.console.note(format!("everything up to {} was acknowledged already", acknowledged.through));
+        }
+        Format::Lines => {}
     }
     Ok(exit::OK)
 }

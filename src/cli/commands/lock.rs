@@ -13,8 +13,8 @@
 //! When the command has ended, the lock is released first and the process reaped second: until the record is gone,
 //! peers that judge by the pid see that it exists and cannot see a stranger under the same number.
 //!
-//! The parts: `patience` waits for the lock, `vigil` watches while the command runs, `relay` decides which signals are
-//! the command's.
+//! The parts: `wait` waits for the lock, `supervise` watches while the command runs and passes on the signals that are its
+//! own.
 //!
 //! If this is wrong, two commands run at once, or one that never had the lock runs.
 //!
@@ -22,14 +22,13 @@
 //! it has started.
 
 mod supervise;
-mod vigil;
 mod wait;
 
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 
-use self::vigil::Watched;
+use self::supervise::Watched;
 use self::wait::{Acquired, Obstacle, Patience};
 use crate::base::console::Console;
 use crate::base::error::{Context, Result};
@@ -102,7 +101,7 @@ impl Order<'_> {
             self.end(command, guard)?;
             return Ok(self.not_executed(&error));
         }
-        let watched = vigil::keep(self.console, &command, &guard, &self.signals);
+        let watched = supervise::keep(self.console, &command, &guard, &self.signals);
         command.wait_for_end().doing("wait for", self.program())?;
         let ending = self.end(command, guard)?;
         Ok(match watched {

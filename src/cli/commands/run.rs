@@ -2,7 +2,6 @@
 
 pub mod handover;
 mod signals;
-pub mod takeover;
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -140,7 +139,7 @@ fn get_ready(session: &Session, options: &args::Run, span: Span) -> Result<Ready
     let path = session.home.ours(names::LOG_DIRECTORY);
     let directory = session.world.open_directory(&path).doing("open", &path)?;
     let log = Log::new(Arc::clone(&session.world), directory, session.settings().log_max);
-    log::install(log, session.settings().log_level).map_err(Error::Failed)?;
+    log::install(log, session.settings().log_level)?;
     let patterns = session.loaded.compile()?;
     let channel: Channel = channel();
     let grace = session.settings().stop_grace;
@@ -227,7 +226,7 @@ fn take_over(session: &Session, (sender, messages): &Channel) -> Result<Takeover
         }
         tries += 1;
         let predecessor = recorded_generation(session);
-        let asked = takeover::holder(session).and_then(|holder| match holder {
+        let asked = handover::holder(session).and_then(|holder| match holder {
             Some(holder) => holder.ask(session).map(|()| Some(holder)),
             None => Ok(None),
         });

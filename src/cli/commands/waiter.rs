@@ -16,6 +16,7 @@ use crate::base::console::Format;
 use crate::base::error::{Context, Error, Result};
 use crate::base::exit;
 use crate::base::wait_until::wait_until;
+use crate::cli::args;
 use crate::cli::session::Session;
 use crate::home::paths::names;
 use crate::journal::delivered::{Moment, Presented};
@@ -30,6 +31,19 @@ use crate::system::identity::Pid;
 use crate::system::platform;
 use crate::system::requests::{self, Cause, Requests};
 use crate::system::{Real, World};
+
+/// `wait`: blocks until a wake is due, whoever watches.
+///
+/// # Errors
+/// Nobody reads, or waiting is impossible.
+pub fn wait(session: &Session, options: &args::Wait) -> Result<u8> {
+    let (_, verdict) = session.verdict();
+    if !verdict.is_watching() {
+        let arm = session.command_line("arm");
+        session.console.note(format!("{verdict}; only wakes that scripts add will come. Start one with: {arm}"));
+    }
+    until_woken(Waiting::begin(session, options.timeout)?, OnLoss::Tell)
+}
 
 /// What a waiter does when the watcher ends under it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
