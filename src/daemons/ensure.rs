@@ -7,7 +7,7 @@
 //! before it starts anything; a client asks only whether a daemon that lives does its work.
 //!
 //! Of many clients that come at once, one takes the turn and starts a monitor; all others wait for that start and for
-//! nothing else, at the cost of a [`Glance`](super::observe) each few milliseconds. A turn decides nothing: where none can be
+//! nothing else, at the cost of a [`Fingerprint`] each few milliseconds. A turn decides nothing: where none can be
 //! had, or somebody keeps one for too long, a start may be in vain, and the monitor's lock says which.
 //!
 //! A start is judged by what the monitor says about it. A client that did not start the monitor itself reads the same in
@@ -34,9 +34,9 @@
 //! let program = PathBuf::from("/usr/local/bin/fm-watch");
 //! let daemons = Daemons::new(&home, program, environment.for_child(&settings.pass));
 //! match daemons.ensure(&cache.name, &definition) {
-//!     Ensured::Attached { pid, .. } => println!("it runs already, as pid {pid}"),
-//!     Ensured::Started { pid, after, .. } => println!("pid {pid} was ready after {after:?}"),
-//!     Ensured::Failed(failure) => println!("{}: {}", failure.reason, failure.last_words),
+//!     Ok(Ensured::Attached { pid, .. }) => println!("it runs already, as pid {pid}"),
+//!     Ok(Ensured::Started { pid, after, .. }) => println!("pid {pid} was ready after {after:?}"),
+//!     Err(failure) => println!("{failure}: {}", failure.last_words()),
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -47,16 +47,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::last_words::{self, Begin};
-use super::look::{self, Ask};
-use super::monitor_status::MonitorWord;
-use super::observe::{self, Glance, Observer, Seen};
-use super::paths::{self, DaemonPlace};
+use super::log_reader::{self, LogPosition};
+use super::observe::{self, Fingerprint, Observer, Waited};
+use super::paths::{self, DaemonPaths};
 use super::records::{self, Course, Ended, Keeping, Life, Phase, Read};
 use super::restart_policy::End;
-use super::spawn_monitor::{Start, Starter};
-use super::start_request::{Order, last_generation};
-use super::state::{Evidence, LockSight, Standing, judge};
+use super::spawn_monitor::{MonitorStatus, NotStarted, Start, StartRequest, Starter};
+use super::state::{Evidence, LockState, State, judge};
 use crate::base::error::Error;
 use crate::home::paths::Home;
 use crate::lock::Attempt;
@@ -102,8 +99,6 @@ pub enum Ensured {
         /// How long it took to be ready.
         after: Duration,
     },
-    /// It cannot be had.
-    Failed(Failure),
 }
 
 /// What is true after a daemon was asked for by somebody who does not wait.
@@ -123,22 +118,62 @@ pub enum Kicked {
     },
     /// Its monitor was started, which needs nobody to go on.
     Kicked,
-    /// It cannot be had.
-    Failed(Failure),
 }
 
 /// Why a daemon cannot be had.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// The reason, in one line.
-    pub reason: String,
-    /// The last lines that it printed, safe for a terminal; empty if it printed none.
-    pub last_words: String,
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The state that it is in permits neither its use nor a start.
+    #[error("{0}")]
+    State(State),
+    /// It is in this state for longer than a start can take.
+    #[error("{0} for too long")]
+    TooLong(State),
+    /// The keeper has given up its restarts, and a person has to act.
+    #[error(
+        "given up after {restarts} restarts in {}{}; `{command}` starts it again",
+        humantime::format_duration(*window),
+        last.as_ref().map(|end| format!(" (last: {end})")).unwrap_or_default()
+    )]
+    GivenUp {
+        /// After so many restarts ...
+        restarts: u32,
+        /// ... within this time.
+        window: Duration,
+        /// How its last life ended, if that is known.
+        last: Option<End>,
+        /// The command that starts it again.
+        command: String,
+    },
+    /// Its directory cannot be made.
+    #[error(transparent)]
+    Directory(Error),
+    /// Its monitor was not started.
+    #[error(transparent)]
+    NotStarted(#[from] NotStarted),
+    /// Its monitor was started and did not say what became of it.
+    #[error("{0}")]
+    NoStatus(String),
+    /// Each start lost the race to another one.
+    #[error("other starts won every race until the deadline")]
+    LostEveryRace,
+    /// It was started and was not ready.
+    #[error("{reason}")]
+    NotReady {
+        /// Why, in one line.
+        reason: String,
+        /// The last lines that it printed, safe for a terminal; empty if it printed none.
+        last_words: String,
+    },
 }
 
 impl Failure {
-    fn because(reason: impl fmt::Display) -> Self {
-        Self { reason: reason.to_string(), last_words: String::new() }
+    /// The last lines that the daemon printed before its start failed, safe for a terminal; empty if there are none.
+    pub fn last_words(&self) -> &str {
+        match self {
+            Self::NotReady { last_words, .. } => last_words,
+            _ => "",
+        }
     }
 }
 
@@ -167,7 +202,7 @@ impl Daemons {
     ///
     /// # Errors
     /// This program cannot be found any more.
-    pub fn of_home(context: &HomeContext) -> Result<Self, Error> {
+    pub fn of_home(context: &HomeContext) -> Result<Self, NotStarted> {
         let starter = Starter::under(context, context.settings())?;
         Ok(Self::with(Arc::clone(&context.world), &context.home, context.here.clone(), starter))
     }
@@ -197,108 +232,107 @@ impl Daemons {
     /// unless it lives and does not answer.
     ///
     /// A daemon that lives is used as it is, also if it was started by another definition.
-    pub fn ensure(&self, name: &Name, definition: &Definition) -> Ensured {
-        let place = DaemonPlace::new(&self.home, name);
-        Obtaining::new(self, &place, definition).run().unwrap_or_else(Ensured::Failed)
+    ///
+    /// # Errors
+    /// It cannot be had.
+    pub fn ensure(&self, name: &Name, definition: &Definition) -> Result<Ensured, Failure> {
+        let paths = DaemonPaths::new(&self.home, name);
+        Obtaining::new(self, &paths, definition).run()
     }
 
     /// Makes sure that a daemon runs or is being started, and does not wait for it. It takes no longer than starting a
     /// process does, and the caller may end at once.
-    pub fn kick(&self, name: &Name, definition: &Definition) -> Kicked {
-        let place = DaemonPlace::new(&self.home, name);
-        self.kick_at(&place, definition).unwrap_or_else(Kicked::Failed)
-    }
-
-    fn kick_at(&self, place: &DaemonPlace, definition: &Definition) -> Result<Kicked, Failure> {
-        let mut observer = Observer::new(self.world.as_ref(), place);
-        let glance = observer.glance();
-        let evidence = self.evidence(place);
+    ///
+    /// # Errors
+    /// It cannot be had.
+    pub fn kick(&self, name: &Name, definition: &Definition) -> Result<Kicked, Failure> {
+        let paths = DaemonPaths::new(&self.home, name);
+        let mut observer = Observer::new(self.world.as_ref(), &paths);
+        let fingerprint = observer.fingerprint();
+        let evidence = self.evidence(&paths);
         if !is_startable(&judge(&evidence)) {
-            return self.kick_living(place, &evidence);
+            return self.kick_living(&paths, &evidence);
         }
-        self.refuse_if_given_up(place)?;
-        make_directory(place)?;
-        let chance = self.take_turn(place, &mut observer, glance, INSTANT);
+        self.refuse_if_given_up(&paths)?;
+        storage::make_directories(paths.directory()).map_err(Failure::Directory)?;
+        let chance = self.take_turn(&paths, &mut observer, fingerprint, INSTANT);
         // Whoever had the turn before may have started one meanwhile.
-        let evidence = self.evidence(place);
+        let evidence = self.evidence(&paths);
         match (chance, is_startable(&judge(&evidence))) {
-            (_, false) => self.kick_living(place, &evidence),
+            (_, false) => self.kick_living(&paths, &evidence),
             (Chance::Missed, true) => Ok(Kicked::Starting { pid: None }),
             (Chance::Turn(_) | Chance::Untold, true) => {
-                self.start_monitor(place, definition).map(|_unheard| Kicked::Kicked).map_err(Failure::because)
+                self.start_monitor(&paths, definition)?;
+                Ok(Kicked::Kicked)
             }
         }
     }
 
-    fn kick_living(&self, place: &DaemonPlace, evidence: &Evidence) -> Result<Kicked, Failure> {
-        let standing = judge(evidence);
-        if matches!(standing, Standing::Ready { .. } | Standing::Stalled { .. }) {
-            self.adopt_if_unmonitored(place, evidence);
-        }
-        match standing {
-            Standing::Ready { pid, generation } => Ok(Kicked::Attached { pid, generation }),
+    fn kick_living(&self, paths: &DaemonPaths, evidence: &Evidence) -> Result<Kicked, Failure> {
+        self.adopt_if_unmonitored(paths, evidence);
+        match judge(evidence) {
+            State::Ready { pid, generation } => Ok(Kicked::Attached { pid, generation }),
             // Without a question to its socket, that is one whose monitor ended before it was ready.
-            Standing::Stalled { pid, .. } => Ok(Kicked::Starting { pid: Some(pid) }),
-            Standing::Starting { pid } => Ok(Kicked::Starting { pid }),
-            standing => Err(Failure::because(standing)),
+            State::Stalled { pid, .. } => Ok(Kicked::Starting { pid: Some(pid) }),
+            State::Starting { pid } => Ok(Kicked::Starting { pid }),
+            state => Err(Failure::State(state)),
         }
     }
 
-    /// Looks without asking the socket.
-    pub(super) fn evidence(&self, place: &DaemonPlace) -> Evidence {
-        look::evidence(&self.world, place, None, &self.here, Ask::Nobody)
+    /// Observes without asking the socket.
+    pub(super) fn evidence(&self, paths: &DaemonPaths) -> Evidence {
+        observe::evidence(self.world.as_ref(), paths, &self.here)
     }
 
-    /// Looks, asks the socket of a daemon that lives and has nobody who judges it, and notices one that is stopped.
-    pub(super) fn look(&self, place: &DaemonPlace) -> (Evidence, Standing) {
-        let mut evidence = self.evidence(place);
-        let is_silent = |life: &&Life| is_judged(life, &evidence) || look::has_its_socket(&self.world, life);
-        let asked = living(&evidence).filter(|life| !is_silent(life));
-        evidence.socket = asked.and_then(|life| look::answer(&self.world, &life.definition, Ask::For(QUESTION_TAKES)));
-        let standing = self.unless_stopped(judge(&evidence));
-        (evidence, standing)
+    /// Observes, and notices a daemon that is stopped. Of one whose start was under way a moment ago the monitor has just
+    /// asked the socket, and many may be waiting to hear the same.
+    fn observe_after_start(&self, paths: &DaemonPaths) -> (Evidence, State) {
+        let evidence = self.evidence(paths);
+        let state = self.unless_stopped(judge(&evidence));
+        (evidence, state)
     }
 
-    /// Looks at a daemon whose start was under way a moment ago. Its monitor has just asked the socket, and many may be
-    /// waiting to hear the same.
-    fn look_after_start(&self, place: &DaemonPlace) -> (Evidence, Standing) {
-        let evidence = self.evidence(place);
-        let standing = self.unless_stopped(judge(&evidence));
-        (evidence, standing)
+    /// Observes, and asks the socket of a daemon that lives and has nobody who judges it.
+    fn observe(&self, paths: &DaemonPaths) -> (Evidence, State) {
+        let mut evidence = self.evidence(paths);
+        let is_silent = |life: &&Life| is_judged(life, &evidence) || observe::has_its_socket(&self.world, life);
+        let asked = evidence.living().filter(|life| !is_silent(life));
+        let probed = asked.and_then(|life| observe::probe(&self.world, &life.definition, QUESTION_TAKES));
+        evidence.socket = probed.map(|probed| probed.map(|probed| probed.readiness).into());
+        let state = self.unless_stopped(judge(&evidence));
+        (evidence, state)
     }
 
-    /// Looks again at what a moment can change.
-    pub(super) fn settled_look(&self, place: &DaemonPlace) -> (Evidence, Standing) {
-        let is_settled = |standing: &Standing| !matches!(standing, Standing::Foreign(_) | Standing::Unknown(_));
-        let first = self.look(place);
+    /// Observes again what a moment can change.
+    pub(super) fn observe_settled(&self, paths: &DaemonPaths) -> (Evidence, State) {
+        let is_settled = |state: &State| !matches!(state, State::Foreign(_) | State::Unknown(_));
+        let first = self.observe(paths);
         if is_settled(&first.1) {
             return first;
         }
-        let look = || Some(self.look(place)).filter(|(_, standing)| is_settled(standing));
-        crate::base::wait_until::wait_until(SECOND_LOOK, SECOND_LOOK / 5, look).unwrap_or(first)
+        let observe = || Some(self.observe(paths)).filter(|(_, state)| is_settled(state));
+        crate::base::wait_until::wait_until(SECOND_LOOK, SECOND_LOOK / 5, observe).unwrap_or(first)
     }
 
     /// A daemon that a signal has stopped still accepts connections and does nothing.
-    fn unless_stopped(&self, standing: Standing) -> Standing {
-        match standing {
-            Standing::Ready { pid, generation } if self.is_stopped(pid) => {
+    fn unless_stopped(&self, state: State) -> State {
+        match state {
+            State::Ready { pid, generation }
+                if self.world.table_entry(pid.get()).is_some_and(|entry| entry.activity == Activity::Stopped) =>
+            {
                 let why = format!("a signal has stopped it; `kill -CONT {pid}` lets it go on");
-                Standing::Stalled { pid, generation, why }
+                State::Stalled { pid, generation, why }
             }
-            standing => standing,
+            state => state,
         }
-    }
-
-    fn is_stopped(&self, pid: Pid) -> bool {
-        self.world.table_entry(pid.get()).is_some_and(|entry| entry.activity == Activity::Stopped)
     }
 
     /// Waits for the turn, or until somebody else has done something.
     pub(super) fn take_turn(
         &self,
-        place: &DaemonPlace,
+        paths: &DaemonPaths,
         observer: &mut Observer<'_, Real>,
-        before: Glance,
+        before: Fingerprint,
         at_most: Duration,
     ) -> Chance {
         let without = |error: crate::base::error::Error| {
@@ -306,7 +340,7 @@ impl Daemons {
             Chance::Untold
         };
         let world = self.world.as_ref();
-        let mut candidate = match Candidate::open(world, place.directory()) {
+        let mut candidate = match Candidate::open(world, paths.directory()) {
             Ok(candidate) => candidate,
             Err(error) => return without(error),
         };
@@ -317,7 +351,7 @@ impl Daemons {
                 Ok(Attempt::Busy(candidate)) => candidate,
                 Err(error) => return without(error),
             };
-            if observer.glance() != before {
+            if observer.fingerprint() != before {
                 return Chance::Missed;
             }
             let left = at_most.saturating_sub(began.elapsed());
@@ -331,43 +365,38 @@ impl Daemons {
 
     /// Gives a daemon that lives without a monitor a new one, so that somebody reads its output and sees its end. Nobody
     /// waits for that.
-    fn adopt_if_unmonitored(&self, place: &DaemonPlace, evidence: &Evidence) {
-        if living(evidence).is_none() || evidence.monitor != LockSight::Free {
+    fn adopt_if_unmonitored(&self, paths: &DaemonPaths, evidence: &Evidence) {
+        if evidence.living().is_none() || evidence.monitor != LockState::Free {
             return;
         }
         let world = self.world.as_ref();
-        let turn = Candidate::open(world, place.directory()).and_then(|candidate| candidate.try_take(world));
+        let turn = Candidate::open(world, paths.directory()).and_then(|candidate| candidate.try_take(world));
         if matches!(turn, Ok(Attempt::Busy(_))) {
             return;
         }
-        if let Err(why) = self.starter.adopt(place.name()) {
-            self.note(&format!("{} goes on without a monitor: {why}", place.name()));
+        if let Err(why) = self.starter.adopt(paths.name()) {
+            self.note(&format!("{} goes on without a monitor: {why}", paths.name()));
         }
     }
 
     /// Starts a monitor that starts the daemon, if no life of it has begun in between.
-    fn start_monitor(&self, place: &DaemonPlace, definition: &Definition) -> Result<Start, String> {
-        let world = self.world.as_ref();
-        // A directory that nobody can open is told of by the monitor.
-        let directory = world.open_directory(place.directory()).ok();
-        let after = directory.map_or(0, |directory| last_generation(world, &directory));
-        self.starter.start(place.name(), &Order { definition: definition.clone(), after })
+    fn start_monitor(&self, paths: &DaemonPaths, definition: &Definition) -> Result<Start, NotStarted> {
+        self.starter.start(paths.name(), &StartRequest::new(self.world.as_ref(), paths, definition))
     }
 
     /// Says no for a daemon whose restarts the keeper has given up.
-    fn refuse_if_given_up(&self, place: &DaemonPlace) -> Result<(), Failure> {
-        let Ok(directory) = self.world.open_directory(place.directory()) else { return Ok(()) };
-        let keeping = records::read::<Keeping, _>(self.world.as_ref(), &directory, paths::KEEP);
+    fn refuse_if_given_up(&self, paths: &DaemonPaths) -> Result<(), Failure> {
+        let keeping = records::read_in::<Keeping, _>(self.world.as_ref(), paths, paths::KEEP);
         let Some(Course::GivenUp { restarts, window }) = keeping.known().map(|keeping| &keeping.course) else {
             return Ok(());
         };
-        let ended = records::read::<Ended, _>(self.world.as_ref(), &directory, paths::END);
-        let last = ended.known().map(|ended| format!(" (last: {})", ended.end)).unwrap_or_default();
-        let command = context::command_line(&self.home, &format!("daemon restart {}", place.name()));
-        let window = humantime::format_duration(*window);
-        Err(Failure::because(format!(
-            "given up after {restarts} restarts in {window}{last}; `{command}` starts it again"
-        )))
+        let ended = records::read_in::<Ended, _>(self.world.as_ref(), paths, paths::END);
+        Err(Failure::GivenUp {
+            restarts: *restarts,
+            window: *window,
+            last: ended.known().map(|ended| ended.end.clone()),
+            command: context::command_line(&self.home, &format!("daemon restart {}", paths.name())),
+        })
     }
 }
 
@@ -382,97 +411,78 @@ pub(super) enum Chance {
     Untold,
 }
 
-impl Chance {
-    fn turn(self) -> Option<Turn<Real>> {
-        match self {
-            Self::Turn(turn) => Some(turn),
-            Self::Missed | Self::Untold => None,
-        }
-    }
-}
-
-/// The recorded life, if its process is the one that was recorded.
-pub(super) fn living(evidence: &Evidence) -> Option<&Life> {
-    let (life, _) = evidence.life.known().filter(|(_, sameness)| matches!(sameness, Sameness::Same(_)))?;
-    Some(life)
-}
-
 /// Whether a start is permitted. A monitor clears leftovers up first.
-fn is_startable(standing: &Standing) -> bool {
-    matches!(standing, Standing::Absent | Standing::Leftover { .. })
+fn is_startable(state: &State) -> bool {
+    matches!(state, State::Absent | State::Leftover { .. })
 }
 
 /// Whether a monitor is just finding out if the daemon is ready.
 fn is_judged(life: &Life, evidence: &Evidence) -> bool {
-    life.phase == Phase::Starting && evidence.monitor != LockSight::Free
-}
-
-fn make_directory(place: &DaemonPlace) -> Result<(), Failure> {
-    storage::make_directories(place.directory()).map_err(Failure::because)
+    life.phase == Phase::Starting && evidence.monitor != LockState::Free
 }
 
 /// One client that waits for a daemon.
 struct Obtaining<'a> {
     daemons: &'a Daemons,
-    place: &'a DaemonPlace,
+    paths: &'a DaemonPaths,
     definition: &'a Definition,
     began: Instant,
     /// Where what is printed from now on begins in the log.
-    output: Begin,
+    output: LogPosition,
     /// The newest life that had ended before anybody waited.
     past: Option<u64>,
     silent_starts: usize,
 }
 
-/// What a round of obtaining came to.
-enum Round {
-    Done(Ensured),
-    Again,
-}
-
 impl<'a> Obtaining<'a> {
-    fn new(daemons: &'a Daemons, place: &'a DaemonPlace, definition: &'a Definition) -> Self {
-        Self { daemons, place, definition, began: Instant::now(), output: Begin::Unknown, past: None, silent_starts: 0 }
+    fn new(daemons: &'a Daemons, paths: &'a DaemonPaths, definition: &'a Definition) -> Self {
+        Self {
+            daemons,
+            paths,
+            definition,
+            began: Instant::now(),
+            output: LogPosition::Unknown,
+            past: None,
+            silent_starts: 0,
+        }
     }
 
     fn run(mut self) -> Result<Ensured, Failure> {
         let daemons = self.daemons;
-        let mut observer = Observer::new(daemons.world.as_ref(), self.place);
+        let mut observer = Observer::new(daemons.world.as_ref(), self.paths);
         let mut was_starting = false;
         loop {
-            // What changes after the glance is seen by the look or by the next glance.
-            let glance = observer.glance();
-            let look = if was_starting { Daemons::look_after_start } else { Daemons::settled_look };
-            let (evidence, standing) = look(daemons, self.place);
-            was_starting = matches!(standing, Standing::Starting { .. });
+            // What changes after the fingerprint is seen by the evidence or by the next fingerprint.
+            let fingerprint = observer.fingerprint();
+            let observe = if was_starting { Daemons::observe_after_start } else { Daemons::observe_settled };
+            let (evidence, state) = observe(daemons, self.paths);
+            was_starting = matches!(state, State::Starting { .. });
             self.remember(&evidence);
-            match &standing {
-                Standing::Ready { pid, generation } => {
-                    daemons.adopt_if_unmonitored(self.place, &evidence);
-                    return Ok(Ensured::Attached { pid: *pid, generation: *generation });
-                }
-                Standing::Absent | Standing::Leftover { .. } => {
+            if matches!(state, State::Ready { .. } | State::Stalled { .. }) {
+                daemons.adopt_if_unmonitored(self.paths, &evidence);
+            }
+            match state {
+                State::Ready { pid, generation } => return Ok(Ensured::Attached { pid, generation }),
+                State::Absent | State::Leftover { .. } => {
                     self.fail_if_a_start_failed(&evidence)?;
-                    daemons.refuse_if_given_up(self.place)?;
-                    if let Round::Done(ensured) = self.start(&mut observer, glance)? {
+                    daemons.refuse_if_given_up(self.paths)?;
+                    if let Some(ensured) = self.start(&mut observer, fingerprint)? {
                         return Ok(ensured);
                     }
                 }
-                Standing::Starting { .. } => {
-                    if observer.wait(glance, self.deadline()) == Seen::Nothing {
-                        return Err(Failure::because(format!("{standing} for too long")));
+                State::Starting { .. } => {
+                    if observer.wait(fingerprint, self.deadline()) == Waited::TimedOut {
+                        return Err(Failure::TooLong(state));
                     }
                 }
-                Standing::Stalled { .. } => {
-                    daemons.adopt_if_unmonitored(self.place, &evidence);
-                    // It gets as long as one that starts; then it lives and does not answer.
-                    let end = self.began + self.definition.ready_timeout;
+                // It gets as long as one that starts; then it lives and does not answer.
+                State::Stalled { .. } => {
                     daemons.world.pause(QUESTION_TAKES / 20);
-                    if Instant::now() >= end {
-                        return Err(Failure::because(standing));
+                    if Instant::now() >= self.began + self.definition.ready_timeout {
+                        return Err(Failure::State(state));
                     }
                 }
-                Standing::Foreign(_) | Standing::Unknown(_) => return Err(Failure::because(standing)),
+                State::Foreign(_) | State::Unknown(_) => return Err(Failure::State(state)),
             }
         }
     }
@@ -497,71 +507,65 @@ impl<'a> Obtaining<'a> {
     fn fail_if_a_start_failed(&self, evidence: &Evidence) -> Result<(), Failure> {
         let Some((life, _)) = evidence.life.known() else { return Ok(()) };
         let is_awaited = self.past.is_some_and(|past| life.generation > past) && life.phase == Phase::Starting;
-        let Some(ended) = self.ended().filter(|ended| is_awaited && ended.generation == life.generation) else {
+        let ended = records::read_in::<Ended, _>(self.daemons.world.as_ref(), self.paths, paths::END);
+        let Some(ended) = ended.known().filter(|ended| is_awaited && ended.generation == life.generation) else {
             return Ok(());
         };
-        let reason = match &ended.end {
+        Err(self.not_ready(match &ended.end {
             End::NotReady { reason } => reason.clone(),
             end => format!("{end} after {} ms", ended.lasted_ms),
-        };
-        let last_words = last_words::since(self.daemons.world.as_ref(), self.place, self.output);
-        Err(Failure { reason, last_words })
+        }))
     }
 
-    fn ended(&self) -> Option<Ended> {
-        let world = self.daemons.world.as_ref();
-        let directory = world.open_directory(self.place.directory()).ok()?;
-        records::read::<Ended, _>(world, &directory, paths::END).known().cloned()
+    fn not_ready(&self, reason: String) -> Failure {
+        let last_words = log_reader::last_words(self.daemons.world.as_ref(), self.paths, self.output);
+        Failure::NotReady { reason, last_words }
     }
 
-    fn start(&mut self, observer: &mut Observer<'_, Real>, glance: Glance) -> Result<Round, Failure> {
-        make_directory(self.place)?;
+    /// Starts the daemon. `None`: somebody else may have started it, so it is to be observed again.
+    fn start(&mut self, observer: &mut Observer<'_, Real>, before: Fingerprint) -> Result<Option<Ensured>, Failure> {
+        storage::make_directories(self.paths.directory()).map_err(Failure::Directory)?;
         let left = self.deadline().saturating_duration_since(Instant::now());
-        let chance = self.daemons.take_turn(self.place, observer, glance, TURN_TAKES.min(left));
-        if matches!(chance, Chance::Missed) {
-            return Ok(Round::Again);
-        }
+        let turn = match self.daemons.take_turn(self.paths, observer, before, TURN_TAKES.min(left)) {
+            Chance::Turn(turn) => Some(turn),
+            Chance::Untold => None,
+            Chance::Missed => return Ok(None),
+        };
         // Whoever had the turn before may have started one meanwhile.
-        if !is_startable(&judge(&self.daemons.evidence(self.place))) {
-            return Ok(Round::Again);
+        if !is_startable(&judge(&self.daemons.evidence(self.paths))) {
+            return Ok(None);
         }
-        self.output = last_words::begin(self.daemons.world.as_ref(), self.place);
-        let start = self.daemons.start_monitor(self.place, self.definition).map_err(Failure::because)?;
-        self.hear(&start, chance.turn())
+        self.output = log_reader::end_of_log(self.daemons.world.as_ref(), self.paths);
+        let start = self.daemons.start_monitor(self.paths, self.definition)?;
+        self.hear(&start, turn)
     }
 
     /// Waits for the last word of the monitor. The turn is kept until the first one: from then on everybody sees that it
     /// is there.
-    fn hear(&mut self, start: &Start, turn: Option<Turn<Real>>) -> Result<Round, Failure> {
+    fn hear(&mut self, start: &Start, turn: Option<Turn<Real>>) -> Result<Option<Ensured>, Failure> {
         let mut first = Some(turn);
         loop {
-            let word = start.next_word(self.deadline());
+            let status = start.next_status(self.deadline());
             drop(first.take());
-            match word {
-                Ok(MonitorWord::Forked { .. }) => {}
-                Ok(MonitorWord::Ready { pid, generation, after }) => {
-                    return Ok(Round::Done(Ensured::Started { pid, generation, after }));
+            match status {
+                Ok(MonitorStatus::Forked { .. }) => {}
+                Ok(MonitorStatus::Ready { pid, generation, after }) => {
+                    return Ok(Some(Ensured::Started { pid, generation, after }));
                 }
-                Ok(MonitorWord::Lost) => return self.go_round(),
-                Ok(MonitorWord::Failed { reason }) => {
-                    let last_words = last_words::since(self.daemons.world.as_ref(), self.place, self.output);
-                    return Err(Failure { reason, last_words });
-                }
+                Ok(MonitorStatus::Failed { reason }) => return Err(self.not_ready(reason)),
+                Ok(MonitorStatus::Lost) => break,
                 Err(NoStatus::Ended) if self.silent_starts + 1 < SILENT_STARTS => {
                     self.silent_starts += 1;
-                    return self.go_round();
+                    break;
                 }
-                Err(silence) => return Err(Failure::because(start.in_words(&silence))),
+                Err(silence) => return Err(Failure::NoStatus(start.in_words(&silence).to_string())),
             }
         }
-    }
-
-    /// The winner of a race may not be seen yet.
-    fn go_round(&self) -> Result<Round, Failure> {
         if Instant::now() >= self.deadline() {
-            return Err(Failure::because("other starts won every race until the deadline"));
+            return Err(Failure::LostEveryRace);
         }
+        // The winner of a race may not be seen yet.
         self.daemons.world.pause(INSTANT);
-        Ok(Round::Again)
+        Ok(None)
     }
 }

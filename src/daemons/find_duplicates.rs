@@ -14,11 +14,12 @@
 //! alone are compared with its command; an interpreter that stands before a script is allowed for.
 
 use std::collections::HashMap;
+use std::io;
 
-use super::ensure::{Daemons, living};
-use super::paths::DaemonPlace;
+use super::ensure::Daemons;
+use super::paths::DaemonPaths;
 use super::records::Life;
-use super::state::{Standing, judge};
+use super::state::{State, judge};
 use crate::settings::daemon_definition::{Definition, Name};
 use crate::system::identity::{Executable, Observation, Pid};
 use crate::system::{Activity, TableEntry, World};
@@ -27,7 +28,7 @@ use crate::system::{Activity, TableEntry, World};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
     /// How things stand with the daemon itself.
-    pub standing: Standing,
+    pub state: State,
     /// The recorded process, if it lives.
     pub recorded: Option<Pid>,
     /// The others.
@@ -43,6 +44,17 @@ pub struct Instance {
     pub command: String,
 }
 
+/// Why nobody can tell whether there is a second instance.
+#[derive(Debug, thiserror::Error)]
+pub enum NotVerified {
+    /// The process table cannot be read.
+    #[error("cannot list the processes: {0}")]
+    Processes(io::Error),
+    /// The recorded process cannot be read.
+    #[error("pid {0} cannot be read any more; look again")]
+    Unreadable(Pid),
+}
+
 /// What a process must show to look like the daemon.
 enum Likeness {
     /// This executable and these arguments, each with a NUL at its end.
@@ -56,18 +68,18 @@ impl Daemons {
     ///
     /// # Errors
     /// The process table, or the recorded process, cannot be read.
-    pub fn verify(&self, name: &Name, definition: Option<&Definition>) -> Result<Verified, String> {
-        let place = DaemonPlace::new(&self.home, name);
-        let evidence = self.evidence(&place);
-        let standing = judge(&evidence);
-        let life = living(&evidence);
+    pub fn verify(&self, name: &Name, definition: Option<&Definition>) -> Result<Verified, NotVerified> {
+        let paths = DaemonPaths::new(&self.home, name);
+        let evidence = self.evidence(&paths);
+        let state = judge(&evidence);
+        let life = evidence.living();
         let recorded_definition = evidence.life.known().map(|(life, _)| &life.definition);
         let likeness = match (life, definition.or(recorded_definition)) {
             (Some(life), _) => self.likeness_of(life)?,
             (None, Some(definition)) => Likeness::of_command(&definition.command),
-            (None, None) => return Ok(Verified { standing, recorded: None, others: Vec::new() }),
+            (None, None) => return Ok(Verified { state, recorded: None, others: Vec::new() }),
         };
-        let numbers = self.world.processes().map_err(|error| format!("cannot list the processes: {error}"))?;
+        let numbers = self.world.processes().map_err(NotVerified::Processes)?;
         let table: HashMap<u32, TableEntry> =
             numbers.into_iter().filter_map(|pid| Some((pid, self.world.table_entry(pid)?))).collect();
         let is_inside = |pid: u32| life.is_some_and(|life| is_of_life(&table, life, pid));
@@ -78,11 +90,11 @@ impl Daemons {
             .filter_map(|(&pid, _)| self.instance(Pid::new(pid)?, &likeness))
             .collect();
         others.sort_by_key(|instance| instance.pid);
-        Ok(Verified { standing, recorded: life.map(Life::pid), others })
+        Ok(Verified { state, recorded: life.map(Life::pid), others })
     }
 
-    fn likeness_of(&self, life: &Life) -> Result<Likeness, String> {
-        let unreadable = || format!("pid {} cannot be read any more; look again", life.pid());
+    fn likeness_of(&self, life: &Life) -> Result<Likeness, NotVerified> {
+        let unreadable = || NotVerified::Unreadable(life.pid());
         let executable = self.executable_of(life.pid()).ok_or_else(unreadable)?;
         let listing = self.world.listing(life.pid().get()).ok_or_else(unreadable)?;
         Ok(Likeness::Process(executable, listing.arguments))

@@ -10,7 +10,7 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use super::paths::{self, DaemonPlace};
+use super::paths::{self, DaemonPaths};
 use crate::base::error::{Context, Result};
 use crate::lock::kernel::{KernelGuard, KernelLock};
 use crate::lock::{Attempt, Guard, Lock, Ownership};
@@ -35,8 +35,8 @@ impl MonitorLock {
     ///
     /// # Errors
     /// It cannot be taken for another reason, which proves nothing.
-    pub fn try_take(world: &Arc<Real>, place: &DaemonPlace) -> Result<Option<Self>> {
-        Ok(taken(world, place, paths::MONITOR)?.map(|(guard, _)| Self { guard }))
+    pub fn try_take(world: &Arc<Real>, paths: &DaemonPaths) -> Result<Option<Self>> {
+        Ok(taken(world, paths, paths::MONITOR)?.map(|(guard, _)| Self { guard }))
     }
 
     /// Whether it is still the lock that others would ask for.
@@ -53,8 +53,8 @@ impl LifeLock {
     ///
     /// # Errors
     /// It cannot be taken for another reason, which proves nothing.
-    pub fn try_take(world: &Arc<Real>, place: &DaemonPlace) -> Result<Option<Self>> {
-        Ok(taken(world, place, paths::LIFE_LOCK)?.map(|(guard, facts)| Self { guard, facts }))
+    pub fn try_take(world: &Arc<Real>, paths: &DaemonPaths) -> Result<Option<Self>> {
+        Ok(taken(world, paths, paths::LIFE_LOCK)?.map(|(guard, facts)| Self { guard, facts }))
     }
 
     /// What a child must inherit to hold it.
@@ -68,8 +68,8 @@ impl LifeLock {
     }
 }
 
-fn taken(world: &Arc<Real>, place: &DaemonPlace, name: &str) -> Result<Option<(KernelGuard<Real>, Facts)>> {
-    let path = place.file(name);
+fn taken(world: &Arc<Real>, paths: &DaemonPaths, name: &str) -> Result<Option<(KernelGuard<Real>, Facts)>> {
+    let path = paths.file(name);
     let Attempt::Taken(guard) = KernelLock::at(world, &path)?.attempt()? else { return Ok(None) };
     // Of the same open file, to which the mark belongs.
     let file: File = guard.descriptor().try_clone_to_owned().doing("mark", &path)?.into();

@@ -1,4 +1,4 @@
-//! Reading a daemon's log as it grows, over the changes of its files.
+//! Reading a daemon's log: as it grows, over the changes of its files, and what the daemon printed before it failed.
 //!
 //! The reader keeps the file open that it reads. When the name stands for another file, the open one is complete: its rest
 //! is read first, and then the next file from its beginning. If the files have changed twice since the last look, the
@@ -9,7 +9,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::log;
-use super::paths::{LOG, OLDER_LOG};
+use super::paths::{DaemonPaths, LOG, OLDER_LOG};
+use crate::base::escape;
 use crate::system::storage;
 use crate::system::{Facts, Open, World};
 
@@ -145,6 +146,52 @@ fn open_named<W: World>(world: &W, directory: &W::Node, name: &str) -> io::Resul
     Ok(Some(Reading { node, inode, offset: 0 }))
 }
 
+/// How much of it is shown.
+const LINES: usize = 20;
+/// The most bytes that are shown.
+const BYTES: usize = 4 * 1024;
+
+/// Where the output of a life begins in the log, as far as that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogPosition {
+    /// Behind this many bytes of the file of this inode.
+    Behind {
+        /// The inode of the newer file.
+        inode: u64,
+        /// Its size then.
+        size: u64,
+    },
+    /// There is no log yet.
+    NoLog,
+    /// Somewhere.
+    Unknown,
+}
+
+/// Where the output of a life will begin that is started now.
+pub fn end_of_log<W: World>(world: &W, paths: &DaemonPaths) -> LogPosition {
+    let facts =
+        world.open_directory(paths.directory()).and_then(|directory| world.facts_at(&directory, OsStr::new(LOG)));
+    match facts {
+        Ok(facts) => LogPosition::Behind { inode: facts.inode, size: facts.size },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => LogPosition::NoLog,
+        Err(_) => LogPosition::Unknown,
+    }
+}
+
+/// The last lines since then, safe for a terminal. Empty if there are none, or they cannot be read.
+pub fn last_words<W: World>(world: &W, paths: &DaemonPaths, begin: LogPosition) -> String {
+    let Ok(directory) = world.open_directory(paths.directory()) else { return String::new() };
+    let now = world.facts_at(&directory, OsStr::new(LOG)).ok();
+    let bytes = match (begin, now) {
+        (LogPosition::Behind { inode, size }, Some(now)) if now.inode == inode => now.size.saturating_sub(size),
+        // A new file has begun since, so there is more than is shown.
+        _ => u64::MAX,
+    };
+    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(BYTES);
+    let tail = log::tail(world, &directory, LINES, bytes).unwrap_or_default();
+    escape::lines(&String::from_utf8_lossy(&tail)).trim_end().to_owned()
+}
+
 #[cfg(test)]
 #[allow(clippy::disallowed_methods)]
 mod tests {
@@ -153,6 +200,8 @@ mod tests {
 
     use super::*;
     use crate::daemons::log::CappedLog;
+    use crate::home::paths::Home;
+    use crate::settings::daemon_definition::Name;
     use crate::system::Real;
 
     struct Bench {
@@ -234,5 +283,23 @@ mod tests {
         assert_eq!((tail.len(), read(&mut follower)), (0, String::new()));
         bench.log.write(b"six\n");
         assert_eq!(read(&mut follower), "six\n");
+    }
+
+    #[test]
+    fn only_what_this_life_printed_is_shown() {
+        let home = tempfile::tempdir().unwrap();
+        let paths = DaemonPaths::new(&Home::at(home.path()), &Name::new("a").unwrap());
+        assert_eq!(last_words(&Real, &paths, end_of_log(&Real, &paths)), "");
+        storage::make_directories(paths.directory()).unwrap();
+        let world = Arc::new(Real);
+        let mut log = CappedLog::open(Arc::clone(&world), world.open_directory(paths.directory()).unwrap(), 4096);
+        let first = end_of_log(&Real, &paths);
+        log.write(b"an older life\n");
+        assert_eq!(last_words(&Real, &paths, first), "an older life");
+        let second = end_of_log(&Real, &paths);
+        assert_eq!(last_words(&Real, &paths, second), "");
+        log.write(b"cannot bind\x1b[31m\nbye\n");
+        assert_eq!(last_words(&Real, &paths, second), "cannot bind\\033[31m\nbye");
+        assert_eq!(last_words(&Real, &paths, LogPosition::Unknown), "an older life\ncannot bind\\033[31m\nbye");
     }
 }

@@ -25,9 +25,10 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::paths::{self, DaemonPlace};
+use super::paths::{self, DaemonPaths};
 use super::records::Life;
 use crate::base::failpoint::Failpoint;
 use crate::system::platform::{self, Pinned};
@@ -41,24 +42,15 @@ pub fn mark(nonce: &str, directory: &Facts) -> String {
     format!("{nonce}@{}:{}", directory.device, directory.inode)
 }
 
-/// What the kernel shows of a process.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What the kernel shows of a process. That something was not seen proves nothing.
+#[derive(Debug)]
 pub struct Traces {
     /// Whether it holds the life lock.
-    pub life_lock: Sight,
+    pub holds_life_lock: bool,
     /// Whether its parent holds the monitor's lock.
-    pub parent: Sight,
-    /// Its initial environment, each variable with a NUL at its end, or why it cannot be read.
-    pub environment: Result<Vec<u8>, String>,
-}
-
-/// Whether something was seen. That it was not proves nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sight {
-    /// It was.
-    Seen,
-    /// It was not.
-    NotSeen,
+    pub has_monitor_as_parent: bool,
+    /// Its initial environment, each variable with a NUL at its end.
+    pub environment: io::Result<Vec<u8>>,
 }
 
 /// What proves that a process belongs to a life.
@@ -74,7 +66,7 @@ pub enum Proof {
 
 /// Whether a process belongs to a life.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Belonging {
+pub enum Membership {
     /// It does, and lives.
     Proven(Proof),
     /// It has ended meanwhile.
@@ -83,65 +75,89 @@ pub enum Belonging {
     NotProven(String),
 }
 
+/// Why nothing proves that a process belongs to a life.
+#[derive(Debug, thiserror::Error)]
+pub enum Unproven {
+    /// None of the traces is there.
+    #[error(
+        "it does not hold the life lock, its parent does not hold the monitor's lock, and its initial environment has no \
+         {} of this life",
+        VARIABLE
+    )]
+    NoTrace,
+    /// Two are not there, and nobody can tell about the third.
+    #[error(
+        "it does not hold the life lock, its parent does not hold the monitor's lock, and its initial environment cannot \
+         be read ({0})"
+    )]
+    NoEnvironment(io::Error),
+    /// The daemon's directory cannot be examined.
+    #[error("cannot examine {}: {error}", path.display())]
+    Directory {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// It cannot be seen whether the process still lives.
+    #[error("it cannot be watched: {0}")]
+    Unwatched(io::Error),
+}
+
 /// Judges by what was seen.
 ///
 /// # Errors
-/// What was looked for, if none of it was there.
-pub fn judge(traces: &Traces, mark: &str) -> Result<Proof, String> {
-    if traces.life_lock == Sight::Seen {
+/// None of the traces is there.
+pub fn judge(traces: Traces, mark: &str) -> Result<Proof, Unproven> {
+    if traces.holds_life_lock {
         return Ok(Proof::LifeLock);
     }
-    if traces.parent == Sight::Seen {
+    if traces.has_monitor_as_parent {
         return Ok(Proof::Parent);
     }
     let wanted = format!("{VARIABLE}={mark}");
-    let environment = match &traces.environment {
-        Ok(all) if all.split(|&byte| byte == 0).any(|entry| entry == wanted.as_bytes()) => {
-            return Ok(Proof::Environment);
-        }
-        Ok(_) => format!("its initial environment has no {VARIABLE} of this life"),
-        Err(why) => format!("its initial environment cannot be read ({why})"),
-    };
-    Err(format!("it does not hold the life lock, its parent does not hold the monitor's lock, and {environment}"))
+    let environment = traces.environment.map_err(Unproven::NoEnvironment)?;
+    let is_marked = environment.split(|&byte| byte == 0).any(|entry| entry == wanted.as_bytes());
+    if is_marked { Ok(Proof::Environment) } else { Err(Unproven::NoTrace) }
 }
 
 /// Asks the kernel whether a pinned process, which is the recorded one, belongs to the recorded life.
-pub fn belonging<W: World<Process = Pinned>>(
+pub fn membership<W: World<Process = Pinned>>(
     world: &W,
-    place: &DaemonPlace,
+    paths: &DaemonPaths,
     life: &Life,
     process: &Pinned,
-) -> Belonging {
+) -> Membership {
     let judged = if world.is_protected(Failpoint::DaemonStopSecondProof) {
-        traces_and_mark(world, place, life, process).and_then(|(traces, mark)| judge(&traces, &mark))
+        traces_and_mark(world, paths, life, process).and_then(|(traces, mark)| judge(traces, &mark))
     } else {
         Ok(Proof::LifeLock)
     };
-    match (world.wait_for_exit(process, Duration::ZERO), judged) {
-        (Ok(true), _) => Belonging::Ended,
-        (Ok(false), Ok(proof)) => Belonging::Proven(proof),
-        (Ok(false), Err(why)) => Belonging::NotProven(in_words(place, process, &why)),
-        (Err(error), _) => Belonging::NotProven(in_words(place, process, &format!("it cannot be watched: {error}"))),
+    let has_ended = world.wait_for_exit(process, Duration::ZERO).map_err(Unproven::Unwatched);
+    match has_ended.and_then(|has_ended| if has_ended { Ok(None) } else { judged.map(Some) }) {
+        Ok(None) => Membership::Ended,
+        Ok(Some(proof)) => Membership::Proven(proof),
+        Err(why) => Membership::NotProven(in_words(paths, process, &why)),
     }
 }
 
-fn in_words(place: &DaemonPlace, process: &Pinned, why: &str) -> String {
-    let (pid, name) = (process.pid(), place.name());
+fn in_words(paths: &DaemonPaths, process: &Pinned, why: &Unproven) -> String {
+    let (pid, name) = (process.pid(), paths.name());
     format!(
         "only {} says that pid {pid} is {name}: {why}; look with `daemon verify {name}` and `ps -f -p {pid}`, and if it \
          is the daemon, end it by hand: `kill {pid}`",
-        place.file(paths::LIFE).display()
+        paths.file(paths::LIFE).display()
     )
 }
 
 fn traces_and_mark<W: World>(
     world: &W,
-    place: &DaemonPlace,
+    paths: &DaemonPaths,
     life: &Life,
     process: &Pinned,
-) -> Result<(Traces, String), String> {
-    let unreadable = |error: io::Error| format!("cannot examine {}: {error}", place.directory().display());
-    let directory = world.open_directory(place.directory()).map_err(unreadable)?;
+) -> Result<(Traces, String), Unproven> {
+    let unreadable = |error| Unproven::Directory { path: paths.directory().to_owned(), error };
+    let directory = world.open_directory(paths.directory()).map_err(unreadable)?;
     let mark = mark(&life.nonce, &world.facts(&directory).map_err(unreadable)?);
     // A lock of ours is a file of one name; one of two could be a stranger's that was linked to here.
     let lock = |name: &str| {
@@ -150,26 +166,26 @@ fn traces_and_mark<W: World>(
     };
     let pid = process.pid().get();
     let traces = Traces {
-        life_lock: lock(paths::LIFE_LOCK).map_or(Sight::NotSeen, |lock| sight_of_lock(pid, &lock)),
-        parent: lock(paths::MONITOR).map_or(Sight::NotSeen, |lock| sight_of_parent(pid, &lock)),
-        environment: platform::initial_environment(pid).map_err(|error| error.to_string()),
+        holds_life_lock: lock(paths::LIFE_LOCK).is_some_and(|lock| holds(pid, &lock)),
+        has_monitor_as_parent: lock(paths::MONITOR).is_some_and(|lock| is_child_of_holder(pid, &lock)),
+        environment: platform::initial_environment(pid),
     };
     Ok((traces, mark))
 }
 
-fn sight_of_lock(pid: u32, lock: &Facts) -> Sight {
-    if platform::holds(pid, lock.device, lock.inode) { Sight::Seen } else { Sight::NotSeen }
+fn holds(pid: u32, lock: &Facts) -> bool {
+    platform::holds(pid, lock.device, lock.inode)
 }
 
 /// Whether the parent of a process, pinned before it is examined, holds the monitor's lock.
-fn sight_of_parent(pid: u32, lock: &Facts) -> Sight {
+fn is_child_of_holder(pid: u32, lock: &Facts) -> bool {
     let parent_now = || platform::table_entry(pid).map(|entry| entry.parent);
-    let Some(parent) = parent_now() else { return Sight::NotSeen };
-    let Ok(Some(pinned)) = platform::pin_reported(parent) else { return Sight::NotSeen };
-    let sight = sight_of_lock(parent, lock);
+    let Some(parent) = parent_now() else { return false };
+    let Ok(Some(pinned)) = platform::pin_reported(parent) else { return false };
+    let is_holder = holds(parent, lock);
     // The number of one that has ended, or is another's parent by now, may be anybody's.
     let was_it = parent_now() == Some(parent) && matches!(platform::wait_for_exit(&pinned, Duration::ZERO), Ok(false));
-    if was_it { sight } else { Sight::NotSeen }
+    is_holder && was_it
 }
 
 #[cfg(test)]
@@ -179,22 +195,22 @@ mod tests {
     const MARK: &str = "c0ffee@7:8";
 
     fn traces(environment: &[u8]) -> Traces {
-        Traces { life_lock: Sight::NotSeen, parent: Sight::NotSeen, environment: Ok(environment.to_vec()) }
+        Traces { holds_life_lock: false, has_monitor_as_parent: false, environment: Ok(environment.to_vec()) }
     }
 
     #[test]
     fn each_trace_is_enough() {
-        let nothing = traces(b"");
-        assert_eq!(judge(&Traces { life_lock: Sight::Seen, ..nothing.clone() }, MARK), Ok(Proof::LifeLock));
-        assert_eq!(judge(&Traces { parent: Sight::Seen, ..nothing }, MARK), Ok(Proof::Parent));
-        assert_eq!(judge(&traces(b"A=b\0FM_WATCH_LIFE=c0ffee@7:8\0C=d\0"), MARK), Ok(Proof::Environment));
+        let proof = |traces| judge(traces, MARK).unwrap();
+        assert_eq!(proof(Traces { holds_life_lock: true, ..traces(b"") }), Proof::LifeLock);
+        assert_eq!(proof(Traces { has_monitor_as_parent: true, ..traces(b"") }), Proof::Parent);
+        assert_eq!(proof(traces(b"A=b\0FM_WATCH_LIFE=c0ffee@7:8\0C=d\0")), Proof::Environment);
     }
 
     #[test]
     fn without_any_trace_it_is_said_what_was_looked_for() {
-        let unreadable = Traces { environment: Err("Permission denied".to_owned()), ..traces(b"") };
+        let unreadable = Traces { environment: Err(io::Error::other("Permission denied")), ..traces(b"") };
         for (traces, word) in [(traces(b"A=b\0"), "has no FM_WATCH_LIFE"), (unreadable, "(Permission denied)")] {
-            let why = judge(&traces, MARK).unwrap_err();
+            let why = judge(traces, MARK).unwrap_err().to_string();
             assert!(why.contains("the life lock") && why.contains("the monitor's lock") && why.contains(word), "{why}");
         }
     }
@@ -209,9 +225,9 @@ mod tests {
             "NOT_FM_WATCH_LIFE=c0ffee@7:8\0",
             "A=FM_WATCH_LIFE=c0ffee@7:8\0",
         ] {
-            assert!(judge(&traces(other.as_bytes()), MARK).is_err(), "{other}");
+            assert!(judge(traces(other.as_bytes()), MARK).is_err(), "{other}");
         }
         // A forged nonce cannot span variables, of which the kernel shows each between two NULs.
-        assert!(judge(&traces(b"FM_WATCH_LIFE=a\0B=c@7:8\0"), "a\0B=c@7:8").is_err());
+        assert!(judge(traces(b"FM_WATCH_LIFE=a\0B=c@7:8\0"), "a\0B=c@7:8").is_err());
     }
 }

@@ -30,12 +30,14 @@ use crate::system::identity::Pid;
 use crate::system::platform::{self, Pinned};
 use crate::system::{Activity, Facts, Real, Signal, TableEntry, World};
 
-/// How long the kernel may take to carry out a KILL.
-const KILL_TAKES: Duration = Duration::from_secs(2);
+/// How long the kernel may take to carry out a KILL. It does so at once, unless the process is frozen or in uninterruptible
+/// sleep; but the process has to be scheduled to end, and on a machine that is busy that was seen to take more than two
+/// seconds.
+pub const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Processes that are proven to be of one life, each pinned.
 #[derive(Debug, Default)]
-pub struct Leftovers {
+pub struct Orphans {
     processes: Vec<Pinned>,
 }
 
@@ -59,7 +61,7 @@ pub struct Cleared {
     pub still_there: Vec<Pid>,
 }
 
-impl Leftovers {
+impl Orphans {
     /// The living members of a session, other than this process and the anchor. None, if the anchor is not of the session: a
     /// number that somebody wrote down says nothing about whose it is.
     ///
@@ -114,11 +116,6 @@ impl Leftovers {
         self.processes.iter().find(is_member)
     }
 
-    /// One process that its caller has proven.
-    pub fn one(process: Pinned) -> Self {
-        Self { processes: vec![process] }
-    }
-
     /// These and others, each once.
     #[must_use]
     pub fn and(mut self, others: Self) -> Self {
@@ -150,7 +147,7 @@ impl Leftovers {
         for process in &stubborn {
             drop(Real.signal(process, Signal::Kill));
         }
-        let killed_until = Real.now().monotonic + KILL_TAKES;
+        let killed_until = Real.now().monotonic + KILL_TIMEOUT;
         let (killed, there): (Vec<_>, Vec<_>) =
             stubborn.into_iter().partition(|process| has_ended_by(process, killed_until));
         Cleared { asked: left.len(), killed: killed.len(), still_there: there.iter().map(|each| each.pid()).collect() }
@@ -163,7 +160,7 @@ fn has_ended_by(process: &Pinned, time: Duration) -> bool {
 }
 
 /// Those of all processes but this one that seem to belong here, pinned, and proven after they were pinned.
-fn pinned_and_proven(seems: impl Fn(u32) -> bool, is_proven: impl Fn(u32) -> bool) -> io::Result<Leftovers> {
+fn pinned_and_proven(seems: impl Fn(u32) -> bool, is_proven: impl Fn(u32) -> bool) -> io::Result<Orphans> {
     let mut processes = Vec::new();
     let own = std::process::id();
     for number in platform::processes()?.into_iter().filter(|&number| number != own && seems(number)) {
@@ -174,5 +171,5 @@ fn pinned_and_proven(seems: impl Fn(u32) -> bool, is_proven: impl Fn(u32) -> boo
             processes.push(process);
         }
     }
-    Ok(Leftovers { processes })
+    Ok(Orphans { processes })
 }

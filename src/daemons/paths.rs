@@ -31,12 +31,12 @@ pub const OLDER_LOG: &str = "log.1";
 
 /// Where a daemon's files are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DaemonPlace {
+pub struct DaemonPaths {
     name: Name,
     directory: PathBuf,
 }
 
-impl DaemonPlace {
+impl DaemonPaths {
     /// The place of a daemon in a home.
     pub fn new(home: &Home, name: &Name) -> Self {
         Self { name: name.clone(), directory: all(home).join(name.as_str()) }
@@ -53,9 +53,9 @@ impl DaemonPlace {
     }
 
     /// Tells the keeper of the home, if there is one, to look now. Nothing depends on it: the keeper looks by itself soon.
-    pub fn ring_keeper(&self) {
+    pub fn wake_keeper(&self) {
         let Some(all) = self.directory.parent() else { return };
-        let rung = Real.open_directory(all).and_then(|directory| platform::ring(&directory, OsStr::new(BELL)));
+        let rung = Real.open_directory(all).and_then(|directory| platform::ring(&directory, OsStr::new(WAKEUP)));
         if let Err(error) = rung {
             tracing::debug!("the keeper of the daemons was not told: {error}");
         }
@@ -74,4 +74,4 @@ pub fn all(home: &Home) -> PathBuf {
 
 /// The FIFO of the keeper in the directory of all daemons: whoever changes something that is the keeper's affair writes a
 /// byte into it (`platform::ring`). No daemon can have this name.
-pub const BELL: &str = ".bell";
+pub const WAKEUP: &str = ".bell";

@@ -8,9 +8,9 @@ use std::io;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::monitor_status::milliseconds;
+use super::paths::{self, DaemonPaths};
 use super::restart_policy::{End, Past};
-use crate::settings::daemon_definition::Definition;
+use crate::settings::daemon_definition::{Definition, milliseconds};
 use crate::system::identity::{Identity, Pid};
 use crate::system::storage::{self, Durability};
 use crate::system::{Facts, World};
@@ -191,10 +191,64 @@ pub fn read<T: DeserializeOwned, W: World>(world: &W, directory: &W::Node, name:
     }
 }
 
+/// Reads a record of a daemon. There is none in a directory that cannot be opened.
+pub fn read_in<T: DeserializeOwned, W: World>(world: &W, paths: &DaemonPaths, name: &str) -> Read<T> {
+    world.open_directory(paths.directory()).map_or(Read::None, |directory| read(world, &directory, name))
+}
+
+/// Removes a record of a daemon, if there is one.
+///
+/// # Errors
+/// Those of the file system.
+pub fn remove<W: World>(world: &W, paths: &DaemonPaths, name: &str) -> io::Result<()> {
+    match world.open_directory(paths.directory()) {
+        Ok(directory) => storage::remove(world, &directory, OsStr::new(name)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Puts a record in place of an older one, in one step.
 ///
 /// # Errors
 /// Those of the file system; the older one is still in place then.
 pub fn write<T: Serialize, W: World>(world: &W, directory: &W::Node, name: &str, record: &T) -> io::Result<()> {
     storage::replace(world, directory, name, &serde_json::to_vec(record)?, Durability::Process)
+}
+
+/// What of a record says which life it is about.
+#[derive(Deserialize)]
+struct Numbered {
+    generation: u64,
+}
+
+/// The highest number of a life that is written down anywhere in a daemon's directory; 0 if there is none.
+pub fn last_generation<W: World>(world: &W, directory: &W::Node) -> u64 {
+    let names = [paths::LIFE, paths::END, paths::STOP, paths::KEEP];
+    let known =
+        names.map(|name| read::<Numbered, W>(world, directory, name).known().map_or(0, |known| known.generation));
+    known.into_iter().max().unwrap_or_default()
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)]
+mod tests {
+    use super::*;
+    use crate::system::Real;
+
+    #[test]
+    fn the_last_life_is_the_highest_number_that_is_written_down_anywhere() {
+        let directory = tempfile::tempdir().unwrap();
+        let node = Real.open_directory(directory.path()).unwrap();
+        assert_eq!(last_generation(&Real, &node), 0);
+        for (name, text, last) in [
+            (paths::LIFE, r#"{"generation":3}"#, 3),
+            (paths::STOP, r#"{"generation":9}"#, 9),
+            (paths::KEEP, r#"{"generation":4}"#, 9),
+            (paths::END, "damaged", 9),
+        ] {
+            std::fs::write(directory.path().join(name), text).unwrap();
+            assert_eq!(last_generation(&Real, &node), last, "{name}");
+        }
+    }
 }

@@ -1,16 +1,16 @@
 //! How a daemon is, in one word and with the facts behind it, for `status`.
 //!
-//! The word is a pure function of how things stand and of what the keeper remembers. A daemon that lives is never
+//! The word is a pure function of the daemon's state and of what the keeper remembers. A daemon that lives is never
 //! reported by what is remembered of it, and a memory that nobody can act on any more, because a person asked for the stop
 //! or because the time of the restart has passed, is no state.
 
 use std::time::Duration;
 
 use super::ensure::Daemons;
-use super::paths::{self, DaemonPlace};
-use super::records::{self, Course, Ended, Keeping, Life, Read, StopRequest};
-use super::state::Standing;
-use crate::settings::daemon_definition::Name;
+use super::paths::{self, DaemonPaths};
+use super::records::{self, Course, Ended, Keeping, Life, StopRequest};
+use super::state::State;
+use crate::settings::daemon_definition::{Name, milliseconds};
 use crate::system::World;
 use crate::system::identity::Pid;
 
@@ -19,7 +19,7 @@ const KEEPER_TAKES: Duration = Duration::from_secs(10);
 
 /// The state of a daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum Status {
     /// It is not ready yet.
     Starting,
     /// It does its work.
@@ -38,7 +38,7 @@ pub enum State {
     Unknown,
 }
 
-impl State {
+impl Status {
     /// Its name, for people and programs.
     pub fn word(self) -> &'static str {
         match self {
@@ -54,16 +54,16 @@ impl State {
     }
 
     /// The state of a daemon that stands so, and about which the keeper does that.
-    pub fn of(standing: &Standing, course: &Course) -> Self {
-        match (standing, course) {
-            (Standing::Starting { .. }, _) => Self::Starting,
-            (Standing::Ready { .. }, _) => Self::Ready,
-            (Standing::Stalled { .. }, _) => Self::Stalled,
-            (Standing::Foreign(_), _) => Self::Foreign,
-            (Standing::Unknown(_), _) => Self::Unknown,
-            (Standing::Absent | Standing::Leftover { .. }, Course::Content) => Self::Stopped,
-            (Standing::Absent | Standing::Leftover { .. }, Course::BackingOff { .. }) => Self::Backoff,
-            (Standing::Absent | Standing::Leftover { .. }, Course::GivenUp { .. }) => Self::Fatal,
+    pub fn of(state: &State, course: &Course) -> Self {
+        match (state, course) {
+            (State::Starting { .. }, _) => Self::Starting,
+            (State::Ready { .. }, _) => Self::Ready,
+            (State::Stalled { .. }, _) => Self::Stalled,
+            (State::Foreign(_), _) => Self::Foreign,
+            (State::Unknown(_), _) => Self::Unknown,
+            (State::Absent | State::Leftover { .. }, Course::Content) => Self::Stopped,
+            (State::Absent | State::Leftover { .. }, Course::BackingOff { .. }) => Self::Backoff,
+            (State::Absent | State::Leftover { .. }, Course::GivenUp { .. }) => Self::Fatal,
         }
     }
 }
@@ -81,7 +81,7 @@ fn course_in_force(
     match keeping.course {
         Course::BackingOff { until_ms } => {
             let is_of_this_boot = keeping.boot_id.as_deref() == boot_id;
-            let is_over = now_ms > until_ms.saturating_add(milliseconds(KEEPER_TAKES));
+            let is_over = now_ms > until_ms.saturating_add(milliseconds::of(KEEPER_TAKES));
             if is_stopped || is_over || !is_of_this_boot { Course::Content } else { keeping.course.clone() }
         }
         Course::Content | Course::GivenUp { .. } => keeping.course.clone(),
@@ -94,9 +94,9 @@ pub struct Report {
     /// Its name.
     pub name: Name,
     /// Its state.
-    pub state: State,
+    pub status: Status,
     /// How things stand.
-    pub standing: Standing,
+    pub state: State,
     /// Its life, or the last one.
     pub life: Option<Box<Life>>,
     /// How long it has lived, if it lives.
@@ -112,20 +112,20 @@ pub struct Report {
 impl Report {
     /// The daemon, if it lives.
     pub fn pid(&self) -> Option<Pid> {
-        match &self.standing {
-            Standing::Ready { pid, .. } | Standing::Stalled { pid, .. } => Some(*pid),
-            Standing::Starting { pid } => *pid,
-            Standing::Absent | Standing::Leftover { .. } | Standing::Foreign(_) | Standing::Unknown(_) => None,
+        match &self.state {
+            State::Ready { pid, .. } | State::Stalled { pid, .. } => Some(*pid),
+            State::Starting { pid } => *pid,
+            State::Absent | State::Leftover { .. } | State::Foreign(_) | State::Unknown(_) => None,
         }
     }
 
     /// Why it is not well, or how the last life ended.
     pub fn why(&self) -> Option<String> {
         let last = || self.last.as_ref().map(|last| last.end.to_string());
-        match (&self.standing, &self.course) {
-            (Standing::Stalled { why, .. } | Standing::Foreign(why) | Standing::Unknown(why), _) => Some(why.clone()),
-            (Standing::Leftover { .. }, _) => Some(self.standing.to_string()),
-            (_, Course::GivenUp { restarts, window }) if self.state == State::Fatal => {
+        match (&self.state, &self.course) {
+            (State::Stalled { why, .. } | State::Foreign(why) | State::Unknown(why), _) => Some(why.clone()),
+            (State::Leftover { .. }, _) => Some(self.state.to_string()),
+            (_, Course::GivenUp { restarts, window }) if self.status == Status::Fatal => {
                 let last = last().map(|last| format!(", last: {last}")).unwrap_or_default();
                 Some(format!("given up after {restarts} restarts in {}{last}", humantime::format_duration(*window)))
             }
@@ -137,24 +137,19 @@ impl Report {
 impl Daemons {
     /// Looks at a daemon and reads what is written down about it. Nothing is changed.
     pub fn report(&self, name: &Name) -> Report {
-        let place = DaemonPlace::new(&self.home, name);
-        let (evidence, standing) = self.settled_look(&place);
-        let directory = self.world.open_directory(place.directory()).ok();
-        let now_ms = milliseconds(self.world.now().monotonic);
-        let (keeping, stop, last) = match &directory {
-            Some(directory) => (
-                records::read::<Keeping, _>(self.world.as_ref(), directory, paths::KEEP),
-                records::read::<StopRequest, _>(self.world.as_ref(), directory, paths::STOP),
-                records::read::<Ended, _>(self.world.as_ref(), directory, paths::END),
-            ),
-            None => (Read::None, Read::None, Read::None),
-        };
+        let paths = DaemonPaths::new(&self.home, name);
+        let (evidence, state) = self.observe_settled(&paths);
+        let world = self.world.as_ref();
+        let now_ms = milliseconds::of(world.now().monotonic);
+        let keeping = records::read_in::<Keeping, _>(world, &paths, paths::KEEP);
+        let stop = records::read_in::<StopRequest, _>(world, &paths, paths::STOP);
+        let last = records::read_in::<Ended, _>(world, &paths, paths::END);
         let course = course_in_force(keeping.known(), stop.known(), self.here.boot_id.as_deref(), now_ms);
         let life = evidence.life.known().map(|(life, _)| life.clone());
         let mut report = Report {
             name: name.clone(),
-            state: State::of(&standing, &course),
-            standing,
+            status: Status::of(&state, &course),
+            state,
             life,
             uptime: None,
             restarts: keeping.known().map_or(0, |keeping| keeping.restarts),
@@ -166,10 +161,6 @@ impl Daemons {
         report.uptime = since.map(|since| Duration::from_millis(now_ms.saturating_sub(since)));
         report
     }
-}
-
-fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -208,24 +199,24 @@ mod tests {
         let stop = StopRequest { schema: 1, generation: 7, at: 0 };
         let course = course_in_force(Some(&keeping(given_up.clone())), Some(&stop), Some("other"), u64::MAX);
         assert_eq!(course, given_up);
-        assert_eq!(State::of(&Standing::Absent, &course), State::Fatal);
+        assert_eq!(Status::of(&State::Absent, &course), Status::Fatal);
     }
 
     #[test]
     fn a_daemon_that_lives_is_judged_by_that() {
         let given_up = Course::GivenUp { restarts: 5, window: Duration::from_secs(300) };
         let pid = Pid::new(12).unwrap();
-        let ready = Standing::Ready { pid, generation: 1 };
-        let stalled = Standing::Stalled { pid, generation: 1, why: String::new() };
+        let ready = State::Ready { pid, generation: 1 };
+        let stalled = State::Stalled { pid, generation: 1, why: String::new() };
         let courses = [Course::Content, Course::BackingOff { until_ms: 0 }, given_up];
         for course in courses {
-            assert_eq!(State::of(&ready, &course), State::Ready);
-            assert_eq!(State::of(&stalled, &course), State::Stalled);
-            assert_eq!(State::of(&Standing::Starting { pid: None }, &course), State::Starting);
-            assert_eq!(State::of(&Standing::Foreign(String::new()), &course), State::Foreign);
-            assert_eq!(State::of(&Standing::Unknown(String::new()), &course), State::Unknown);
+            assert_eq!(Status::of(&ready, &course), Status::Ready);
+            assert_eq!(Status::of(&stalled, &course), Status::Stalled);
+            assert_eq!(Status::of(&State::Starting { pid: None }, &course), Status::Starting);
+            assert_eq!(Status::of(&State::Foreign(String::new()), &course), Status::Foreign);
+            assert_eq!(Status::of(&State::Unknown(String::new()), &course), Status::Unknown);
         }
-        assert_eq!(State::of(&Standing::Leftover { generation: None }, &Course::Content), State::Stopped);
-        assert_eq!(State::of(&Standing::Absent, &Course::BackingOff { until_ms: 0 }), State::Backoff);
+        assert_eq!(Status::of(&State::Leftover { generation: None }, &Course::Content), Status::Stopped);
+        assert_eq!(Status::of(&State::Absent, &Course::BackingOff { until_ms: 0 }), Status::Backoff);
     }
 }

@@ -1,31 +1,120 @@
-//! Starting the monitor of a daemon, as nobody's descendant, and hearing its word.
+//! Starting the monitor of a daemon, as nobody's descendant, and hearing what it says.
 //!
 //! The monitor outlives whoever starts it and must not be reached by what ends the starter: own session, orphaned at once,
 //! working directory `/`, standard streams to nowhere (errors to the log), an environment from the allow-list, and no
-//! inherited descriptor but two. One is the pipe of its word. The other holds what the daemon is, because a command line is
-//! shown to everybody and is bounded, and because the settings may change between the look and the start.
+//! inherited descriptor but two. One is the status pipe. The other holds what the daemon is, because a command line is
+//! shown to everybody and is bounded, and because the settings may change between the observation and the start.
 //!
 //! If this is wrong, a caller's pipe stays open as long as the daemon lives, or a harness that clears up after a tool
 //! takes the daemon with it.
 
 use std::ffi::OsString;
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::monitor_status::MonitorWord;
-use super::start_request::Order;
+use serde::{Deserialize, Serialize};
+
+use super::paths::DaemonPaths;
+use super::records;
 use crate::base::error::Error;
 use crate::home::log;
 use crate::home::paths::{Home, names};
 use crate::ownership::context::HomeContext;
 use crate::settings::Settings;
-use crate::settings::daemon_definition::Name;
+use crate::settings::daemon_definition::{Definition, Name, milliseconds};
+use crate::system::World;
 use crate::system::handle::{self, AsHandle, HandleNumber, HandleRef};
+use crate::system::identity::Pid;
 use crate::system::platform;
 use crate::system::respawn;
-use crate::system::status_pipe::{NoStatus, StatusReader};
+use crate::system::status_pipe::{NoStatus, Status, StatusReader};
+
+/// A request to start a daemon.
+///
+/// A monitor may begin late: its client was killed, or the machine is busy. By then somebody else may have started the
+/// daemon, and a person may have stopped it again. So a request is good for one life only, the one after the last that was
+/// known when it was made; a monitor that finds a later one starts nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartRequest {
+    /// What is to be started.
+    pub definition: Definition,
+    /// The number of the last life that was known then; 0 if there was none.
+    pub after: u64,
+}
+
+impl StartRequest {
+    /// To start the life after the last one that is written down now.
+    pub fn new<W: World>(world: &W, paths: &DaemonPaths, definition: &Definition) -> Self {
+        // A directory that cannot be opened is told of by the monitor.
+        let directory = world.open_directory(paths.directory()).ok();
+        let after = directory.map_or(0, |directory| records::last_generation(world, &directory));
+        Self { definition: definition.clone(), after }
+    }
+}
+
+/// What a monitor says about itself to the client that started it: one JSON object per line on a pipe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "word", rename_all = "lowercase")]
+pub enum MonitorStatus {
+    /// The daemon's process exists and is recorded; it is about to execute its program.
+    Forked {
+        /// The daemon.
+        pid: Pid,
+        /// Its life.
+        generation: u64,
+    },
+    /// It is ready. The last word.
+    Ready {
+        /// The daemon.
+        pid: Pid,
+        /// Its life.
+        generation: u64,
+        /// How long it took.
+        #[serde(with = "milliseconds")]
+        after: Duration,
+    },
+    /// There is another monitor, or the daemon lives already. The last word.
+    Lost,
+    /// The daemon cannot be had. The last word.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Status for MonitorStatus {
+    fn is_last(&self) -> bool {
+        !matches!(self, Self::Forked { .. })
+    }
+}
+
+/// Why no monitor was started.
+#[derive(Debug, thiserror::Error)]
+pub enum NotStarted {
+    /// This program cannot be found any more.
+    #[error(transparent)]
+    Program(Error),
+    /// The request cannot be put into words.
+    #[error("cannot tell the monitor: {0}")]
+    Request(#[from] serde_json::Error),
+    /// The request cannot be handed over.
+    #[error("cannot make a file in memory: {0}")]
+    Memory(io::Error),
+    /// The monitor would have no way to answer.
+    #[error("cannot make a pipe: {0}")]
+    Pipe(io::Error),
+    /// The process cannot be started.
+    #[error("cannot start {}: {error}", program.display())]
+    Process {
+        /// The program.
+        program: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
 
 /// How monitors are started in a home: which program, for which home, with what environment.
 #[derive(Debug)]
@@ -42,9 +131,9 @@ impl Starter {
     ///
     /// # Errors
     /// This program cannot be found any more.
-    pub fn under(context: &HomeContext, settings: &Settings) -> Result<Self, Error> {
+    pub fn under(context: &HomeContext, settings: &Settings) -> Result<Self, NotStarted> {
         let environment = context.environment.for_child(&settings.pass);
-        let mut starter = Self::new(respawn::program()?, &context.home, environment);
+        let mut starter = Self::new(respawn::program().map_err(NotStarted::Program)?, &context.home, environment);
         starter.flags.extend(context.loaded.explicit_flags().into_iter().map(OsString::from));
         Ok(starter)
     }
@@ -57,37 +146,37 @@ impl Starter {
     /// Starts a monitor that starts the daemon, unless another life of it has begun since the caller looked.
     ///
     /// # Errors
-    /// The reason why no process could be started.
-    pub fn start(&self, name: &Name, order: &Order) -> Result<Start, String> {
-        let told = serde_json::to_vec(order).map_err(|error| format!("cannot tell the monitor: {error}"))?;
-        let told = platform::memory_file(name.as_str(), &told)
-            .map_err(|error| format!("cannot make a file in memory: {error}"))?;
+    /// No process could be started.
+    pub fn start(&self, name: &Name, request: &StartRequest) -> Result<Start, NotStarted> {
+        let told = serde_json::to_vec(request)?;
+        let told = platform::memory_file(name.as_str(), &told).map_err(NotStarted::Memory)?;
         self.spawn(name, Some(told.as_handle()))
     }
 
     /// Starts a monitor for a daemon that lives without one. It starts nothing, also if the daemon has ended by then.
     ///
     /// # Errors
-    /// The reason why no process could be started.
-    pub fn adopt(&self, name: &Name) -> Result<Start, String> {
+    /// No process could be started.
+    pub fn adopt(&self, name: &Name) -> Result<Start, NotStarted> {
         self.spawn(name, None)
     }
 
-    fn spawn(&self, name: &Name, order: Option<HandleRef<'_>>) -> Result<Start, String> {
-        let (listener, writer) = StatusReader::new().map_err(|error| format!("cannot make a pipe: {error}"))?;
-        let command = self.command(name, handle::number_of(&writer), order.map(|order| handle::number_of(&order)));
-        let inherited: Vec<_> = std::iter::once(writer.as_handle()).chain(order).collect();
+    fn spawn(&self, name: &Name, request: Option<HandleRef<'_>>) -> Result<Start, NotStarted> {
+        let (listener, writer) = StatusReader::new().map_err(NotStarted::Pipe)?;
+        let command =
+            self.command(name, handle::number_of(&writer), request.map(|request| handle::number_of(&request)));
+        let inherited: Vec<_> = std::iter::once(writer.as_handle()).chain(request).collect();
         platform::spawn_detached(command, &inherited)
-            .map_err(|error| format!("cannot start {}: {error}", self.program.display()))?;
+            .map_err(|error| NotStarted::Process { program: self.program.clone(), error })?;
         Ok(Start { listener, log: self.home.ours(names::LOG_DIRECTORY).join(names::LOG) })
     }
 
-    fn command(&self, name: &Name, word: HandleNumber, order: Option<HandleNumber>) -> Command {
+    fn command(&self, name: &Name, status: HandleNumber, request: Option<HandleNumber>) -> Command {
         let mut command = respawn::command(&self.program, self.environment.iter().map(|(name, value)| (name, value)));
         command.args(&self.flags).args(["daemon-monitor", name.as_str()]);
-        command.arg("--word-fd").arg(word.to_string());
-        if let Some(order) = order {
-            command.arg("--order-fd").arg(order.to_string());
+        command.arg("--word-fd").arg(status.to_string());
+        if let Some(request) = request {
+            command.arg("--order-fd").arg(request.to_string());
         }
         respawn::detach(&mut command, log::open_for_child(&self.home));
         command
@@ -97,22 +186,17 @@ impl Starter {
 /// A start under way. Dropping it lets the monitor go on unheard.
 #[derive(Debug)]
 pub struct Start {
-    listener: StatusReader<MonitorWord>,
+    listener: StatusReader<MonitorStatus>,
     log: PathBuf,
 }
 
 impl Start {
-    /// Waits for the monitor's next word.
+    /// Waits for what the monitor says next.
     ///
     /// # Errors
     /// What came instead.
-    pub fn next_word(&self, deadline: Instant) -> Result<MonitorWord, NoStatus> {
+    pub fn next_status(&self, deadline: Instant) -> Result<MonitorStatus, NoStatus> {
         self.listener.next(deadline)
-    }
-
-    /// The descriptor that can be read when a word comes, or when none will come.
-    pub fn ear(&self) -> HandleRef<'_> {
-        self.listener.ear()
     }
 
     /// What came instead of a word, for people.
@@ -122,5 +206,12 @@ impl Start {
             NoStatus::DeadlinePassed => "its monitor has not said by the deadline what became of it".to_owned(),
             NoStatus::Broken(error) => format!("its monitor cannot be understood: {error}"),
         }
+    }
+}
+
+/// It can be read when the monitor says something, or when it will not say anything more.
+impl AsHandle for Start {
+    fn as_handle(&self) -> HandleRef<'_> {
+        self.listener.ear()
     }
 }

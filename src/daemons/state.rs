@@ -1,21 +1,22 @@
-//! How things stand with a daemon: one pure function over what was seen.
+//! The state of a daemon: one pure function over what was observed.
 //!
 //! # Theory
 //!
 //! Three facts are asked for: the life lock (a kernel fact), the recorded process (compared by identity, never by its
 //! bare number), and who answers at the ready socket, where there is one. Only if all three say "nobody" is the daemon
-//! [`Standing::Absent`], and only that permits a start. A deadline that passes, a record that cannot be read and a
-//! process that cannot be compared are [`Standing::Unknown`] or [`Standing::Stalled`], which permit nothing.
+//! [`State::Absent`], and only that permits a start. A deadline that passes, a record that cannot be read and a
+//! process that cannot be compared are [`State::Unknown`] or [`State::Stalled`], which permit nothing.
 
 use std::fmt;
 
 use super::records::{Life, Phase, Read};
+use crate::base::error::Error;
 use crate::lock::socket::probe::Readiness;
-use crate::system::identity::{Difference, Pid, Sameness};
+use crate::system::identity::{Pid, Sameness};
 
 /// Whether a lock is held, as its visible mark shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LockSight {
+pub enum LockState {
     /// Nobody holds it.
     Free,
     /// Somebody holds it.
@@ -24,22 +25,30 @@ pub enum LockSight {
     Unreadable(String),
 }
 
-/// What was seen of a daemon.
+/// What was observed of a daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Evidence {
     /// The life lock.
-    pub lock: LockSight,
+    pub lock: LockState,
     /// The monitor's lock.
-    pub monitor: LockSight,
+    pub monitor: LockState,
     /// The recorded life, and whether its process is the one that was recorded.
     pub life: Read<(Box<Life>, Sameness)>,
-    /// Who answers at the ready socket, if there is to be one and it was asked.
-    pub socket: Option<Result<Readiness, String>>,
+    /// What is at the ready socket, if there is to be one and it was asked.
+    pub socket: Option<SocketState>,
 }
 
-/// How things stand.
+impl Evidence {
+    /// The recorded life, if its process is the one that was recorded.
+    pub fn living(&self) -> Option<&Life> {
+        let (life, _) = self.life.known().filter(|(_, sameness)| matches!(sameness, Sameness::Same(_)))?;
+        Some(life)
+    }
+}
+
+/// The state of a daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
+pub enum State {
     /// Nothing of it lives: it may be started.
     Absent,
     /// A monitor is at work, and the daemon is not ready yet.
@@ -75,97 +84,83 @@ pub enum Standing {
 }
 
 /// What is at the ready socket, as far as it decides.
-enum Voice {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SocketState {
     /// Nobody.
-    Nobody,
-    /// The daemon answers, or nothing is there to be asked.
-    Well,
-    /// It is there and does not answer, or not yet.
+    Absent,
+    /// A server that does its work.
+    Answers,
+    /// A server that does not answer, or not yet.
     Silent(String),
-    /// Somebody else.
-    Stranger(String),
+    /// Somebody else, or what cannot be asked.
+    Foreign(String),
 }
 
-fn voice(evidence: &Evidence) -> Option<Voice> {
-    evidence.socket.as_ref().map(|answer| match answer {
-        Ok(Readiness::Ready(_)) => Voice::Well,
-        Ok(Readiness::Absent(_)) => Voice::Nobody,
-        Ok(silent @ (Readiness::Starting | Readiness::Stalled(_))) => Voice::Silent(silent.to_string()),
-        Ok(stranger @ Readiness::Foreign(_)) => Voice::Stranger(stranger.to_string()),
-        // What cannot be asked is not absent.
-        Err(why) => Voice::Stranger(format!("cannot be asked: {why}")),
-    })
-}
-
-/// Judges what was seen.
-pub fn judge(evidence: &Evidence) -> Standing {
-    let (life, sameness) = match &evidence.life {
-        Read::Some((life, sameness)) => (life, sameness),
-        Read::None => return unrecorded(evidence),
-        Read::Damaged(why) => return damaged(evidence, why),
-    };
-    match sameness {
-        Sameness::Same(_) => living(life, evidence),
-        Sameness::Unknown(why) => Standing::Unknown(why.clone()),
-        Sameness::Different(difference) => gone(life, difference, evidence),
-    }
-}
-
-fn living(life: &Life, evidence: &Evidence) -> Standing {
-    let (pid, generation) = (life.pid(), life.generation);
-    match (life.phase, voice(evidence)) {
-        (_, Some(Voice::Stranger(who))) => Standing::Foreign(who),
-        // Its monitor judges, as long as there is one.
-        (Phase::Starting, _) if evidence.monitor != LockSight::Free => Standing::Starting { pid: Some(pid) },
-        (Phase::Ready { .. }, None) | (_, Some(Voice::Well)) => Standing::Ready { pid, generation },
-        (Phase::Ready { .. }, Some(Voice::Nobody)) => {
-            Standing::Stalled { pid, generation, why: "its socket is gone".to_owned() }
-        }
-        (Phase::Ready { .. }, Some(Voice::Silent(why))) => Standing::Stalled { pid, generation, why },
-        (Phase::Starting, _) => {
-            Standing::Stalled { pid, generation, why: "it was not ready when its monitor ended".to_owned() }
+impl From<Result<Readiness, Error>> for SocketState {
+    fn from(answer: Result<Readiness, Error>) -> Self {
+        match answer {
+            Ok(Readiness::Ready(_)) => Self::Answers,
+            Ok(Readiness::Absent(_)) => Self::Absent,
+            Ok(silent @ (Readiness::Starting | Readiness::Stalled(_))) => Self::Silent(silent.to_string()),
+            Ok(foreign @ Readiness::Foreign(_)) => Self::Foreign(foreign.to_string()),
+            // What cannot be asked is not absent.
+            Err(error) => Self::Foreign(format!("cannot be asked: {error}")),
         }
     }
 }
 
-fn gone(life: &Life, _difference: &Difference, evidence: &Evidence) -> Standing {
-    match &evidence.lock {
-        LockSight::Unreadable(why) => Standing::Unknown(why.clone()),
-        // A monitor is about to start the next life, or to clear up after the last one.
-        _ if evidence.monitor == LockSight::Held => Standing::Starting { pid: None },
-        LockSight::Held => Standing::Leftover { generation: Some(life.generation) },
-        LockSight::Free => nobody_holds(evidence),
-    }
-}
-
-fn unrecorded(evidence: &Evidence) -> Standing {
-    match &evidence.lock {
-        LockSight::Unreadable(why) => Standing::Unknown(why.clone()),
-        _ if evidence.monitor == LockSight::Held => Standing::Starting { pid: None },
-        LockSight::Held => Standing::Leftover { generation: None },
-        LockSight::Free => nobody_holds(evidence),
-    }
-}
-
-fn damaged(evidence: &Evidence, why: &str) -> Standing {
-    match evidence.lock {
+/// Judges what was observed.
+pub fn judge(evidence: &Evidence) -> State {
+    match &evidence.life {
+        Read::Some((life, Sameness::Same(_))) => living(life, evidence),
+        Read::Some((life, Sameness::Different(_))) => gone(Some(life.generation), evidence),
+        Read::None => gone(None, evidence),
         // Nobody lives who kept the lock; a program that gave it back cannot be recognised without its record.
-        LockSight::Free if evidence.monitor == LockSight::Free && evidence.socket.is_none() => Standing::Absent,
-        LockSight::Free if evidence.monitor == LockSight::Free => nobody_holds(evidence),
-        _ => Standing::Unknown(why.to_owned()),
+        Read::Damaged(_) if (&evidence.lock, &evidence.monitor) == (&LockState::Free, &LockState::Free) => {
+            unlocked(evidence)
+        }
+        Read::Some((_, Sameness::Unknown(why))) | Read::Damaged(why) => State::Unknown(why.clone()),
     }
 }
 
-fn nobody_holds(evidence: &Evidence) -> Standing {
-    match voice(evidence) {
-        None | Some(Voice::Nobody) => Standing::Absent,
-        Some(Voice::Well) => Standing::Foreign("is served by a process that is not the recorded daemon".to_owned()),
-        Some(Voice::Silent(why) | Voice::Stranger(why)) => Standing::Foreign(why),
+fn living(life: &Life, evidence: &Evidence) -> State {
+    let (pid, generation) = (life.pid(), life.generation);
+    let stalled = |why: &str| State::Stalled { pid, generation, why: why.to_owned() };
+    match (life.phase, &evidence.socket) {
+        (_, Some(SocketState::Foreign(who))) => State::Foreign(who.clone()),
+        // Its monitor judges, as long as there is one.
+        (Phase::Starting, _) if evidence.monitor != LockState::Free => State::Starting { pid: Some(pid) },
+        (Phase::Ready { .. }, None) | (_, Some(SocketState::Answers)) => State::Ready { pid, generation },
+        (Phase::Ready { .. }, Some(SocketState::Absent)) => stalled("its socket is gone"),
+        (Phase::Ready { .. }, Some(SocketState::Silent(why))) => stalled(why),
+        (Phase::Starting, _) => stalled("it was not ready when its monitor ended"),
+    }
+}
+
+/// Judges a daemon whose recorded process, if there is one, has ended.
+fn gone(generation: Option<u64>, evidence: &Evidence) -> State {
+    match &evidence.lock {
+        LockState::Unreadable(why) => State::Unknown(why.clone()),
+        // A monitor is about to start the next life, or to clear up after the last one.
+        _ if evidence.monitor == LockState::Held => State::Starting { pid: None },
+        LockState::Held => State::Leftover { generation },
+        LockState::Free => unlocked(evidence),
+    }
+}
+
+/// Judges a daemon whose life lock nobody holds.
+fn unlocked(evidence: &Evidence) -> State {
+    match &evidence.socket {
+        None | Some(SocketState::Absent) => State::Absent,
+        Some(SocketState::Answers) => {
+            State::Foreign("is served by a process that is not the recorded daemon".to_owned())
+        }
+        Some(SocketState::Silent(why) | SocketState::Foreign(why)) => State::Foreign(why.clone()),
     }
 }
 
 /// A phrase that goes on after the daemon's name: `is ready, pid 12`.
-impl fmt::Display for Standing {
+impl fmt::Display for State {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Absent => formatter.write_str("does not run"),

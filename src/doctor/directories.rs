@@ -3,8 +3,7 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::finding::{Finding, Mend};
-use super::repair::Repair;
+use super::finding::{Finding, Mend, Repair};
 use crate::base::failpoint::Failpoint;
 use crate::home::paths::names;
 use crate::ownership::context::HomeContext;
@@ -18,25 +17,25 @@ const SPACE: &str = "space";
 /// With less room than this, in bytes, a busy home soon has none.
 const LITTLE: u64 = 64 * 1024 * 1024;
 
-/// What was found about the places.
-pub(super) struct Places {
+/// What was found about the directories.
+pub(super) struct Directories {
     pub(super) findings: Vec<Finding>,
     /// Whether there is a state directory that can be looked into.
     pub(super) has_state: bool,
 }
 
-pub(super) fn examine(session: &HomeContext) -> Places {
+pub(super) fn examine(session: &HomeContext) -> Directories {
     let (world, state) = (session.world.as_ref(), session.home.state());
     let facts = match world.facts_of_path(state) {
         Ok(facts) => facts,
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let found = format!("{} does not exist yet", state.display());
             let mend = Mend::command(session.command_line("arm --no-wait"));
-            return Places { findings: vec![Finding::warn(DIRECTORIES, found, mend)], has_state: false };
+            return Directories { findings: vec![Finding::warn(DIRECTORIES, found, mend)], has_state: false };
         }
         Err(error) => {
             let found = format!("cannot examine {}: {error}", state.display());
-            return Places { findings: vec![Finding::fail(DIRECTORIES, found, Mend::Nothing)], has_state: false };
+            return Directories { findings: vec![Finding::fail(DIRECTORIES, found, Mend::Nothing)], has_state: false };
         }
     };
     let mut findings: Vec<_> = judge_ours(world, state, &facts, Privacy::NotWritable).into_iter().collect();
@@ -45,7 +44,7 @@ pub(super) fn examine(session: &HomeContext) -> Places {
         findings.push(Finding::pass(DIRECTORIES, format!("{} is ours, and private", state.display())));
     }
     findings.push(space(state));
-    Places { findings, has_state: facts.kind == Kind::Directory }
+    Directories { findings, has_state: facts.kind == Kind::Directory }
 }
 
 /// Our own directory, and all that is in it.

@@ -1,16 +1,22 @@
-//! What the machine under a home offers: file events, clocks, and ways to recognise a process.
+//! What the machine under a home offers: locks that hold, file events, clocks, and ways to recognise a process.
+//!
+//! Whether the kernel's locks hold where this home's lock is, the self-test of storms measures.
 
 use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use super::finding::{Finding, Mend};
 use crate::home::paths::names;
 use crate::ownership::context::HomeContext;
 use crate::ownership::verdict::OwnerEvidence;
+use crate::storm::self_test::{self, FileSystem, Verdict, measure};
 use crate::system::World;
 use crate::system::identity::{Observation, Pid};
+use crate::system::platform;
 use crate::watcher::events::{Events, Tag};
 use crate::watcher::message::Message;
 
+const LOCK: &str = "lock";
 const EVENTS: &str = "events";
 const CLOCK: &str = "clock";
 const IDENTITY: &str = "identity";
@@ -109,6 +115,40 @@ fn judge_identity(seen: &Observation) -> Finding {
     }
 }
 
+/// Nothing depends on a fast answer here, and a busy machine must not be taken for a hanging file system.
+const SELF_TEST_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// What was found about the lock.
+pub(super) struct Locks {
+    pub(super) findings: Vec<Finding>,
+    /// Whether whoever touches this file system may hang.
+    pub(super) is_out_of_order: bool,
+}
+
+pub(super) fn locks(session: &HomeContext) -> Locks {
+    let place = &session.place.directory;
+    // Without a directory there is no lock to be tested; that it is missing is told with the places.
+    if session.world.facts_of_path(place).is_err() {
+        return Locks { findings: Vec::new(), is_out_of_order: false };
+    }
+    let measured = measure(&platform::own_program(), place, SELF_TEST_TIMEOUT);
+    Locks { findings: vec![judge_locks(&measured)], is_out_of_order: measured.is_out_of_order() }
+}
+
+fn judge_locks(measured: &self_test::Finding) -> Finding {
+    let name = measured.file_system.as_ref().map_or("?", FileSystem::name);
+    let found = format!("{} ({name}): {}", measured.directory.display(), measured.verdict);
+    let mend = measured.remedy().map_or(Mend::Nothing, Mend::Command);
+    match (&measured.verdict, &measured.file_system) {
+        (Verdict::Holds, Some(FileSystem::Trusted(_))) => match &measured.left {
+            None => Finding::pass(LOCK, found),
+            Some(left) => Finding::warn(LOCK, format!("{found}; {} is left", left.display()), mend),
+        },
+        (Verdict::Untested(_), _) => Finding::warn(LOCK, found, mend),
+        _ => Finding::fail(LOCK, found, mend),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,5 +168,19 @@ mod tests {
     fn a_process_that_cannot_be_recognised_is_a_failure() {
         assert_eq!(judge_identity(&Observation::Gone).grade, Grade::Fail);
         assert_eq!(judge_identity(&Observation::Unreadable("why".to_owned())).grade, Grade::Fail);
+    }
+
+    fn grade(verdict: Verdict, file_system: FileSystem) -> Grade {
+        judge_locks(&self_test::Finding { directory: "/d".into(), file_system: Some(file_system), verdict, left: None })
+            .grade
+    }
+
+    #[test]
+    fn only_measured_locks_that_hold_are_good_enough() {
+        let trusted = || FileSystem::Trusted("ext4".to_owned());
+        assert_eq!(grade(Verdict::Holds, trusted()), Grade::Pass);
+        assert_eq!(grade(Verdict::Holds, FileSystem::Untrusted("nfs".to_owned())), Grade::Fail);
+        assert_eq!(grade(Verdict::NoOp, trusted()), Grade::Fail);
+        assert_eq!(grade(Verdict::Untested("no process".to_owned()), trusted()), Grade::Warn);
     }
 }

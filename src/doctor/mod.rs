@@ -12,7 +12,7 @@
 //! is told, and so is what does not answer.
 //!
 //! Nothing is changed, but for the self-test of the lock, which makes and removes a directory of its own. A repair is made
-//! only when it is asked for, and only if it can lose nothing: see [`repair`].
+//! only when it is asked for, and only if it can lose nothing: see [`finding::Repair`].
 //!
 //! If this is wrong, a person trusts a home that loses wakes, or "mends" one that was well.
 //!
@@ -21,13 +21,10 @@
 mod directories;
 pub mod finding;
 mod hooks;
-mod locks;
 mod machine;
-pub mod repair;
 pub mod runner;
 mod service;
 mod settings;
-mod wakes;
 mod watchers;
 
 use self::finding::Finding;
@@ -50,7 +47,7 @@ pub fn examine(session: &HomeContext, broken: &[Error], tell: &dyn Fn(Report)) {
     look("settings", &|| settings::examine(session, broken));
     // By processes of its own, before this one looks into a directory: it may be one in which calls hang.
     tell(Report::Looking("lock"));
-    let locks = locks::examine(session);
+    let locks = machine::locks(session);
     tell(Report::Found(locks.findings));
     if locks.is_out_of_order {
         return;
@@ -63,7 +60,7 @@ pub fn examine(session: &HomeContext, broken: &[Error], tell: &dyn Fn(Report)) {
     }
     look("clock", &|| machine::examine(session));
     look("watcher", &|| watchers::examine(session));
-    look("wakes", &|| wakes::examine(session));
+    look("wakes", &|| watchers::wakes(session));
     look("service", &|| service::examine(session));
     tell(Report::Looking("hooks"));
     let hooks = hooks::find(session);

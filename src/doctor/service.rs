@@ -1,5 +1,6 @@
 //! The service that keeps the watcher, if one is installed. A home without one is as well as any.
 
+use std::fmt::Display;
 use std::path::Path;
 
 use super::finding::{Finding, Mend};
@@ -62,10 +63,10 @@ enum Watches {
 }
 
 /// `install` is the command that has the service keep the watcher, whatever it is now.
-fn judge(unit: &str, asked: &Result<Standing, String>, watches: Watches, install: &str) -> Vec<Finding> {
+fn judge<E: Display>(unit: &str, asked: &Result<Standing, E>, watches: Watches, install: &str) -> Vec<Finding> {
     let standing = match asked {
         Ok(standing) => standing,
-        Err(why) => return vec![Finding::warn(CHECK, why, Mend::Nothing)],
+        Err(why) => return vec![Finding::warn(CHECK, why.to_string(), Mend::Nothing)],
     };
     let found = format!("{unit} is {} (last result: {})", standing.active, standing.result);
     let mut findings = vec![match (standing.active.as_str(), watches) {
@@ -110,7 +111,10 @@ mod tests {
                 is_enabled,
                 ..Standing::default()
             };
-            judge("u", &Ok(standing), watches, "install").iter().map(|finding| finding.grade).collect::<Vec<_>>()
+            judge("u", &Ok::<_, String>(standing), watches, "install")
+                .iter()
+                .map(|finding| finding.grade)
+                .collect::<Vec<_>>()
         };
         assert_eq!(grades("active", Some(pid(7)), ours, true), [Grade::Pass]);
         assert_eq!(grades("active", Some(pid(7)), ours, false), [Grade::Pass, Grade::Warn]);

@@ -1,19 +1,23 @@
-//! The watcher of a home, by the one verdict, and whether there is more than one process that says it is.
+//! The watcher of a home, by the one verdict, whether there is more than one process that says it is, and the wakes that
+//! nobody has acknowledged.
 //!
 //! Processes are listed to be shown to a person, never to be acted on: a command line proves nothing.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::finding::{Finding, Mend};
 use crate::home::paths::Home;
 use crate::ownership::context::HomeContext;
 use crate::ownership::verdict::Verdict;
+use crate::ownership::verdict::age;
 use crate::system::World;
 use crate::system::identity::Pid;
 use crate::system::platform;
-use crate::watcher::facts;
+use crate::watcher::facts::{self, Told, Waiting};
 
 const WATCHER: &str = "watcher";
+const WAKES: &str = "wakes";
 const DUPLICATES: &str = "duplicates";
 
 pub(super) fn examine(session: &HomeContext) -> Vec<Finding> {
@@ -85,6 +89,38 @@ fn state_in(arguments: &[u8]) -> Option<PathBuf> {
     (is_ours && words.iter().any(|word| *word == b"run") && state.is_absolute()).then_some(state)
 }
 
+pub(super) fn wakes(session: &HomeContext) -> Vec<Finding> {
+    let told = facts::told(session.world.as_ref(), &session.home);
+    let drain = Mend::command(format!(
+        "{}, handle them, then: {}",
+        session.command_line("drain"),
+        session.command_line("ack SEQ")
+    ));
+    let patience = session.settings().redeliver_after;
+    vec![judge_wakes(&told, session.world.now().wall_ms, patience, drain)]
+}
+
+fn judge_wakes(told: &Told, now_ms: i64, patience: Duration, drain: Mend) -> Finding {
+    match told.pending() {
+        None => Finding::fail(WAKES, told.blindness().unwrap_or("cannot be told").to_owned(), Mend::Nothing),
+        Some(Waiting { count: 0, .. }) => Finding::pass(WAKES, "none waits to be acknowledged"),
+        Some(waiting) => judge_waiting(waiting, told.waiters() == Ok(0), now_ms, patience, drain),
+    }
+}
+
+fn judge_waiting(waiting: &Waiting, is_nobody_told: bool, now_ms: i64, patience: Duration, drain: Mend) -> Finding {
+    let millis = |at: i64| Duration::from_millis(u64::try_from(now_ms.saturating_sub(at)).unwrap_or(0));
+    let oldest = waiting.oldest_at.map(millis);
+    let how_old = oldest.map_or_else(String::new, |oldest| format!(", the oldest for {}", age(oldest)));
+    let nobody = if is_nobody_told { ", and no waiter lives to be told" } else { "" };
+    let found = format!("at most {} wait to be acknowledged{how_old}{nobody}", waiting.count);
+    // Those that were just written are on their way.
+    if oldest.is_some_and(|oldest| oldest <= patience) && !is_nobody_told {
+        return Finding::pass(WAKES, found);
+    }
+    Finding::warn(WAKES, found, drain)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -114,5 +150,17 @@ mod tests {
         assert_eq!(state("fm-watch --home /a arm"), None);
         assert_eq!(state("vi fm-watch --home /a run"), None);
         assert_eq!((state("fm-watch run"), state("fm-watch --home"), state("")), (None, None, None));
+    }
+
+    #[test]
+    fn old_wakes_and_wakes_that_reach_nobody_are_told() {
+        let grade = |oldest_at, is_nobody_told| {
+            let waiting = Waiting { count: 3, oldest_at };
+            judge_waiting(&waiting, is_nobody_told, 1_000_000, Duration::from_secs(600), Mend::Nothing).grade
+        };
+        assert_eq!(grade(Some(400_000), false), Grade::Pass);
+        assert_eq!(grade(Some(399_999), false), Grade::Warn);
+        assert_eq!(grade(Some(999_999), true), Grade::Warn);
+        assert_eq!(grade(None, false), Grade::Warn);
     }
 }

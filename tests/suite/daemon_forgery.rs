@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use fm_watch::settings::daemon_definition::{Definition, Name};
-use fm_watch::daemons::spawn_monitor::Starter;
-use fm_watch::daemons::monitor_status::MonitorWord;
+use fm_watch::daemons::spawn_monitor::{MonitorStatus, Starter};
 use fm_watch::home::paths::Home;
 use fm_watch::system::identity::{Observation, Pid};
 use fm_watch::system::{Real, World};
@@ -127,20 +126,20 @@ fn without_the_second_proof_the_stranger_is_stopped() -> Result<(), Skip> {
 
 /// Starts a monitor of `d` where a process is recorded that has not said yet that it is ready: its first word but one that
 /// says who was forked.
-fn monitored(daemons: &Daemons, variables: &[(&str, &str)]) -> MonitorWord {
+fn monitored(daemons: &Daemons, variables: &[(&str, &str)]) -> MonitorStatus {
     let definition: Definition = serde_json::from_value(daemons.life("d").unwrap()["definition"].clone()).unwrap();
     let mut environment = vec![("PATH".to_owned(), std::env::var_os("PATH").unwrap_or_default())];
     environment.extend(variables.iter().map(|&(name, value)| (name.to_owned(), value.into())));
     let starter = Starter::new(PathBuf::from(*PROGRAM), &Home::at(daemons.home.root()), environment);
     let start = starter.start(&Name::new("d").unwrap(), &order(&daemons.file("d", ""), &definition)).unwrap();
-    start.next_word(Instant::now() + SOON).unwrap_or_else(|silence| panic!("{}", start.in_words(&silence)))
+    start.next_status(Instant::now() + SOON).unwrap_or_else(|silence| panic!("{}", start.in_words(&silence)))
 }
 
 fn a_monitor_ends_no_stranger_that_is_recorded_as_not_ready() -> Result<(), Skip> {
     let daemons = bench()?;
     let mut stranger = stranger(&daemons);
     forge(&daemons, stranger.pid(), &json!({"is": "starting"}));
-    let MonitorWord::Failed { reason } = monitored(&daemons, &[]) else { panic!("it did not fail") };
+    let MonitorStatus::Failed { reason } = monitored(&daemons, &[]) else { panic!("it did not fail") };
     assert!(reason.contains("nobody was signalled") && reason.contains("the life lock"), "{reason}");
     assert_eq!(stranger.ended(), None);
     assert_eq!(daemons.noted("starts").len(), 1);
@@ -153,7 +152,7 @@ fn without_the_second_proof_the_monitor_ends_the_stranger() -> Result<(), Skip> 
     let stranger = stranger(&daemons);
     forge(&daemons, stranger.pid(), &json!({"is": "starting"}));
     let word = monitored(&daemons, &[("FM_WATCH_WITHOUT", "DaemonStopSecondProof")]);
-    assert!(matches!(word, MonitorWord::Forked { .. }), "the next daemon is started when the stranger has left: {word:?}");
+    assert!(matches!(word, MonitorStatus::Forked { .. }), "the next daemon is started when the stranger has left: {word:?}");
     assert_eq!(stranger.finish(SOON).code, None, "it was ended by a signal");
     Ok(())
 }

@@ -7,10 +7,8 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use fm_watch::daemons::start_request::Order;
 use fm_watch::settings::daemon_definition::{Brake, Definition, Exchange, Name, Ready, Restart, StopSignal};
-use fm_watch::daemons::spawn_monitor::{Start, Starter};
-use fm_watch::daemons::monitor_status::MonitorWord;
+use fm_watch::daemons::spawn_monitor::{MonitorStatus, Start, StartRequest, Starter};
 use fm_watch::home::paths::Home;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -140,7 +138,7 @@ impl Den {
     }
 
     /// Starts a monitor with an order.
-    fn give(&self, order: &Order, variables: &[(&str, &str)]) -> Start {
+    fn give(&self, order: &StartRequest, variables: &[(&str, &str)]) -> Start {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let mut environment = vec![("PATH".to_owned(), path), ("HOME".to_owned(), self.path("user").into())];
         environment.extend(variables.iter().map(|&(name, value)| (name.to_owned(), value.into())));
@@ -210,17 +208,17 @@ impl Drop for Den {
     }
 }
 
-fn next_word(start: &Start) -> MonitorWord {
-    match start.next_word(Instant::now() + SOON * 2) {
+fn next_status(start: &Start) -> MonitorStatus {
+    match start.next_status(Instant::now() + SOON * 2) {
         Ok(word) => word,
         Err(silence) => panic!("{}", start.in_words(&silence)),
     }
 }
 
 /// The last word of a monitor.
-fn last_word(start: &Start) -> MonitorWord {
-    match next_word(start) {
-        MonitorWord::Forked { .. } => next_word(start),
+fn last_word(start: &Start) -> MonitorStatus {
+    match next_status(start) {
+        MonitorStatus::Forked { .. } => next_status(start),
         word => word,
     }
 }
@@ -228,7 +226,7 @@ fn last_word(start: &Start) -> MonitorWord {
 #[track_caller]
 fn ready_pid(start: &Start) -> u32 {
     match last_word(start) {
-        MonitorWord::Ready { pid, .. } => pid.get(),
+        MonitorStatus::Ready { pid, .. } => pid.get(),
         other => panic!("{other:?}"),
     }
 }
@@ -236,7 +234,7 @@ fn ready_pid(start: &Start) -> u32 {
 #[track_caller]
 fn failure(start: &Start) -> String {
     match last_word(start) {
-        MonitorWord::Failed { reason } => reason,
+        MonitorStatus::Failed { reason } => reason,
         other => panic!("{other:?}"),
     }
 }
@@ -257,13 +255,13 @@ fn a_daemon_is_recorded_started_and_ready_in_each_way_of_saying_so() {
         }
         steps.push("stay");
         let start = den.start(&den.definition(&steps, ready.clone()));
-        let MonitorWord::Forked { pid, generation: 1 } = next_word(&start) else { panic!("{ready:?}") };
+        let MonitorStatus::Forked { pid, generation: 1 } = next_status(&start) else { panic!("{ready:?}") };
         if waits {
             wait_until_true(SOON, "it has executed", || births(&den.stage()) == 1);
             assert_eq!(den.record("life.json").unwrap()["phase"]["is"], "starting", "{ready:?}");
             den.go("go");
         }
-        let MonitorWord::Ready { pid: ready_pid, generation: 1, .. } = next_word(&start) else { panic!("{ready:?}") };
+        let MonitorStatus::Ready { pid: ready_pid, generation: 1, .. } = next_status(&start) else { panic!("{ready:?}") };
         assert_eq!(pid, ready_pid);
         let life = den.record("life.json").unwrap();
         assert_eq!((&life["phase"]["is"], &life["session"]), (&"ready".into(), &pid.get().into()), "{ready:?}");
@@ -329,7 +327,7 @@ fn an_exit_is_reported_at_once_with_its_code_and_last_output() {
 fn a_daemon_that_is_killed_before_it_is_ready_is_reported() {
     let den = Den::new();
     let start = den.start(&den.definition(&["stay"], Ready::Descriptor));
-    let MonitorWord::Forked { pid, .. } = next_word(&start) else { panic!() };
+    let MonitorStatus::Forked { pid, .. } = next_status(&start) else { panic!() };
     wait_until_true(SOON, "it has executed", || births(&den.stage()) == 1);
     den.home.signal(pid.get(), Signal::KILL);
     assert!(failure(&start).starts_with("was ended by signal 9 after "));
@@ -389,8 +387,8 @@ fn a_daemon_of_the_old_school_is_followed_to_its_last_process() {
         let mut steps = double_fork.to_vec();
         steps.extend([step.as_str(), "note:last", "stay"]);
         let start = den.start(&den.definition(&steps, ready.clone()));
-        let MonitorWord::Forked { pid: first, .. } = next_word(&start) else { panic!("{ready:?}") };
-        let MonitorWord::Ready { generation: 1, .. } = next_word(&start) else { panic!("{ready:?}") };
+        let MonitorStatus::Forked { pid: first, .. } = next_status(&start) else { panic!("{ready:?}") };
+        let MonitorStatus::Ready { generation: 1, .. } = next_status(&start) else { panic!("{ready:?}") };
         let last = den.wait_for_note("last");
         // Its word can come before its ancestors have ended.
         wait_until_true(SOON, "the last process is recorded", || den.recorded_pid() == Some(last));
@@ -477,7 +475,7 @@ fn a_program_that_is_being_written_is_waited_for() {
         Definition { command: vec![program.clone()], ..den.definition(&[], Ready::Descriptor) };
     let writer = fs::OpenOptions::new().append(true).open(&program).unwrap();
     let start = den.start(&definition);
-    assert!(matches!(next_word(&start), MonitorWord::Forked { .. }));
+    assert!(matches!(next_status(&start), MonitorStatus::Forked { .. }));
     drop(writer);
     let reason = failure(&start);
     assert!(reason.starts_with("exited with 3"), "{reason}");
@@ -493,7 +491,7 @@ fn a_daemon_goes_on_without_its_monitor_and_the_next_one_reads_on() {
     den.go("alone");
     den.wait_for_note("said");
     assert!(processes::is_alive(pid), "it has written to nobody and lives");
-    assert_eq!(last_word(&den.start(&definition)), MonitorWord::Lost, "the daemon lives already");
+    assert_eq!(last_word(&den.start(&definition)), MonitorStatus::Lost, "the daemon lives already");
     wait_until_true(SOON, "what it said meanwhile is in its log", || den.log() == "before\nalone\n");
     wait_until_true(SOON, "the new monitor is recorded", || den.monitor() != monitor);
     den.go("again");
@@ -513,7 +511,7 @@ fn a_daemon_that_closed_its_life_lock_is_adopted_and_not_doubled() {
     let pid = den.ready(&definition);
     den.wait_for_note("closed");
     den.home.kill(den.monitor());
-    assert_eq!(last_word(&den.start(&definition)), MonitorWord::Lost);
+    assert_eq!(last_word(&den.start(&definition)), MonitorStatus::Lost);
     assert_eq!((den.recorded_pid(), births(&den.stage())), (Some(pid), 1));
 }
 
@@ -536,10 +534,10 @@ fn of_many_monitors_at_once_one_starts_the_daemon() {
     let den = Den::new();
     let definition = den.definition(&["stay"], soon_ready());
     let starts: Vec<Start> = (0..24).map(|_| den.start(&definition)).collect();
-    let words: Vec<MonitorWord> = starts.iter().map(last_word).collect();
-    let (ready, lost): (Vec<_>, Vec<_>) = words.iter().partition(|word| matches!(word, MonitorWord::Ready { .. }));
+    let words: Vec<MonitorStatus> = starts.iter().map(last_word).collect();
+    let (ready, lost): (Vec<_>, Vec<_>) = words.iter().partition(|word| matches!(word, MonitorStatus::Ready { .. }));
     assert_eq!(ready.len(), 1, "{words:?}");
-    assert!(lost.iter().all(|word| **word == MonitorWord::Lost), "{words:?}");
+    assert!(lost.iter().all(|word| **word == MonitorStatus::Lost), "{words:?}");
     den.wait_until_born(1);
     assert_eq!(den.record("life.json").unwrap()["generation"], 1);
 }
@@ -640,11 +638,11 @@ fn a_monitor_killed_at_any_step_leaves_one_daemon_or_room_for_one() {
             let den = Den::new();
             let definition = den.definition(&[saying, "stay"], ready.clone());
             let killed = den.start_with(&definition, &[("FM_WATCH_SYNC", &format!("{step}=kill"))]);
-            while killed.next_word(Instant::now() + SOON).is_ok() {}
+            while killed.next_status(Instant::now() + SOON).is_ok() {}
             wait_until_true(SOON, &format!("after {step} it is ready"), || {
                 // The word of a killed monitor ends a moment before its lock does, so whoever lost asks again.
                 let word = last_word(&den.start(&definition));
-                assert!(matches!(word, MonitorWord::Ready { .. } | MonitorWord::Lost), "{step}: {word:?}");
+                assert!(matches!(word, MonitorStatus::Ready { .. } | MonitorStatus::Lost), "{step}: {word:?}");
                 den.record("life.json").is_some_and(|life| life["phase"]["is"] == "ready")
             });
             let players = || den.living().iter().filter(|(_, line)| line.contains("--play-a-daemon")).count();
@@ -678,7 +676,7 @@ fn killed_when_forked(den: &Den, variables: &[(&str, &str)]) -> Option<Value> {
     let mut all = vec![("FM_WATCH_SYNC", "DaemonForked=kill")];
     all.extend(variables);
     let start = den.start_with(&definition, &all);
-    assert!(start.next_word(Instant::now() + SOON).is_err(), "it was killed without a word");
+    assert!(start.next_status(Instant::now() + SOON).is_err(), "it was killed without a word");
     den.record("life.json")
 }
 
@@ -744,7 +742,7 @@ fn without_the_check_a_late_end_is_written_over_the_next_life() {
 }
 
 /// Gives an order that was meant for the first life after that one has come and gone. The word on it.
-fn word_on_an_old_order(den: &Den, variables: &[(&str, &str)]) -> MonitorWord {
+fn word_on_an_old_order(den: &Den, variables: &[(&str, &str)]) -> MonitorStatus {
     let definition = den.definition(&["stay"], soon_ready());
     let old = order(&den.file(""), &definition);
     let pid = ready_pid(&den.give(&old, &[]));
@@ -756,7 +754,7 @@ fn word_on_an_old_order(den: &Den, variables: &[(&str, &str)]) -> MonitorWord {
 
 fn an_order_from_before_the_last_life_starts_nothing() {
     let den = Den::new();
-    assert_eq!(word_on_an_old_order(&den, &[]), MonitorWord::Lost);
+    assert_eq!(word_on_an_old_order(&den, &[]), MonitorStatus::Lost);
     den.wait_until_all_is_gone();
     den.wait_until_born(1);
     assert_eq!(den.record("life.json").unwrap()["generation"], 1);
@@ -766,7 +764,7 @@ fn an_order_from_before_the_last_life_starts_nothing() {
 fn without_the_fence_an_old_order_starts_the_daemon_again() {
     let den = Den::new();
     let word = word_on_an_old_order(&den, &[("FM_WATCH_WITHOUT", "DaemonOrderFence")]);
-    assert!(matches!(word, MonitorWord::Ready { generation: 2, .. }), "{word:?}");
+    assert!(matches!(word, MonitorStatus::Ready { generation: 2, .. }), "{word:?}");
 }
 
 #[cfg(feature = "sync-points")]

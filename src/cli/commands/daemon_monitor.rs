@@ -10,9 +10,8 @@ use crate::cli::args::Global;
 use crate::cli::session::Session;
 use crate::daemons::monitor;
 use crate::daemons::monitor::records::Assignment;
-use crate::daemons::monitor_status::MonitorWord;
-use crate::daemons::paths::DaemonPlace;
-use crate::daemons::start_request::Order;
+use crate::daemons::paths::DaemonPaths;
+use crate::daemons::spawn_monitor::{MonitorStatus, StartRequest};
 use crate::home::log;
 use crate::settings::daemon_definition::Name;
 use crate::system::platform;
@@ -32,22 +31,22 @@ pub fn daemon_monitor(global: &Global, options: &args::DaemonMonitor) -> Result<
     };
     let outcome = watch_over(global, options, &mut speaker);
     if let Err(error) = &outcome {
-        speaker.say(&MonitorWord::Failed { reason: error.to_string() });
+        speaker.say(&MonitorStatus::Failed { reason: error.to_string() });
     }
     outcome.map(|()| exit::OK)
 }
 
-fn watch_over(global: &Global, options: &args::DaemonMonitor, speaker: &mut StatusWriter<MonitorWord>) -> Result<()> {
+fn watch_over(global: &Global, options: &args::DaemonMonitor, speaker: &mut StatusWriter<MonitorStatus>) -> Result<()> {
     // Taken over first: its number must not become that of something that is opened here.
-    let order = options.order_fd.map(order).transpose()?;
+    let request = options.order_fd.map(request).transpose()?;
     let name = Name::new(options.name.as_str()).map_err(|error| Error::Usage(error.to_string()))?;
     let session = Session::open(global)?;
     log::install_on_stderr(session.settings().log_level)?;
     monitor::run(
         &Assignment {
-            place: DaemonPlace::new(&session.home, &name),
+            paths: DaemonPaths::new(&session.home, &name),
             here: session.here.clone(),
-            order,
+            request,
             environment: session.environment.for_child(&session.settings().pass),
             world: Arc::clone(&session.world),
         },
@@ -55,11 +54,11 @@ fn watch_over(global: &Global, options: &args::DaemonMonitor, speaker: &mut Stat
     )
 }
 
-fn order(number: i32) -> Result<Order> {
-    let place = format!("descriptor {number}");
-    let file = platform::adopt_file(number).doing("read an order from", &place)?;
+fn request(number: i32) -> Result<StartRequest> {
+    let paths = format!("descriptor {number}");
+    let file = platform::adopt_file(number).doing("read an order from", &paths)?;
     let mut told = Vec::new();
-    file.take(LONGEST_ORDER).read_to_end(&mut told).doing("read an order from", &place)?;
+    file.take(LONGEST_ORDER).read_to_end(&mut told).doing("read an order from", &paths)?;
     serde_json::from_slice(&told)
-        .map_err(|error| Error::refused(place, format!("holds no order: {error}"), "try again"))
+        .map_err(|error| Error::refused(paths, format!("holds no order: {error}"), "try again"))
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::daemons::records::{Course, Ended, Keeping, SCHEMA};
 use crate::daemons::restart_policy::{self, Decision, End, Past, Rules};
-use crate::settings::daemon_definition::{Definition, Name, Restart};
+use crate::settings::daemon_definition::{Definition, Name, Restart, milliseconds};
 
 /// Whether a daemon lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub struct Begun {
 
 /// What was seen of a daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sight {
+pub struct Observation {
     /// Whether it lives.
     pub presence: Presence,
     /// The last recorded life.
@@ -70,7 +70,7 @@ pub struct Sight {
     pub stopped: Option<u64>,
 }
 
-impl Sight {
+impl Observation {
     /// The last life there is any record of; 0 if there is none.
     fn last(&self) -> u64 {
         let begun = self.begun.as_ref().map_or(0, |begun| begun.generation);
@@ -104,7 +104,7 @@ pub struct Clock {
 
 impl Clock {
     fn now_ms(&self) -> u64 {
-        milliseconds(self.now)
+        milliseconds::of(self.now)
     }
 }
 
@@ -156,28 +156,28 @@ pub fn rules(definition: &Definition) -> Rules {
 /// What to do next.
 pub fn decide(
     subject: Subject<'_>,
-    sight: &Sight,
+    seen: &Observation,
     attempt: &Attempt,
     keeping: Option<&Keeping>,
     clock: &Clock,
 ) -> Action {
-    match (&sight.presence, keeping) {
+    match (&seen.presence, keeping) {
         (Presence::Unknown(why), _) => Action::Refuse(why.clone()),
         (Presence::InHand, _) => Action::LookAgain,
         (Presence::Alive { generation, .. }, None) => Action::Remember(first(generation.saturating_sub(1), clock)),
-        (Presence::Alive { generation, care }, Some(keeping)) => alive(sight, *generation, *care, attempt, keeping),
-        (Presence::Gone, None) if is_stopped(sight, sight.last()) => Action::Rest,
-        (Presence::Gone, None) => Action::Remember(due_now(first(sight.last(), clock), clock)),
-        (Presence::Gone, Some(keeping)) => gone(subject, sight, attempt, keeping, clock),
+        (Presence::Alive { generation, care }, Some(keeping)) => alive(seen, *generation, *care, attempt, keeping),
+        (Presence::Gone, None) if is_stopped(seen, seen.last()) => Action::Rest,
+        (Presence::Gone, None) => Action::Remember(due_now(first(seen.last(), clock), clock)),
+        (Presence::Gone, Some(keeping)) => gone(subject, seen, attempt, keeping, clock),
     }
 }
 
-fn alive(sight: &Sight, generation: u64, care: Care, attempt: &Attempt, keeping: &Keeping) -> Action {
+fn alive(seen: &Observation, generation: u64, care: Care, attempt: &Attempt, keeping: &Keeping) -> Action {
     // Somebody else started the next life before the last end was dealt with.
-    let unheard = sight.end.as_ref().filter(|end| end.generation > keeping.generation && end.generation < generation);
+    let unheard = seen.end.as_ref().filter(|end| end.generation > keeping.generation && end.generation < generation);
     if let Some(end) = unheard {
         let keeping = Keeping { generation: end.generation, course: Course::Content, ..keeping.clone() };
-        return if is_stopped(sight, end.generation) {
+        return if is_stopped(seen, end.generation) {
             Action::Remember(keeping)
         } else {
             Action::Announce { keeping, what: format!("{} and was started again since", end.end) }
@@ -194,17 +194,17 @@ fn alive(sight: &Sight, generation: u64, care: Care, attempt: &Attempt, keeping:
     }
 }
 
-fn gone(subject: Subject<'_>, sight: &Sight, attempt: &Attempt, keeping: &Keeping, clock: &Clock) -> Action {
-    let last = sight.last();
+fn gone(subject: Subject<'_>, seen: &Observation, attempt: &Attempt, keeping: &Keeping, clock: &Clock) -> Action {
+    let last = seen.last();
     let is_news = last > keeping.generation;
     let content = Keeping { generation: last.max(keeping.generation), course: Course::Content, ..keeping.clone() };
     match (&keeping.course, attempt) {
         (_, Attempt::UnderWay) => Action::LookAgain,
         (Course::GivenUp { .. }, _) => Action::Rest,
-        _ if is_stopped(sight, last) && (is_news || keeping.course != Course::Content) => Action::Remember(content),
-        _ if is_stopped(sight, last) => Action::Rest,
-        _ if is_news && is_of_other_boot(sight, clock) => Action::Remember(due_now(first(last, clock), clock)),
-        _ if is_news => after_end(subject, sight, keeping, clock),
+        _ if is_stopped(seen, last) && (is_news || keeping.course != Course::Content) => Action::Remember(content),
+        _ if is_stopped(seen, last) => Action::Rest,
+        _ if is_news && is_of_other_boot(seen, clock) => Action::Remember(due_now(first(last, clock), clock)),
+        _ if is_news => after_end(subject, seen, keeping, clock),
         (_, Attempt::Failed(reason)) => {
             let end = End::NotReady { reason: reason.clone() };
             follow(subject, &end, Duration::ZERO, keeping.clone(), clock)
@@ -217,23 +217,23 @@ fn gone(subject: Subject<'_>, sight: &Sight, attempt: &Attempt, keeping: &Keepin
 }
 
 /// The life before this one ended with its machine, which is nobody's failure.
-fn is_of_other_boot(sight: &Sight, clock: &Clock) -> bool {
-    let last = sight.last();
+fn is_of_other_boot(seen: &Observation, clock: &Clock) -> bool {
+    let last = seen.last();
     let boots = [
-        sight.begun.as_ref().filter(|begun| begun.generation == last).map(|begun| &begun.boot_id),
-        sight.recorded_end(last).map(|end| &end.boot_id),
+        seen.begun.as_ref().filter(|begun| begun.generation == last).map(|begun| &begun.boot_id),
+        seen.recorded_end(last).map(|end| &end.boot_id),
     ];
     boots.into_iter().flatten().any(|boot| boot.is_some() && clock.boot_id.is_some() && *boot != clock.boot_id)
 }
 
-fn after_end(subject: Subject<'_>, sight: &Sight, keeping: &Keeping, clock: &Clock) -> Action {
-    let last = sight.last();
+fn after_end(subject: Subject<'_>, seen: &Observation, keeping: &Keeping, clock: &Clock) -> Action {
+    let last = seen.last();
     let unseen = || {
-        let since = sight.begun.as_ref().map_or(0, |begun| begun.since_ms);
+        let since = seen.begun.as_ref().map_or(0, |begun| begun.since_ms);
         (End::Unseen, Duration::from_millis(clock.now_ms().saturating_sub(since)))
     };
-    let seen = |ended: &Ended| (ended.end.clone(), Duration::from_millis(ended.lasted_ms));
-    let (end, lasted) = sight.recorded_end(last).map_or_else(unseen, seen);
+    let as_recorded = |ended: &Ended| (ended.end.clone(), Duration::from_millis(ended.lasted_ms));
+    let (end, lasted) = seen.recorded_end(last).map_or_else(unseen, as_recorded);
     follow(subject, &end, lasted, Keeping { generation: last, ..keeping.clone() }, clock)
 }
 
@@ -246,7 +246,7 @@ fn follow(subject: Subject<'_>, end: &End, lasted: Duration, keeping: Keeping, c
     let (course, restarts, what) = match decision {
         Decision::Leave => (Course::Content, 0, format!("{end}{}", left_so(subject.rules.restart))),
         Decision::StartAfter(pause) => {
-            let until_ms = milliseconds(clock.now.saturating_add(pause));
+            let until_ms = milliseconds::of(clock.now.saturating_add(pause));
             let what = format!("{end}, starting again in {}", humantime::format_duration(pause));
             (Course::BackingOff { until_ms }, 1, what)
         }
@@ -270,8 +270,8 @@ fn left_so(restart: Restart) -> &'static str {
     }
 }
 
-fn is_stopped(sight: &Sight, generation: u64) -> bool {
-    sight.stopped == Some(generation)
+fn is_stopped(seen: &Observation, generation: u64) -> bool {
+    seen.stopped == Some(generation)
 }
 
 fn first(generation: u64, clock: &Clock) -> Keeping {
@@ -282,8 +282,4 @@ fn first(generation: u64, clock: &Clock) -> Keeping {
 /// A start that is due is remembered before it is made, lest a keeper that dies in between leaves a daemon that never ran.
 fn due_now(keeping: Keeping, clock: &Clock) -> Keeping {
     Keeping { course: Course::BackingOff { until_ms: clock.now_ms() }, ..keeping }
-}
-
-fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

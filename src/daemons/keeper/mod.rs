@@ -10,11 +10,11 @@
 //! recognises the living ones by their identity, gives those a monitor that lost theirs, and starts only what is absent.
 //!
 //! It runs in a thread of its own and waits in one poll(2): for the ends of monitors (which come after their daemon's, when
-//! that is written down), for the words of monitors that it started, for its bell, for orders of the loop, and for the
-//! times of restarts. Besides it glances at each directory once per poll of the watcher, and reads what is in it only if
+//! that is written down), for what monitors say that it started, for its wake-up FIFO, for commands of the loop, and for the
+//! times of restarts. Besides it looks at each directory once per poll of the watcher, and reads what is in it only if
 //! it has changed. So an idle daemon costs one system call per poll.
 //!
-//! What happened is announced as a wake before it counts as dealt with on disk (`memory`), so a watcher that is killed at
+//! What happened is announced as a wake before it counts as dealt with on disk (`managed`), so a watcher that is killed at
 //! any instant announces a thing twice rather than never.
 //!
 //! Two watchers never keep one home: before each start and each record the keeper asks whether its watcher still holds the
@@ -29,7 +29,6 @@
 
 pub mod decide;
 mod managed;
-mod memory;
 mod observe;
 #[cfg(test)]
 mod tests;
@@ -41,9 +40,10 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use self::wakeup::Nudge;
-use self::worker::{Desk, Order};
-use super::spawn_monitor::Starter;
+pub use self::managed::Report;
+use self::wakeup::Waker;
+pub use self::worker::Plan;
+use self::worker::{Command, Worker};
 use crate::base::wait_until::wait_until;
 use crate::home::paths::Home;
 use crate::ownership::held_home::Holding;
@@ -51,40 +51,11 @@ use crate::settings::Settings;
 use crate::settings::daemon_definition::{Definition, Name, Restart};
 use crate::system::Real;
 
-/// What is kept, and how.
-#[derive(Debug)]
-pub struct Plan {
-    /// The kept daemons, in the order in which they are started.
-    pub kept: Vec<(Name, Definition)>,
-    /// How their monitors are started.
-    pub starter: Starter,
-    /// How often everything is glanced at.
-    pub poll: Duration,
-}
-
-/// What the keeper tells the loop.
-#[derive(Debug)]
-pub enum Report {
-    /// Something happened to a daemon that somebody should know of. [`Keeper::recorded`] takes the number back.
-    Happened {
-        /// The number of this announcement.
-        number: u64,
-        /// The daemon.
-        name: Name,
-        /// What happened, as a phrase after the name.
-        what: String,
-        /// What the daemon printed last, if it printed anything.
-        last_words: Option<String>,
-    },
-    /// Whether everything can be kept that is to be.
-    State(Result<(), String>),
-}
-
 /// The loop's end of the keeper.
 #[derive(Debug)]
 pub struct Keeper {
-    orders: Sender<Order>,
-    nudge: Nudge,
+    commands: Sender<Command>,
+    waker: Waker,
     thread: JoinHandle<()>,
 }
 
@@ -100,37 +71,37 @@ impl Keeper {
         plan: Plan,
         report: impl Fn(Report) + Send + 'static,
     ) -> std::io::Result<Self> {
-        let (orders, inbound) = channel();
-        let (nudge, nudged) = wakeup::nudge()?;
-        let work = move || Desk::new(world, home, holding, plan, Box::new(report)).work(&inbound, &nudged);
+        let (commands, inbound) = channel();
+        let (waker, receiver) = wakeup::waker()?;
+        let work = move || Worker::new(world, home, holding, plan, Box::new(report)).work(&inbound, &receiver);
         let thread = std::thread::Builder::new().name("keeper".to_owned()).spawn(work)?;
-        Ok(Self { orders, nudge, thread })
+        Ok(Self { commands, waker, thread })
     }
 
     /// Takes back the number of an announcement that is in the journal.
     pub fn recorded(&self, number: u64) {
-        self.order(Order::Recorded(number));
+        self.send(Command::Recorded(number));
     }
 
     /// Keeps something else from now on.
     pub fn keep(&self, plan: Plan) {
-        self.order(Order::Keep(Box::new(plan)));
+        self.send(Command::Keep(Box::new(plan)));
     }
 
     /// Stops keeping, and waits a moment for what is being done. The daemons go on.
     pub fn leave(&self) {
         const AT_MOST: Duration = Duration::from_millis(500);
-        self.order(Order::Leave);
+        self.send(Command::Leave);
         let has_left = wait_until(AT_MOST, Duration::from_millis(1), || self.thread.is_finished().then_some(()));
         if has_left.is_none() {
             tracing::warn!("leaving while a daemon is looked after; the next watcher goes on with that");
         }
     }
 
-    fn order(&self, order: Order) {
-        // A keeper that has left after an eviction needs no orders.
-        if self.orders.send(order).is_ok() {
-            self.nudge.give();
+    fn send(&self, send: Command) {
+        // A keeper that has left after an eviction needs no commands.
+        if self.commands.send(send).is_ok() {
+            self.waker.give();
         }
     }
 }

@@ -1,20 +1,20 @@
-//! Looking at a daemon as the keeper does, and holding on to the processes that it waits for.
+//! Observing a daemon as the keeper does, and holding on to the processes that it waits for.
 
 use std::sync::Arc;
 
-use super::decide::{Begun, Care, Presence, Sight};
-use crate::daemons::look::{self, Ask};
-use crate::daemons::paths::{self, DaemonPlace};
+use super::decide::{Begun, Care, Observation, Presence};
+use crate::daemons::observe;
+use crate::daemons::paths::{self, DaemonPaths};
 use crate::daemons::records::{self, Ended, Keeping, Life, Read, StopRequest};
-use crate::daemons::state::{self, Evidence, LockSight, Standing};
-use crate::system::identity::{self, Identity, Sameness, Standpoint};
+use crate::daemons::state::{self, Evidence, LockState, State};
+use crate::system::identity::{Identity, Sameness, Standpoint};
 use crate::system::{Sockets, World};
 
 /// Everything about a daemon that the keeper needs.
 #[derive(Debug)]
 pub(super) struct View<P> {
     /// What decides.
-    pub sight: Sight,
+    pub seen: Observation,
     /// What was remembered of it on disk.
     pub keeping: Option<Keeping>,
     /// The recorded life.
@@ -25,10 +25,10 @@ pub(super) struct View<P> {
 
 /// Looks at a daemon. Its socket is not asked: whether a daemon is well is no matter of the keeper's, and the monitor asks
 /// before it starts one.
-pub(super) fn view<W: World + Sockets>(world: &Arc<W>, place: &DaemonPlace, here: &Standpoint) -> View<W::Process> {
-    let evidence = look::evidence(world, place, None, here, Ask::Nobody);
+pub(super) fn view<W: World + Sockets>(world: &Arc<W>, paths: &DaemonPaths, here: &Standpoint) -> View<W::Process> {
+    let evidence = observe::evidence(world.as_ref(), paths, here);
     // Records are read after the locks were seen free: whoever held them has written by then.
-    let rest = Rest::read(world.as_ref(), place);
+    let rest = Rest::read(world.as_ref(), paths);
     let life = evidence.life.known().map(|(life, _)| life.clone());
     let presence = match rest.damage() {
         Some(why) => Presence::Unknown(why),
@@ -41,8 +41,8 @@ pub(super) fn view<W: World + Sockets>(world: &Arc<W>, place: &DaemonPlace, here
         since_ms: life.since_monotonic_ms,
     });
     let stopped = rest.stop.known().map(|request| request.generation);
-    let sight = Sight { presence, begun, end: rest.end.known().cloned(), stopped };
-    View { sight, keeping: rest.keeping.known().cloned(), life, awaited }
+    let seen = Observation { presence, begun, end: rest.end.known().cloned(), stopped };
+    View { seen, keeping: rest.keeping.known().cloned(), life, awaited }
 }
 
 /// The records besides the life.
@@ -53,15 +53,12 @@ struct Rest {
 }
 
 impl Rest {
-    fn read<W: World>(world: &W, place: &DaemonPlace) -> Self {
-        match world.open_directory(place.directory()) {
-            Ok(directory) => Self {
-                end: records::read(world, &directory, paths::END),
-                stop: records::read(world, &directory, paths::STOP),
-                keeping: records::read(world, &directory, paths::KEEP),
-            },
-            // Whatever keeps the directory from being opened is in the evidence.
-            Err(_) => Self { end: Read::None, stop: Read::None, keeping: Read::None },
+    fn read<W: World>(world: &W, paths: &DaemonPaths) -> Self {
+        // Whatever keeps the directory from being opened is in the evidence.
+        Self {
+            end: records::read_in(world, paths, paths::END),
+            stop: records::read_in(world, paths, paths::STOP),
+            keeping: records::read_in(world, paths, paths::KEEP),
         }
     }
 
@@ -75,13 +72,13 @@ impl Rest {
 }
 
 fn presence(evidence: &Evidence, life: Option<&Life>) -> Presence {
-    let care = if evidence.monitor == LockSight::Free { Care::Alone } else { Care::Attended };
+    let care = if evidence.monitor == LockState::Free { Care::Alone } else { Care::Attended };
     match (state::judge(evidence), life) {
-        (Standing::Absent | Standing::Leftover { .. }, _) => Presence::Gone,
-        (Standing::Starting { pid: Some(_) } | Standing::Ready { .. } | Standing::Stalled { .. }, Some(life)) => {
+        (State::Absent | State::Leftover { .. }, _) => Presence::Gone,
+        (State::Starting { pid: Some(_) } | State::Ready { .. } | State::Stalled { .. }, Some(life)) => {
             Presence::Alive { generation: life.generation, care }
         }
-        (Standing::Starting { .. }, _) => Presence::InHand,
+        (State::Starting { .. }, _) => Presence::InHand,
         (other, _) => Presence::Unknown(other.to_string()),
     }
 }
@@ -99,7 +96,8 @@ fn awaited<W: World>(world: &W, presence: &Presence, evidence: &Evidence, here: 
 }
 
 fn pin_if_same<W: World>(world: &W, recorded: &Identity, here: &Standpoint) -> Option<W::Process> {
-    let process = world.pin(recorded.pid).ok().flatten()?;
-    let sameness = identity::compare(recorded, &world.observe(&process), here);
-    matches!(sameness, Sameness::Same(_)).then_some(process)
+    match observe::pin_recorded(world, recorded, here) {
+        Ok((process, Sameness::Same(_))) => process,
+        _ => None,
+    }
 }

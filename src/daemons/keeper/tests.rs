@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::decide::{Action, Attempt, Begun, Care, Clock, Presence, Sight, Subject, decide};
-use super::memory::Memory;
+use super::decide::{Action, Attempt, Begun, Care, Clock, Observation, Presence, Subject, decide};
+use super::managed::Memory;
 use crate::daemons::records::{Course, Ended, Keeping, SCHEMA};
 use crate::daemons::restart_policy::{End, Past, Rules};
 use crate::settings::daemon_definition::{Brake, Name, Restart};
@@ -22,13 +22,13 @@ fn clock(now_ms: u64) -> Clock {
     Clock { now: Duration::from_millis(now_ms), boot_id: Some(BOOT.to_owned()) }
 }
 
-fn act_under(rules: Rules, sight: &Sight, attempt: &Attempt, keeping: Option<&Keeping>, now_ms: u64) -> Action {
+fn act_under(rules: Rules, seen: &Observation, attempt: &Attempt, keeping: Option<&Keeping>, now_ms: u64) -> Action {
     let name = Name::new("cache").unwrap();
-    decide(Subject { name: &name, rules: &rules }, sight, attempt, keeping, &clock(now_ms))
+    decide(Subject { name: &name, rules: &rules }, seen, attempt, keeping, &clock(now_ms))
 }
 
-fn act(sight: &Sight, keeping: &Keeping, now_ms: u64) -> Action {
-    act_under(RULES, sight, &Attempt::None, Some(keeping), now_ms)
+fn act(seen: &Observation, keeping: &Keeping, now_ms: u64) -> Action {
+    act_under(RULES, seen, &Attempt::None, Some(keeping), now_ms)
 }
 
 fn keeping(generation: u64, course: Course) -> Keeping {
@@ -50,16 +50,21 @@ fn ended(generation: u64, end: End) -> Ended {
     Ended { schema: SCHEMA, generation, pid, end, at: 0, at_monotonic_ms: 1020, lasted_ms: 20, boot_id }
 }
 
-fn nothing() -> Sight {
-    Sight { presence: Presence::Gone, begun: None, end: None, stopped: None }
+fn nothing() -> Observation {
+    Observation { presence: Presence::Gone, begun: None, end: None, stopped: None }
 }
 
-fn gone(begun: Begun, end: Ended) -> Sight {
-    Sight { begun: Some(begun), end: Some(end), ..nothing() }
+fn gone(begun: Begun, end: Ended) -> Observation {
+    Observation { begun: Some(begun), end: Some(end), ..nothing() }
 }
 
-fn alive(generation: u64, care: Care) -> Sight {
-    Sight { presence: Presence::Alive { generation, care }, begun: Some(begun(generation)), end: None, stopped: None }
+fn alive(generation: u64, care: Care) -> Observation {
+    Observation {
+        presence: Presence::Alive { generation, care },
+        begun: Some(begun(generation)),
+        end: None,
+        stopped: None,
+    }
 }
 
 fn announced(action: Action) -> (Keeping, String) {
@@ -105,7 +110,7 @@ fn an_end_that_nobody_saw_is_a_failure_and_one_without_a_failure_is_left_so() {
 
 #[test]
 fn what_a_person_stopped_ends_in_silence_and_stays_ended() {
-    let stopped = Sight { stopped: Some(3), ..gone(begun(3), ended(3, End::Signalled { signal: 15 })) };
+    let stopped = Observation { stopped: Some(3), ..gone(begun(3), ended(3, End::Signalled { signal: 15 })) };
     let Action::Remember(quiet) = act(&stopped, &keeping(2, Course::Content), 1500) else { panic!() };
     assert_eq!((quiet.generation, &quiet.course), (3, &Course::Content));
     assert_eq!(act(&stopped, &quiet, 999_999), Action::Rest);
@@ -115,7 +120,7 @@ fn what_a_person_stopped_ends_in_silence_and_stays_ended() {
     // And without a memory, as after `daemon stop` in a home that no watcher kept.
     assert_eq!(act_under(RULES, &stopped, &Attempt::None, None, 1500), Action::Rest);
     // A request for an older life is no request for this one.
-    let old = Sight { stopped: Some(2), ..gone(begun(3), ended(3, FAILED)) };
+    let old = Observation { stopped: Some(2), ..gone(begun(3), ended(3, FAILED)) };
     announced(act(&old, &keeping(2, Course::Content), 1500));
 }
 
@@ -142,14 +147,14 @@ fn after_too_many_restarts_it_is_given_up_until_somebody_takes_the_memory_away()
 #[test]
 fn a_start_that_leaves_no_life_is_a_failed_one() {
     let waiting = keeping(3, Course::BackingOff { until_ms: 1000 });
-    let sight = gone(begun(3), ended(3, FAILED));
+    let seen = gone(begun(3), ended(3, FAILED));
     let attempt = Attempt::Failed("/run/x is a regular file".to_owned());
-    let (next, what) = announced(act_under(RULES, &sight, &attempt, Some(&waiting), 1000));
+    let (next, what) = announced(act_under(RULES, &seen, &attempt, Some(&waiting), 1000));
     assert_eq!(what, "was not ready: /run/x is a regular file, starting again in 200ms");
     assert_eq!((next.generation, &next.course), (3, &Course::BackingOff { until_ms: 1200 }));
     // One that did leave a life is told by the end of that.
-    let sight = gone(begun(4), ended(4, FAILED));
-    let (_, what) = announced(act_under(RULES, &sight, &attempt, Some(&waiting), 1000));
+    let seen = gone(begun(4), ended(4, FAILED));
+    let (_, what) = announced(act_under(RULES, &seen, &attempt, Some(&waiting), 1000));
     assert_eq!(what, "exited with 7, starting again in 200ms");
 }
 
@@ -165,33 +170,33 @@ fn a_life_without_a_monitor_gets_one() {
 
 #[test]
 fn an_end_is_told_even_if_somebody_else_was_quicker_to_start_it_again() {
-    let sight = Sight { end: Some(ended(3, FAILED)), ..alive(4, Care::Attended) };
-    let (next, what) = announced(act(&sight, &keeping(2, Course::Content), 1500));
+    let seen = Observation { end: Some(ended(3, FAILED)), ..alive(4, Care::Attended) };
+    let (next, what) = announced(act(&seen, &keeping(2, Course::Content), 1500));
     assert_eq!((next.generation, what.as_str()), (3, "exited with 7 and was started again since"));
-    assert_eq!(act(&sight, &next, 1500), Action::Rest);
-    let restarted = Sight { stopped: Some(3), ..sight };
+    assert_eq!(act(&seen, &next, 1500), Action::Rest);
+    let restarted = Observation { stopped: Some(3), ..seen };
     assert!(matches!(act(&restarted, &keeping(2, Course::Content), 1500), Action::Remember(_)));
 }
 
 #[test]
 fn a_life_that_ended_with_its_machine_is_nobodys_failure() {
     let begun = Begun { generation: 3, boot_id: Some("before".to_owned()), since_ms: 99_000_000 };
-    let sight = Sight { begun: Some(begun), ..nothing() };
+    let seen = Observation { begun: Some(begun), ..nothing() };
     let past = Past { restarts_ms: vec![1, 2, 3, 4, 5], in_a_row: 5 };
     let before = Keeping { boot_id: Some("before".to_owned()), past, ..keeping(2, Course::Content) };
-    let Action::Remember(next) = act(&sight, &before, 10) else { panic!() };
+    let Action::Remember(next) = act(&seen, &before, 10) else { panic!() };
     assert_eq!((next.generation, &next.past), (3, &Past::default()));
-    assert_eq!(act(&sight, &next, 10), Action::Start);
+    assert_eq!(act(&seen, &next, 10), Action::Start);
     let waiting = Keeping { course: Course::BackingOff { until_ms: 99_000_000 }, ..before };
     assert_eq!(act(&nothing(), &waiting, 10), Action::Start, "a time of another boot is not waited for");
 }
 
 #[test]
 fn what_cannot_be_told_authorises_nothing() {
-    let unknown = Sight { presence: Presence::Unknown("why".to_owned()), ..gone(begun(3), ended(3, FAILED)) };
+    let unknown = Observation { presence: Presence::Unknown("why".to_owned()), ..gone(begun(3), ended(3, FAILED)) };
     let waiting = keeping(2, Course::BackingOff { until_ms: 0 });
     assert_eq!(act(&unknown, &waiting, 9), Action::Refuse("why".to_owned()));
-    let in_hand = Sight { presence: Presence::InHand, ..unknown };
+    let in_hand = Observation { presence: Presence::InHand, ..unknown };
     assert_eq!(act(&in_hand, &waiting, 9), Action::LookAgain);
 }
 
@@ -258,11 +263,11 @@ struct Model {
 }
 
 impl Model {
-    fn sight(&self) -> Sight {
+    fn seen(&self) -> Observation {
         let up = Presence::Alive { generation: self.last, care: Care::Attended };
         let presence = if self.is_alive { up } else { Presence::Gone };
         let begun = (self.last > 0).then(|| begun(self.last));
-        Sight { presence, begun, end: self.end.clone(), stopped: self.stopped }
+        Observation { presence, begun, end: self.end.clone(), stopped: self.stopped }
     }
 
     fn begin(&mut self) {
@@ -311,7 +316,7 @@ impl Model {
     fn look(&mut self, rules: Rules) -> usize {
         for step in 0..8 {
             let attempt = self.attempt.clone().unwrap_or(Attempt::None);
-            match act_under(rules, &self.sight(), &attempt, self.keeping.as_ref(), self.now) {
+            match act_under(rules, &self.seen(), &attempt, self.keeping.as_ref(), self.now) {
                 Action::Remember(keeping) => {
                     self.keeping = Some(keeping);
                     self.disk.clone_from(&self.keeping);

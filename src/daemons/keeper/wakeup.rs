@@ -15,45 +15,45 @@ use crate::system::{Real, World};
 
 /// The keeper's bell in the home. Without one, the keeper hears of changes when it looks by itself.
 #[derive(Debug)]
-pub(super) struct Bell {
+pub(super) struct Wakeup {
     fifo: File,
 }
 
-impl Bell {
+impl Wakeup {
     /// Hangs it, in place of an earlier keeper's.
     ///
     /// # Errors
     /// Those of the file system.
-    pub(super) fn hang(home: &Home) -> io::Result<Self> {
+    pub(super) fn create(home: &Home) -> io::Result<Self> {
         let path = paths::all(home);
         storage::make_directories(&path).map_err(io::Error::other)?;
         let directory = Real.open_directory(&path)?;
-        storage::remove(&Real, &directory, OsStr::new(paths::BELL))?;
-        Ok(Self { fifo: platform::make_fifo(&directory, OsStr::new(paths::BELL))? })
+        storage::remove(&Real, &directory, OsStr::new(paths::WAKEUP))?;
+        Ok(Self { fifo: platform::make_fifo(&directory, OsStr::new(paths::WAKEUP))? })
     }
 
     /// Takes in what was rung.
-    pub(super) fn hush(&self) {
+    pub(super) fn drain(&self) {
         let mut rung = [0; 4096];
         // It is open without waiting, so the end is an error that says so.
         while (&self.fifo).read(&mut rung).is_ok_and(|taken| taken == rung.len()) {}
     }
 
-    pub(super) fn ear(&self) -> HandleRef<'_> {
+    pub(super) fn descriptor(&self) -> HandleRef<'_> {
         self.fifo.as_handle()
     }
 }
 
 /// The end that wakes the keeper's thread.
 #[derive(Debug)]
-pub(super) struct Nudge {
+pub(super) struct Waker {
     pipe: PipeWriter,
     is_given: Arc<AtomicBool>,
 }
 
 /// The end that the keeper's thread waits at.
 #[derive(Debug)]
-pub(super) struct Nudged {
+pub(super) struct WakeReceiver {
     pipe: PipeReader,
     is_given: Arc<AtomicBool>,
 }
@@ -62,13 +62,13 @@ pub(super) struct Nudged {
 ///
 /// # Errors
 /// Those of the system.
-pub(super) fn nudge() -> io::Result<(Nudge, Nudged)> {
+pub(super) fn waker() -> io::Result<(Waker, WakeReceiver)> {
     let (reader, writer) = io::pipe()?;
     let is_given = Arc::new(AtomicBool::new(false));
-    Ok((Nudge { pipe: writer, is_given: Arc::clone(&is_given) }, Nudged { pipe: reader, is_given }))
+    Ok((Waker { pipe: writer, is_given: Arc::clone(&is_given) }, WakeReceiver { pipe: reader, is_given }))
 }
 
-impl Nudge {
+impl Waker {
     /// Wakes the thread. Of many before it wakes up only the first is written, so this never waits.
     pub(super) fn give(&self) {
         if !self.is_given.swap(true, Ordering::AcqRel)
@@ -79,7 +79,7 @@ impl Nudge {
     }
 }
 
-impl Nudged {
+impl WakeReceiver {
     /// Takes it in. Orders that were given before are seen after this.
     pub(super) fn take(&self) {
         if self.is_given.swap(false, Ordering::AcqRel)
@@ -89,7 +89,7 @@ impl Nudged {
         }
     }
 
-    pub(super) fn ear(&self) -> HandleRef<'_> {
+    pub(super) fn descriptor(&self) -> HandleRef<'_> {
         self.pipe.as_handle()
     }
 }

@@ -1,19 +1,16 @@
-//! The keeper's thread: it waits for all daemons at once and looks at those to which something happened.
+//! The keeper's thread: it waits for all daemons at once and observes those to which something happened.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
-use super::managed::{Depth, Hands, Kept, Turn};
-use super::memory::Number;
-use super::wakeup::{Bell, Nudged};
-use super::{Plan, Report};
+use super::managed::{Context, Course, Depth, Managed, Number, Report, Turn};
+use super::wakeup::{WakeReceiver, Wakeup};
 use crate::daemons::spawn_monitor::Starter;
 use crate::home::paths::Home;
-use crate::lock::Ownership;
 use crate::ownership::held_home::Holding;
-use crate::settings::daemon_definition::Name;
+use crate::settings::daemon_definition::{Definition, Name};
 use crate::system::handle::HandleRef;
 use crate::system::identity::Standpoint;
 use crate::system::platform;
@@ -21,7 +18,7 @@ use crate::system::{Real, World};
 
 /// What the loop asks for.
 #[derive(Debug)]
-pub(super) enum Order {
+pub(super) enum Command {
     /// An announcement is in the journal.
     Recorded(Number),
     /// Something else is to be kept.
@@ -30,65 +27,31 @@ pub(super) enum Order {
     Leave,
 }
 
-/// Why the thread goes on or ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Course {
-    Keeping,
-    Leaving,
+/// What is kept, and how.
+#[derive(Debug)]
+pub struct Plan {
+    /// The kept daemons, in the order in which they are started.
+    pub kept: Vec<(Name, Definition)>,
+    /// How their monitors are started.
+    pub starter: Starter,
+    /// How often everything is looked at.
+    pub poll: Duration,
 }
 
 /// Everything of the thread.
-pub(super) struct Desk {
+pub(super) struct Worker {
     world: Arc<Real>,
     home: Home,
     here: Standpoint,
-    kept: Vec<Kept>,
+    kept: Vec<Managed>,
     poll: Duration,
     next_poll: Duration,
-    bell: Option<Bell>,
-    state: Result<(), String>,
-    office: Office,
+    wakeup: Option<Wakeup>,
+    trouble: Option<String>,
+    context: Context,
 }
 
-/// What a look at one daemon acts through.
-struct Office {
-    holding: Arc<Holding<Real>>,
-    starter: Starter,
-    report: Box<dyn Fn(Report) + Send>,
-    announced: Number,
-    course: Course,
-}
-
-impl Hands for Office {
-    fn announce(&mut self, name: &Name, what: &str, last_words: Option<String>) -> Number {
-        self.announced += 1;
-        tracing::debug!("daemon {name} {what}");
-        let (name, what) = (name.clone(), what.to_owned());
-        (self.report)(Report::Happened { number: self.announced, name, what, last_words });
-        self.announced
-    }
-
-    fn may_act(&mut self) -> bool {
-        match self.holding.check() {
-            Ok(Ownership::Held) => true,
-            Ok(Ownership::Lost(eviction)) => {
-                tracing::info!("the daemons are kept no longer: {eviction}");
-                self.course = Course::Leaving;
-                false
-            }
-            Err(error) => {
-                tracing::debug!("cannot look whether the home is still held: {error}");
-                false
-            }
-        }
-    }
-
-    fn starter(&self) -> &Starter {
-        &self.starter
-    }
-}
-
-impl Desk {
+impl Worker {
     pub(super) fn new(
         world: Arc<Real>,
         home: Home,
@@ -96,36 +59,36 @@ impl Desk {
         plan: Plan,
         report: Box<dyn Fn(Report) + Send>,
     ) -> Self {
-        let bell = Bell::hang(&home).inspect_err(|error| {
+        let wakeup = Wakeup::create(&home).inspect_err(|error| {
             tracing::warn!("the keeper of the daemons has no bell and looks only by itself: {error}");
         });
-        let kept = plan.kept.into_iter().map(|(name, definition)| Kept::new(&home, name, definition)).collect();
-        let office = Office { holding, starter: plan.starter, report, announced: 0, course: Course::Keeping };
+        let kept = plan.kept.into_iter().map(|(name, definition)| Managed::new(&home, name, definition)).collect();
+        let context = Context { holding, starter: plan.starter, report, announced: 0, course: Course::Keeping };
         let (here, next_poll) = (platform::own_standpoint(), world.now().monotonic);
-        Self { world, home, here, kept, poll: plan.poll, next_poll, bell: bell.ok(), state: Ok(()), office }
+        Self { world, home, here, kept, poll: plan.poll, next_poll, wakeup: wakeup.ok(), trouble: None, context }
     }
 
     /// Keeps until it is told to leave, or somebody else has the home.
-    pub(super) fn work(mut self, orders: &Receiver<Order>, nudged: &Nudged) {
+    pub(super) fn work(mut self, commands: &Receiver<Command>, wakes: &WakeReceiver) {
         let mut touched = Vec::new();
-        while self.take(orders) == Course::Keeping && self.office.course == Course::Keeping {
+        while self.take(commands) == Course::Keeping && self.context.course == Course::Keeping {
             let now = self.world.now().monotonic;
             let is_poll = now >= self.next_poll;
             if is_poll {
                 self.next_poll = now + self.poll;
             }
             self.look(&touched, is_poll, now);
-            self.tell_state();
-            touched = self.wait(nudged);
+            self.report_trouble();
+            touched = self.wait(wakes);
         }
     }
 
-    fn take(&mut self, orders: &Receiver<Order>) -> Course {
+    fn take(&mut self, commands: &Receiver<Command>) -> Course {
         loop {
-            match orders.try_recv() {
-                Ok(Order::Recorded(number)) => self.kept.iter_mut().for_each(|kept| kept.recorded(number)),
-                Ok(Order::Keep(plan)) => self.adopt(*plan),
-                Ok(Order::Leave) | Err(TryRecvError::Disconnected) => return Course::Leaving,
+            match commands.try_recv() {
+                Ok(Command::Recorded(number)) => self.kept.iter_mut().for_each(|kept| kept.recorded(number)),
+                Ok(Command::Keep(plan)) => self.adopt(*plan),
+                Ok(Command::Leave) | Err(TryRecvError::Disconnected) => return Course::Leaving,
                 Err(TryRecvError::Empty) => return Course::Keeping,
             }
         }
@@ -133,21 +96,21 @@ impl Desk {
 
     /// Goes by other settings from now on.
     fn adopt(&mut self, plan: Plan) {
-        let mut before: BTreeMap<Name, Kept> = self.kept.drain(..).map(|kept| (kept.name().clone(), kept)).collect();
+        let mut before: BTreeMap<Name, Managed> = self.kept.drain(..).map(|kept| (kept.name().clone(), kept)).collect();
         for (name, definition) in plan.kept {
             let kept = match before.remove(&name) {
                 Some(mut kept) => {
                     kept.redefine(definition);
                     kept
                 }
-                None => Kept::new(&self.home, name, definition),
+                None => Managed::new(&self.home, name, definition),
             };
             self.kept.push(kept);
         }
         for name in before.into_keys() {
             tracing::info!("daemon {name} is no longer kept; if it runs, it goes on");
         }
-        self.office.starter = plan.starter;
+        self.context.starter = plan.starter;
         self.poll = plan.poll;
         self.next_poll = self.world.now().monotonic;
     }
@@ -160,59 +123,59 @@ impl Desk {
                 Some(due) if due <= now => Some(Depth::Full),
                 // Whoever waits for its turn does so only as long as it has to.
                 Some(_) if turn == Turn::Ours => Some(Depth::Full),
-                _ => is_poll.then_some(Depth::Glance),
+                _ => is_poll.then_some(Depth::Fingerprint),
             };
             if let Some(depth) = depth {
-                kept.look(&self.world, &self.here, depth, turn, &mut self.office);
+                kept.look(&self.world, &self.here, depth, turn, &mut self.context);
             }
             if kept.is_on_its_way() {
                 turn = Turn::AfterOthers;
             }
-            if self.office.course == Course::Leaving {
+            if self.context.course == Course::Leaving {
                 break;
             }
         }
     }
 
-    fn tell_state(&mut self) {
-        let troubles: Vec<_> = self.kept.iter().filter_map(Kept::trouble).collect();
-        let state = if troubles.is_empty() { Ok(()) } else { Err(troubles.join("; ")) };
-        if state != self.state {
-            (self.office.report)(Report::State(state.clone()));
-            self.state = state;
+    fn report_trouble(&mut self) {
+        let troubles: Vec<_> = self.kept.iter().filter_map(Managed::trouble).collect();
+        let trouble = Some(troubles.join("; ")).filter(|trouble| !trouble.is_empty());
+        if trouble != self.trouble {
+            (self.context.report)(Report::Trouble(trouble.clone()));
+            self.trouble = trouble;
         }
     }
 
     /// Waits for the next thing to happen, and says to which daemons it surely happened.
-    fn wait(&mut self, nudged: &Nudged) -> Vec<usize> {
-        let mut ears: Vec<HandleRef<'_>> = vec![nudged.ear()];
-        ears.extend(self.bell.as_ref().map(Bell::ear));
-        let common = ears.len();
+    fn wait(&mut self, wakes: &WakeReceiver) -> Vec<usize> {
+        let mut descriptors: Vec<HandleRef<'_>> = vec![wakes.descriptor()];
+        descriptors.extend(self.wakeup.as_ref().map(Wakeup::descriptor));
+        let common = descriptors.len();
         let mut owners = Vec::new();
         for (place, kept) in self.kept.iter().enumerate() {
-            ears.extend(kept.ears());
-            owners.resize(ears.len() - common, place);
+            descriptors.extend(kept.descriptors());
+            owners.resize(descriptors.len() - common, place);
         }
-        let ready = platform::wait_for_any(&ears, Some(self.patience())).unwrap_or_else(|error| {
+        let ready = platform::wait_for_any(&descriptors, Some(self.patience())).unwrap_or_else(|error| {
             tracing::error!("cannot wait for daemons: {error}");
             self.world.pause(Duration::from_secs(1));
             Vec::new()
         });
         let ready: Vec<_> =
-            ready.into_iter().enumerate().filter(|(_, is_ready)| *is_ready).map(|(ear, _)| ear).collect();
+            ready.into_iter().enumerate().filter(|(_, is_ready)| *is_ready).map(|(descriptor, _)| descriptor).collect();
         if ready.contains(&0) {
-            nudged.take();
+            wakes.take();
         }
-        if let Some(bell) = self.bell.as_ref().filter(|_| ready.contains(&1) && common > 1) {
-            bell.hush();
+        if let Some(wakeup) = self.wakeup.as_ref().filter(|_| ready.contains(&1) && common > 1) {
+            wakeup.drain();
             // Whoever rang has changed something in a directory, and that shows at a glance.
             self.next_poll = Duration::ZERO;
         }
-        ready.iter().filter_map(|&ear| owners.get(ear.checked_sub(common)?).copied()).collect()
+        ready.iter().filter_map(|&descriptor| owners.get(descriptor.checked_sub(common)?).copied()).collect()
     }
 
     fn patience(&self) -> Duration {
-        let due = self.kept.iter().filter_map(Kept::due).min();
+        let due = self.kept.iter().filter_map(Managed::due).min();
         due.map_or(self.next_poll, |due| due.min(self.next_poll)).saturating_sub(self.world.now().monotonic)
     }
 }

@@ -11,7 +11,7 @@ const GENERATIONS: usize = 256;
 
 /// What is known of a daemon's processes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Family {
+pub struct Ancestry {
     /// Who all of them descend from.
     pub root: Root,
     /// The daemon's session.
@@ -41,24 +41,24 @@ pub enum Relation {
 }
 
 /// Says whose the process of this number is. `look` tells where a process stands now.
-pub fn relation(pid: u32, family: &Family, look: impl Fn(u32) -> Option<TableEntry>) -> Relation {
-    let (Root::Monitor(root) | Root::Daemon(root)) = family.root;
-    if family.known.contains(&pid) {
+pub fn relation(pid: u32, ancestry: &Ancestry, look: impl Fn(u32) -> Option<TableEntry>) -> Relation {
+    let (Root::Monitor(root) | Root::Daemon(root)) = ancestry.root;
+    if ancestry.known.contains(&pid) {
         return Relation::Own;
     }
     let mut at = pid;
     for _ in 0..GENERATIONS {
-        let Some(kin) = look(at) else { return Relation::Unknown };
-        if kin.parent == root || kin.session == family.session || family.known.contains(&kin.parent) {
+        let Some(entry) = look(at) else { return Relation::Unknown };
+        if entry.parent == root || entry.session == ancestry.session || ancestry.known.contains(&entry.parent) {
             return Relation::Own;
         }
-        if kin.parent <= 1 {
-            return match family.root {
+        if entry.parent <= 1 {
+            return match ancestry.root {
                 Root::Monitor(_) => Relation::Stranger,
                 Root::Daemon(_) => Relation::Unknown,
             };
         }
-        at = kin.parent;
+        at = entry.parent;
     }
     Relation::Unknown
 }
@@ -82,13 +82,13 @@ mod tests {
         Some(TableEntry { activity: Activity::Alive, parent, session })
     }
 
-    fn family(root: Root) -> Family {
-        Family { root, session: 10, known: vec![10, 9] }
+    fn ancestry(root: Root) -> Ancestry {
+        Ancestry { root, session: 10, known: vec![10, 9] }
     }
 
     #[test]
     fn whoever_descends_from_the_monitor_is_the_daemons() {
-        let of = |pid| relation(pid, &family(Root::Monitor(5)), look);
+        let of = |pid| relation(pid, &ancestry(Root::Monitor(5)), look);
         assert_eq!([of(9), of(10), of(11), of(22)], [Relation::Own; 4]);
         assert_eq!([of(20), of(21), of(5)], [Relation::Stranger; 3]);
         assert_eq!(of(99), Relation::Unknown, "it has ended");
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn of_an_adopted_daemon_nobody_can_tell_who_was_orphaned() {
-        let of = |pid| relation(pid, &family(Root::Daemon(10)), look);
+        let of = |pid| relation(pid, &ancestry(Root::Daemon(10)), look);
         assert_eq!([of(10), of(11), of(22)], [Relation::Own; 3]);
         assert_eq!([of(20), of(21), of(99)], [Relation::Unknown; 3]);
     }

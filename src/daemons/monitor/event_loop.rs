@@ -1,4 +1,4 @@
-//! Watching over one life until it is over: one loop over its process, its output, its word, and a few times.
+//! The event loop over one life until it is over: its process, its output, its readiness, and a few times.
 //!
 //! Nothing in it waits for anything else, so the end of a daemon is seen when it comes, and its output is read whatever
 //! else there is to do. A daemon that is ready costs nothing until it prints, orphans a process, or ends.
@@ -8,29 +8,26 @@
 
 use std::time::Duration;
 
-use super::ancestry::{Family, Root};
-use super::observe;
-use super::output::{Output, Pumped};
+use super::ancestry::{Ancestry, Root};
+use super::observe::{self, Subject};
+use super::output::Pumped;
 use super::readiness::{self, Judgement};
-use super::readiness_channel::Ears;
-use super::records::Desk;
-use super::start::Born;
+use super::records::Records;
+use super::start::{Origin, Watched};
 use super::transitions::{self, Succession, succession};
 use crate::base::error::{Context, Result};
 use crate::base::failpoint::Failpoint;
-use crate::daemons::monitor_status::MonitorWord;
-use crate::daemons::records::{Life, Phase, SocketInode};
+use crate::daemons::records::{Phase, SocketInode};
 use crate::daemons::restart_policy::End;
+use crate::daemons::spawn_monitor::MonitorStatus;
 use crate::lock::socket::probe::{Farewell, Parting};
-use crate::settings::daemon_definition::Ready;
+use crate::settings::daemon_definition::{Ready, milliseconds};
 use crate::system::handle::{AsHandle, HandleRef};
 use crate::system::identity::{Identity, Pid};
-use crate::system::platform::{self, ChildNews, Ending, Pinned};
+use crate::system::platform::{self, ChildNews, Ending};
 use crate::system::status_pipe::StatusWriter;
-use crate::system::{Facts, Real, Signal, World};
+use crate::system::{Real, Signal, World};
 
-/// How long a ready socket has to answer at a time.
-pub(super) const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 /// The first pause between two looks for readiness; it grows.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 /// The longest one.
@@ -43,15 +40,6 @@ const PARTING_TAKES: Duration = Duration::from_secs(5);
 /// The pause before a record that could not be written is tried again.
 const WRITES_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// How a daemon is related to its monitor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tie {
-    /// It is its child.
-    Child,
-    /// It was another monitor's child.
-    Adopted,
-}
-
 /// How far a life has come.
 #[derive(Debug)]
 enum Stage {
@@ -63,18 +51,13 @@ enum Stage {
     Leaving { reason: String, kill_at: Option<Duration> },
 }
 
-/// The watch over one life.
+/// The loop over one life.
 #[derive(Debug)]
-pub struct Vigil<'a> {
-    pub(super) desk: &'a Desk<'a>,
+pub struct EventLoop<'a> {
+    pub(super) records: &'a Records<'a>,
     news: &'a ChildNews,
-    speaker: &'a mut StatusWriter<MonitorWord>,
-    pub(super) life: Life,
-    pub(super) process: Pinned,
-    pub(super) tie: Tie,
-    pub(super) output: Output,
-    ears: Ears,
-    pub(super) lock: Facts,
+    speaker: &'a mut StatusWriter<MonitorStatus>,
+    pub(super) watched: Watched,
     stage: Stage,
     /// Its first processes, of which all but the present one have ended.
     known: Vec<u32>,
@@ -106,57 +89,28 @@ pub enum Was {
     Starting,
 }
 
-impl<'a> Vigil<'a> {
-    /// Over a life that has just begun.
-    pub fn over_born(
-        desk: &'a Desk<'a>,
+impl<'a> EventLoop<'a> {
+    /// Of a life that has just begun, or whose monitor has ended. One that is ready is watched; one that is not may be asked
+    /// to leave and killed, so it must be proven to be what its record says.
+    pub fn new(
+        records: &'a Records<'a>,
         news: &'a ChildNews,
-        speaker: &'a mut StatusWriter<MonitorWord>,
-        born: Born,
+        speaker: &'a mut StatusWriter<MonitorStatus>,
+        watched: Watched,
     ) -> Self {
-        let Born { life, process, output, ears, lock } = born;
-        Self::new(desk, news, speaker, (life, process, Tie::Child), output, ears, lock)
-    }
-
-    /// Over a life whose monitor has ended. One that is ready is watched; one that is not may be asked to leave and killed,
-    /// so it must be proven to be what its record says.
-    pub fn over_adopted(
-        desk: &'a Desk<'a>,
-        news: &'a ChildNews,
-        speaker: &'a mut StatusWriter<MonitorWord>,
-        (life, process): (Life, Pinned),
-        output: Output,
-        lock: Facts,
-    ) -> Self {
-        Self::new(desk, news, speaker, (life, process, Tie::Adopted), output, Ears::deaf(), lock)
-    }
-
-    fn new(
-        desk: &'a Desk<'a>,
-        news: &'a ChildNews,
-        speaker: &'a mut StatusWriter<MonitorWord>,
-        (life, process, tie): (Life, Pinned, Tie),
-        output: Output,
-        ears: Ears,
-        lock: Facts,
-    ) -> Self {
-        let now = desk.world().now().monotonic;
-        let missing = || readiness::missing(&life.definition.ready, &readiness::Seen::Heard(ears.heard()));
+        let now = records.world().now().monotonic;
+        let Watched { life, channel, .. } = &watched;
+        let missing = || readiness::missing(&life.definition.ready, &readiness::Observed::Heard(channel.heard()));
         let stage = match life.phase {
             Phase::Starting => Stage::Starting { next: now, pause: FIRST_PAUSE, missing: missing() },
             Phase::Ready { .. } => Stage::Ready { since: Duration::ZERO },
         };
-        let known = vec![process.pid().get()];
+        let known = vec![watched.process.pid().get()];
         Self {
-            desk,
+            records,
             news,
             speaker,
-            life,
-            process,
-            tie,
-            output,
-            ears,
-            lock,
+            watched,
             stage,
             known,
             succession_at: None,
@@ -170,10 +124,10 @@ impl<'a> Vigil<'a> {
     ///
     /// # Errors
     /// Nothing can be waited for any more. The daemon goes on, and another monitor can adopt it.
-    pub fn keep(&mut self) -> Result<Over> {
+    pub fn run(&mut self) -> Result<Over> {
         loop {
             let pumped = self.pump();
-            self.listen();
+            self.receive();
             if let Some(end) = self.end_of_life()? {
                 return Ok(self.over(end));
             }
@@ -186,48 +140,50 @@ impl<'a> Vigil<'a> {
 
     /// Asks the daemon to leave before it has done anything else.
     pub fn dismiss(&mut self, reason: String) {
-        if let Err(error) = self.desk.world().signal(&self.process, self.life.definition.stop_signal.into()) {
-            tracing::warn!("cannot ask pid {} to leave: {error}", self.life.pid());
+        if let Err(error) =
+            self.records.world().signal(&self.watched.process, self.watched.life.definition.stop_signal.into())
+        {
+            tracing::warn!("cannot ask pid {} to leave: {error}", self.watched.life.pid());
         }
-        let kill_at = Some(self.now() + self.life.definition.stop_grace);
+        let kill_at = Some(self.now() + self.watched.life.definition.stop_grace);
         self.stage = Stage::Leaving { reason, kill_at };
     }
 
     /// Says a word to whoever has asked for this daemon.
-    pub fn say(&mut self, word: &MonitorWord) {
+    pub fn say(&mut self, word: &MonitorStatus) {
         self.speaker.say(word);
     }
 
     pub(super) fn now(&self) -> Duration {
-        self.desk.world().now().monotonic
+        self.records.world().now().monotonic
     }
 
     fn started(&self) -> Duration {
-        Duration::from_millis(self.life.since_monotonic_ms)
+        Duration::from_millis(self.watched.life.since_monotonic_ms)
     }
 
     fn deadline(&self) -> Duration {
-        self.started() + self.life.definition.ready_timeout
+        self.started() + self.watched.life.definition.ready_timeout
     }
 
-    pub(super) fn family(&self) -> Family {
-        let root = match self.tie {
-            Tie::Child => Root::Monitor(self.desk.world().own_pid()),
-            Tie::Adopted => Root::Daemon(self.life.pid().get()),
+    pub(super) fn ancestry(&self) -> Ancestry {
+        let root = match self.watched.origin {
+            Origin::Child => Root::Monitor(self.records.world().own_pid()),
+            Origin::Adopted => Root::Daemon(self.watched.life.pid().get()),
         };
-        Family { root, session: self.life.session.get(), known: self.known.clone() }
+        Ancestry { root, session: self.watched.life.session.get(), known: self.known.clone() }
     }
 
     /// Waits for something to happen.
     fn wait(&self) -> Result<()> {
-        let mut waited: Vec<HandleRef<'_>> = vec![self.output.as_handle(), self.news.as_handle()];
-        waited.extend(self.ears.descriptor());
+        let mut waited: Vec<HandleRef<'_>> = vec![self.watched.output.as_handle(), self.news.as_handle()];
+        waited.extend(self.watched.channel.descriptor());
         waited.extend(self.partings.iter().map(|(farewell, _)| farewell.as_handle()));
         if self.succession_at.is_none() {
-            waited.push(self.process.as_handle());
+            waited.push(self.watched.process.as_handle());
         }
         let at_most = self.next_time().map(|time| time.saturating_sub(self.now()));
-        platform::wait_for_any(&waited, at_most).map(drop).doing("wait in", self.desk.assignment.place.directory())
+        platform::wait_for_any(&waited, at_most).map(drop).doing("wait in", self.records.assignment.paths.directory())
     }
 
     /// The next time at which something is to be done.
@@ -242,33 +198,33 @@ impl<'a> Vigil<'a> {
     }
 
     fn pump(&mut self) -> Pumped {
-        let ears = &mut self.ears;
-        self.output.pump(|piece| ears.overhear(piece)).unwrap_or_else(|error| {
+        let Watched { channel, output, .. } = &mut self.watched;
+        output.pump(|piece| channel.read_output(piece)).unwrap_or_else(|error| {
             tracing::warn!("cannot read what the daemon prints: {error}");
             Pumped::Dry
         })
     }
 
-    fn listen(&mut self) {
+    fn receive(&mut self) {
         self.news.take();
-        if self.tie == Tie::Child
-            && let Err(error) = platform::reap_all_but(Some(self.process.pid().get()))
+        if self.watched.origin == Origin::Child
+            && let Err(error) = platform::reap_all_but(Some(self.watched.process.pid().get()))
         {
             tracing::warn!("cannot reap: {error}");
         }
-        let family = self.family();
-        self.ears.listen(|pid| super::ancestry::relation(pid, &family, platform::table_entry));
+        let ancestry = self.ancestry();
+        self.watched.channel.receive(|pid| super::ancestry::relation(pid, &ancestry, platform::table_entry));
     }
 
     /// How the life has ended, if it has.
     fn end_of_life(&mut self) -> Result<Option<End>> {
-        let directory = self.desk.assignment.place.directory();
-        if !platform::wait_for_exit(&self.process, Duration::ZERO).doing("watch a process of", directory)? {
+        let directory = self.records.assignment.paths.directory();
+        if !platform::wait_for_exit(&self.watched.process, Duration::ZERO).doing("watch a process of", directory)? {
             return Ok(None);
         }
-        let end = match self.tie {
-            Tie::Adopted => return Ok(Some(End::Unseen)),
-            Tie::Child => platform::ending_of(self.process.pid().get()),
+        let end = match self.watched.origin {
+            Origin::Adopted => return Ok(Some(End::Unseen)),
+            Origin::Child => platform::ending_of(self.watched.process.pid().get()),
         };
         let end = match end.doing("see the end of a process of", directory)? {
             // The kernel shows an end before the last thread is gone.
@@ -286,8 +242,12 @@ impl<'a> Vigil<'a> {
             Stage::Ready { since } => transitions::Stage::ReadyFor(self.now().saturating_sub(since)),
             Stage::Leaving { .. } => return Ok(Some(end)),
         };
-        let children = observe::children().doing("list the processes of", self.desk.assignment.place.directory())?;
-        let named = self.ears.speaker().or_else(|| observe::named(self));
+        let children = observe::children().doing("list the processes of", self.records.assignment.paths.directory())?;
+        let named = self
+            .watched
+            .channel
+            .sender()
+            .or_else(|| observe::named(self.records.world(), &self.watched.life.definition));
         match succession(&children, named, stage) {
             Succession::Over => Ok(Some(end)),
             Succession::Goes(pid) => {
@@ -308,9 +268,9 @@ impl<'a> Vigil<'a> {
         let Ok(Some(successor)) = platform::pin_reported(pid) else { return false };
         // It is a child of this process, so its number is its own as long as nobody reaps it.
         let session = platform::table_entry(pid).and_then(|entry| Pid::new(entry.session));
-        let (Some(session), Ok(identity)) = (session, self.desk.observe(&successor)) else { return false };
-        (self.life.process, self.life.session) = (identity, session);
-        let predecessor = std::mem::replace(&mut self.process, successor);
+        let (Some(session), Ok(identity)) = (session, self.records.observe(&successor)) else { return false };
+        (self.watched.life.process, self.watched.life.session) = (identity, session);
+        let predecessor = std::mem::replace(&mut self.watched.process, successor);
         self.known.push(pid);
         self.succession_at = None;
         if let Stage::Starting { next, .. } = &mut self.stage {
@@ -334,8 +294,8 @@ impl<'a> Vigil<'a> {
             Stage::Starting { .. } => self.look(now),
             Stage::Leaving { kill_at, .. } if kill_at.is_some_and(|time| time <= now) => {
                 *kill_at = None;
-                let killed = self.desk.world().signal(&self.process, Signal::Kill);
-                killed.map(drop).doing("kill the daemon of", self.desk.assignment.place.directory())
+                let killed = self.records.world().signal(&self.watched.process, Signal::Kill);
+                killed.map(drop).doing("kill the daemon of", self.records.assignment.paths.directory())
             }
             Stage::Leaving { .. } | Stage::Ready { .. } => Ok(()),
         }
@@ -345,22 +305,29 @@ impl<'a> Vigil<'a> {
     fn look(&mut self, now: Duration) -> Result<()> {
         let Stage::Starting { next, pause, missing } = &self.stage else { return Ok(()) };
         let (is_due, pause, mut missing) = (*next <= now, *pause, missing.clone());
-        let is_heard = matches!(self.life.definition.ready, Ready::Descriptor | Ready::Notify | Ready::LogLine(_));
+        let is_heard =
+            matches!(self.watched.life.definition.ready, Ready::Descriptor | Ready::Notify | Ready::LogLine(_));
         let mut following = self.deadline();
         if is_due || is_heard {
-            let (seen, met) = observe::of(self, self.ears.heard());
+            let (seen, met) = observe::observed(&Subject {
+                world: self.records.world(),
+                definition: &self.watched.life.definition,
+                ancestry: self.ancestry(),
+                lived: self.now().saturating_sub(self.started()),
+                heard: self.watched.channel.heard(),
+            });
             let socket = met.as_ref().map(|met| met.socket);
             self.partings.extend(met.map(|met| (met.farewell, self.now() + PARTING_TAKES)));
-            let judgement = readiness::judge(&self.life.definition.ready, &seen);
+            let judgement = readiness::judge(&self.watched.life.definition.ready, &seen);
             if judgement == Judgement::Ready
-                && let Some(until) = self.first_may_end_until(readiness::speaker(&seen))
+                && let Some(until) = self.first_may_end_until(readiness::sender(&seen))
             {
                 self.stage = Stage::Starting { next: until, pause, missing };
                 return Ok(());
             }
             match judgement {
                 // What has ended meanwhile is not ready; who succeeds it is seen next, if anybody does.
-                Judgement::Ready => match self.desk.observe(&self.process) {
+                Judgement::Ready => match self.records.observe(&self.watched.process) {
                     Ok(identity) => return self.become_ready(identity, socket),
                     Err(why) => missing = format!("its first process cannot be seen any more: {why}"),
                 },
@@ -373,12 +340,12 @@ impl<'a> Vigil<'a> {
         }
         let now = self.now();
         if now >= self.deadline() {
-            let within = humantime::format_duration(self.life.definition.ready_timeout);
+            let within = humantime::format_duration(self.watched.life.definition.ready_timeout);
             self.dismiss(format!("{missing} within {within}"));
             return Ok(());
         }
         let pause = if is_due { (pause * 3 / 2).min(LONGEST_PAUSE) } else { pause };
-        if let Ready::Delay(delay) = &self.life.definition.ready {
+        if let Ready::Delay(delay) = &self.watched.life.definition.ready {
             following = following.min(self.started() + *delay);
         } else if !is_heard {
             following = following.min(now + pause);
@@ -389,8 +356,8 @@ impl<'a> Vigil<'a> {
 
     /// Until when the process that is known as the daemon may leave that to the one that was named as ready.
     fn first_may_end_until(&mut self, named: Option<u32>) -> Option<Duration> {
-        let speaker = named.or_else(|| self.ears.speaker())?;
-        if self.tie == Tie::Adopted || speaker == self.process.pid().get() {
+        let sender = named.or_else(|| self.watched.channel.sender())?;
+        if self.watched.origin == Origin::Adopted || sender == self.watched.process.pid().get() {
             return None;
         }
         let now = self.now();
@@ -414,22 +381,21 @@ impl<'a> Vigil<'a> {
 
     fn become_ready(&mut self, identity: Identity, socket: Option<SocketInode>) -> Result<()> {
         let now = self.now();
-        let after = now.saturating_sub(self.started());
-        let after = Duration::from_millis(u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
-        self.life.process = identity;
-        self.life.socket = socket;
-        self.life.phase = Phase::Ready { after_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX) };
+        let after_ms = milliseconds::of(now.saturating_sub(self.started()));
+        self.watched.life.process = identity;
+        self.watched.life.socket = socket;
+        self.watched.life.phase = Phase::Ready { after_ms };
         self.stage = Stage::Ready { since: now };
         self.write_life();
-        self.desk.reach(Failpoint::DaemonReadyRecorded)?;
-        let (pid, generation) = (self.life.pid(), self.life.generation);
-        self.speaker.say(&MonitorWord::Ready { pid, generation, after });
+        self.records.reach(Failpoint::DaemonReadyRecorded)?;
+        let (pid, generation) = (self.watched.life.pid(), self.watched.life.generation);
+        self.speaker.say(&MonitorStatus::Ready { pid, generation, after: Duration::from_millis(after_ms) });
         Ok(())
     }
 
     /// Writes down how far the life has come. On a full disk it is tried again and again.
     fn write_life(&mut self) {
-        self.write_at = match self.desk.go_on(&self.life) {
+        self.write_at = match self.records.go_on(&self.watched.life) {
             Ok(()) => None,
             Err(error) => {
                 tracing::warn!("{error}");

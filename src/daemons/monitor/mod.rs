@@ -7,10 +7,10 @@
 //! daemon orphans, the subreaper.
 //!
 //! It works under its lock, and before it has that it does nothing: of many that are started at once all but one leave
-//! without a trace. Under the lock it looks again ([`course`]): a daemon that lives is adopted, what is left of a dead one
+//! without a trace. Under the lock it looks again ([`transitions`]): a daemon that lives is adopted, what is left of a dead one
 //! is cleared, and only what is absent is started. A life begins with a process that waits, is written down, and executes
 //! then ([`start`]); the life lock goes with it and is closed here. Then the monitor waits ([`event_loop`]) and judges readiness
-//! ([`readiness`]) and succession ([`transitions`]) by what it saw, until the life is over ([`shutdown`]).
+//! ([`readiness`]) and succession ([`transitions`]) by what it observed, until the life is over ([`shutdown`]).
 //!
 //! A monitor that is killed takes nothing with it. The daemon goes on, its output waits in the FIFO, and the next monitor
 //! adopts it by its identity; how such a daemon ends nobody sees, only that it did. A life that was not ready when its
@@ -27,7 +27,6 @@
 //! `/proc` of its own pid namespace.
 
 pub mod ancestry;
-pub mod course;
 pub mod event_loop;
 mod observe;
 pub mod output;
@@ -41,17 +40,19 @@ pub mod transitions;
 
 use std::time::Duration;
 
-use self::course::Course;
-use self::event_loop::{Over, Vigil, Was};
+use self::event_loop::{EventLoop, Was};
 use self::output::Output;
-use self::records::{Assignment, Desk};
+use self::readiness_channel::ReadinessChannel;
+use self::records::{Assignment, Records};
 use self::shutdown::GRACE_AT_MOST;
+use self::start::{Origin, Watched};
+use self::transitions::{Decision, first_step};
 use super::locks::LifeLock;
-use super::membership::{Belonging, belonging};
-use super::monitor_status::MonitorWord;
-use super::orphans::Leftovers;
+use super::membership::{Membership, membership};
+use super::orphans::Orphans;
 use super::paths;
 use super::records::{Life, Phase, Read};
+use super::spawn_monitor::MonitorStatus;
 use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint::Failpoint;
 use crate::lock::Lock;
@@ -90,19 +91,19 @@ enum Next {
 ///
 /// # Errors
 /// Why there is no daemon; whoever waits for a word is told that by the caller.
-pub fn run(assignment: &Assignment, speaker: &mut StatusWriter<MonitorWord>) -> Result<()> {
-    let Some(desk) = Desk::take(assignment)? else {
-        speaker.say(&MonitorWord::Lost);
+pub fn run(assignment: &Assignment, speaker: &mut StatusWriter<MonitorStatus>) -> Result<()> {
+    let Some(records) = Records::take(assignment)? else {
+        speaker.say(&MonitorStatus::Lost);
         return Ok(());
     };
-    let directory = assignment.place.directory();
-    desk.reach(Failpoint::DaemonMonitorLocked)?;
+    let directory = assignment.paths.directory();
+    records.reach(Failpoint::DaemonMonitorLocked)?;
     let news = platform::outlive_requests().doing("listen for ends in", directory)?;
     platform::adopt_orphans().doing("become the reaper for", directory)?;
     loop {
-        let next = match task(&desk)? {
-            Task::Adopt(life, process) => adopt(&desk, &news, speaker, *life, process)?,
-            Task::Start(lock) => start(&desk, &news, speaker, lock)?,
+        let next = match task(&records)? {
+            Task::Adopt(life, process) => adopt(&records, &news, speaker, *life, process)?,
+            Task::Start(lock) => start(&records, &news, speaker, lock)?,
         };
         if next == Next::Leave {
             return Ok(());
@@ -111,29 +112,29 @@ pub fn run(assignment: &Assignment, speaker: &mut StatusWriter<MonitorWord>) -> 
 }
 
 /// Finds out what is to be done, and clears what is in the way of it.
-fn task(desk: &Desk<'_>) -> Result<Task> {
-    let Assignment { world, place, .. } = desk.assignment;
+fn task(records: &Records<'_>) -> Result<Task> {
+    let Assignment { world, paths, .. } = records.assignment;
     let began = world.now().monotonic;
     loop {
-        let lock = LifeLock::try_take(world, place)?;
-        let recorded = desk.recorded();
+        let lock = LifeLock::try_take(world, paths)?;
+        let recorded = records.recorded();
         let sameness = match &recorded {
             Read::Some((_, sameness)) => Read::Some(sameness.clone()),
             Read::None => Read::None,
             Read::Damaged(why) => Read::Damaged(why.clone()),
         };
         let claim = if lock.is_some() { Claim::Taken } else { Claim::Busy };
-        match (course::course(claim, &sameness), lock, recorded) {
-            (Course::Start, Some(lock), _) => return Ok(Task::Start(lock)),
-            (Course::Adopt, _, Read::Some((life, _))) => {
-                if let Some(process) = beyond_its_gate(desk, &life, began)? {
+        match (first_step(claim, &sameness), lock, recorded) {
+            (Decision::Start, Some(lock), _) => return Ok(Task::Start(lock)),
+            (Decision::Adopt, _, Read::Some((life, _))) => {
+                if let Some(process) = beyond_its_gate(records, &life, began)? {
                     return Ok(Task::Adopt(life, process));
                 }
             }
-            (Course::Refuse(why), ..) => {
-                return Err(Error::refused(place.directory(), why, "nothing was started; look with `daemon status`"));
+            (Decision::Refuse(why), ..) => {
+                return Err(Error::refused(paths.directory(), why, "nothing was started; look with `daemon status`"));
             }
-            (_, _, recorded) => clear(desk, recorded.known().map(|(life, _)| life.as_ref()), began)?,
+            (_, _, recorded) => clear(records, recorded.known().map(|(life, _)| life.as_ref()), began)?,
         }
         world.pause(PAUSE);
     }
@@ -143,27 +144,27 @@ fn task(desk: &Desk<'_>) -> Result<Task> {
 /// have to be signalled it is proven as well that it belongs to this life. At its gate it still is this program, and its
 /// monitor's death closes the gate: it ends in a moment, or, if it was let through just before, executes. One that does
 /// neither was stopped on the way and never will be a daemon.
-fn beyond_its_gate(desk: &Desk<'_>, life: &Life, began: Duration) -> Result<Option<Pinned>> {
-    let directory = desk.assignment.place.directory();
-    let Some(process) = desk.world().pin(life.pid()).doing("pin the daemon of", directory)? else { return Ok(None) };
-    let seen = desk.world().observe(&process);
-    if !matches!(identity::compare(&life.process, &seen, &desk.assignment.here), Sameness::Same(_)) {
+fn beyond_its_gate(records: &Records<'_>, life: &Life, began: Duration) -> Result<Option<Pinned>> {
+    let directory = records.assignment.paths.directory();
+    let Some(process) = records.world().pin(life.pid()).doing("pin the daemon of", directory)? else { return Ok(None) };
+    let seen = records.world().observe(&process);
+    if !matches!(identity::compare(&life.process, &seen, &records.assignment.here), Sameness::Same(_)) {
         return Ok(None);
     }
     if life.phase != Phase::Starting {
         return Ok(Some(process));
     }
-    match belonging(desk.world().as_ref(), &desk.assignment.place, life, &process) {
-        Belonging::Proven(_) => {}
-        Belonging::Ended => return Ok(None),
-        Belonging::NotProven(why) => return Err(Error::refused(directory, why, "nobody was signalled or started")),
+    match membership(records.world().as_ref(), &records.assignment.paths, life, &process) {
+        Membership::Proven(_) => {}
+        Membership::Ended => return Ok(None),
+        Membership::NotProven(why) => return Err(Error::refused(directory, why, "nobody was signalled or started")),
     }
-    let is_this_program = matches!(&seen, Observation::Seen(seen) if is_same_program(seen, &desk.monitor));
+    let is_this_program = matches!(&seen, Observation::Seen(seen) if is_same_program(seen, &records.monitor));
     if !is_this_program {
         return Ok(Some(process));
     }
-    if desk.world().now().monotonic.saturating_sub(began) > NOBODY_FOR {
-        desk.world().signal(&process, Signal::Kill).doing("kill a child that waits in", directory)?;
+    if records.world().now().monotonic.saturating_sub(began) > NOBODY_FOR {
+        records.world().signal(&process, Signal::Kill).doing("kill a child that waits in", directory)?;
     }
     Ok(None)
 }
@@ -174,10 +175,10 @@ fn is_same_program(one: &Identity, other: &Identity) -> bool {
 }
 
 /// Makes those leave who hold the life lock of a life whose process is gone.
-fn clear(desk: &Desk<'_>, life: Option<&Life>, began: Duration) -> Result<()> {
-    let Assignment { world, place, .. } = desk.assignment;
-    let path = place.file(paths::LIFE_LOCK);
-    let left = Leftovers::holders_of(&desk.life_lock()?, desk.lock()).doing("find the holders of", &path)?;
+fn clear(records: &Records<'_>, life: Option<&Life>, began: Duration) -> Result<()> {
+    let Assignment { world, paths, .. } = records.assignment;
+    let path = paths.file(paths::LIFE_LOCK);
+    let left = Orphans::holders_of(&records.life_lock()?, records.lock()).doing("find the holders of", &path)?;
     let (signal, grace) = life.map_or((StopSignal::Term, GRACE_AT_MOST), |life| {
         (life.definition.stop_signal, life.definition.stop_grace.min(GRACE_AT_MOST))
     });
@@ -195,44 +196,51 @@ fn clear(desk: &Desk<'_>, life: Option<&Life>, began: Duration) -> Result<()> {
     Ok(())
 }
 
-fn start(desk: &Desk<'_>, news: &ChildNews, speaker: &mut StatusWriter<MonitorWord>, lock: LifeLock) -> Result<Next> {
-    let Some(definition) = desk.wanted() else {
-        speaker.say(&MonitorWord::Lost);
+fn start(
+    records: &Records<'_>,
+    news: &ChildNews,
+    speaker: &mut StatusWriter<MonitorStatus>,
+    lock: LifeLock,
+) -> Result<Next> {
+    let Some(definition) = records.wanted() else {
+        speaker.say(&MonitorStatus::Lost);
         return Ok(Next::Leave);
     };
-    let born = start::give_birth(desk, definition, lock, speaker)?;
-    let mut vigil = Vigil::over_born(desk, news, speaker, born);
-    let over = vigil.keep()?;
-    shutdown::close(vigil, over)?;
+    let watched = start::begin(records, definition, lock, speaker)?;
+    let mut event_loop = EventLoop::new(records, news, speaker, watched);
+    let over = event_loop.run()?;
+    shutdown::close(event_loop, over)?;
     Ok(Next::Leave)
 }
 
 fn adopt(
-    desk: &Desk<'_>,
+    records: &Records<'_>,
     news: &ChildNews,
-    speaker: &mut StatusWriter<MonitorWord>,
+    speaker: &mut StatusWriter<MonitorStatus>,
     mut life: Life,
     process: Pinned,
 ) -> Result<Next> {
     let fate = fate(&life);
-    life.monitor = desk.monitor.clone();
-    desk.go_on(&life)?;
-    let output = Output::open(desk, life.definition.log_max)?;
-    let lock = desk.life_lock()?;
+    life.monitor = records.monitor.clone();
+    records.go_on(&life)?;
+    let output = Output::open(records, life.definition.log_max)?;
+    let lock = records.life_lock()?;
     let mut unheard = StatusWriter::default();
-    if fate == Fate::GoesOn || desk.wanted().is_none() {
+    if fate == Fate::GoesOn || records.wanted().is_none() {
         // It lives, and whoever asked for it can see that.
-        speaker.say(&MonitorWord::Lost);
+        speaker.say(&MonitorStatus::Lost);
     }
-    let mut vigil = Vigil::over_adopted(desk, news, &mut unheard, (life, process), output, lock);
+    let (channel, origin) = (ReadinessChannel::closed(), Origin::Adopted);
+    let watched = Watched { life, process, output, channel, origin, lock };
+    let mut event_loop = EventLoop::new(records, news, &mut unheard, watched);
     if fate == Fate::Ends {
-        vigil.dismiss("its monitor ended before it was ready".to_owned());
+        event_loop.dismiss("its monitor ended before it was ready".to_owned());
     }
-    let over: Over = vigil.keep()?;
+    let over = event_loop.run()?;
     let was = over.was;
-    shutdown::close(vigil, over)?;
+    shutdown::close(event_loop, over)?;
     // Whoever asked for a daemon that never came gets the next one.
-    let is_wanted = was == Was::Starting && desk.wanted().is_some();
+    let is_wanted = was == Was::Starting && records.wanted().is_some();
     Ok(if is_wanted { Next::Again } else { Next::Leave })
 }
 

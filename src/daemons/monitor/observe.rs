@@ -1,19 +1,18 @@
-//! What a monitor sees of its daemon: gathered here, judged elsewhere.
+//! What a monitor observes of its daemon: gathered here, judged elsewhere.
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ancestry::{Relation, relation};
-use super::event_loop::{ANSWERS_WITHIN, Vigil};
-use super::readiness::{Heard, PidfileSight, Seen};
+use super::ancestry::{Ancestry, Relation, relation};
+use super::readiness::{Heard, Observed, PidfileState};
 use crate::base::error::Error;
-use crate::daemons::look::{self, Ask};
+use crate::daemons::observe;
 use crate::daemons::records::SocketInode;
 use crate::lock::location::Spot;
 use crate::lock::socket::probe::{Farewell, Probed, Readiness, Server, Stall};
-use crate::settings::daemon_definition::Ready;
+use crate::settings::daemon_definition::{Definition, Ready};
 use crate::system::identity::Sameness;
 use crate::system::platform;
 use crate::system::storage;
@@ -21,6 +20,22 @@ use crate::system::{Activity, Real};
 
 /// The longest pid file that is read, in bytes.
 const LONGEST_PIDFILE: usize = 4096;
+/// How long a ready socket has to answer at a time.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+
+/// The life that is observed.
+pub(super) struct Subject<'a> {
+    /// The outside.
+    pub world: &'a Arc<Real>,
+    /// What was started.
+    pub definition: &'a Definition,
+    /// What is known of its processes.
+    pub ancestry: Ancestry,
+    /// How long it has lived.
+    pub lived: Duration,
+    /// What has come from it.
+    pub heard: Heard,
+}
 
 /// A server that was met at the ready socket.
 #[derive(Debug)]
@@ -31,51 +46,41 @@ pub(super) struct Met {
     pub farewell: Farewell<Real>,
 }
 
-/// What is seen of the kind that the definition asks for. What is listened to has been heard already.
-pub(super) fn of(vigil: &Vigil<'_>, heard: Heard) -> (Seen, Option<Met>) {
-    let whose = |pid: u32| relation(pid, &vigil.family(), platform::table_entry);
-    let definition = &vigil.life.definition;
-    let seen = match &definition.ready {
-        Ready::Socket { path, .. } => {
-            let met = look::encounter(vigil.desk.world(), definition, Ask::For(ANSWERS_WITHIN));
-            let (answer, met) = match met {
-                Some(Ok(Probed { readiness, socket, farewell })) => {
-                    let met = socket.zip(farewell);
-                    let met = met.map(|(facts, farewell)| Met { socket: SocketInode::of(&facts), farewell });
-                    (Ok(readiness), met)
-                }
-                Some(Err(why)) => (Err(why), None),
-                None => (Err(format!("{} was not asked", path.display())), None),
-            };
-            let relation = server_in(&answer).map_or(Relation::Unknown, |server| relation_of(server, whose));
-            return (Seen::Socket(answer, relation), met);
+/// What is observed of the kind that the definition asks for.
+pub(super) fn observed(subject: &Subject<'_>) -> (Observed, Option<Met>) {
+    let whose = |pid: u32| relation(pid, &subject.ancestry, platform::table_entry);
+    let observed = match &subject.definition.ready {
+        Ready::Socket { .. } => match observe::probe(subject.world, subject.definition, ANSWERS_WITHIN) {
+            Some(Ok(Probed { readiness, socket, farewell })) => {
+                let met = socket.zip(farewell);
+                let met = met.map(|(facts, farewell)| Met { socket: SocketInode::of(&facts), farewell });
+                let relation = server_in(&readiness).map_or(Relation::Unknown, |server| relation_of(server, whose));
+                return (Observed::Socket(readiness, relation), met);
+            }
+            Some(Err(error)) => Observed::NoSocket(error.to_string()),
+            None => Observed::Heard(Heard::Nothing),
+        },
+        Ready::Pidfile(path) => {
+            let state = pidfile_state(subject.world, path);
+            let relation = if let PidfileState::Names(pid) = state { whose(pid) } else { Relation::Unknown };
+            Observed::Pidfile(state, relation)
         }
-        Ready::Pidfile(path) => Seen::Pidfile(match pid_in(vigil.desk.world(), path) {
-            Ok(Content::Pid(pid)) => PidfileSight::Names(pid, whose(pid)),
-            Ok(Content::NoPid) => PidfileSight::Unfinished,
-            Ok(Content::NoFile) => PidfileSight::Missing,
-            Err(why) => PidfileSight::Unreadable(why),
-        }),
-        Ready::Delay(_) => {
-            let since = Duration::from_millis(vigil.life.since_monotonic_ms);
-            Seen::Lived(vigil.now().saturating_sub(since))
-        }
-        Ready::Descriptor | Ready::Notify | Ready::LogLine(_) => Seen::Heard(heard),
+        Ready::Delay(_) => Observed::Lived(subject.lived),
+        Ready::Descriptor | Ready::Notify | Ready::LogLine(_) => Observed::Heard(subject.heard),
     };
-    (seen, None)
+    (observed, None)
 }
 
 /// The process that the daemon's pid file or socket names.
-pub(super) fn named(vigil: &Vigil<'_>) -> Option<u32> {
-    let definition = &vigil.life.definition;
+pub(super) fn named(world: &Arc<Real>, definition: &Definition) -> Option<u32> {
     match &definition.ready {
-        Ready::Pidfile(path) => match pid_in(vigil.desk.world(), path) {
-            Ok(Content::Pid(pid)) => Some(pid),
-            Ok(Content::NoPid | Content::NoFile) | Err(_) => None,
+        Ready::Pidfile(path) => match pidfile_state(world, path) {
+            PidfileState::Names(pid) => Some(pid),
+            _ => None,
         },
         Ready::Socket { .. } => {
-            let answer = look::answer(vigil.desk.world(), definition, Ask::For(ANSWERS_WITHIN))?;
-            server_in(&answer)?.pid
+            let probed = observe::probe(world, definition, ANSWERS_WITHIN)?.ok()?;
+            server_in(&probed.readiness)?.pid
         }
         _ => None,
     }
@@ -116,11 +121,9 @@ fn list_children() -> io::Result<Vec<(u32, Activity)>> {
     Ok(children)
 }
 
-fn server_in(answer: &Result<Readiness, String>) -> Option<&Server> {
+fn server_in(answer: &Readiness) -> Option<&Server> {
     match answer {
-        Ok(Readiness::Ready(server) | Readiness::Stalled(Stall::NoAnswer(server) | Stall::HungUp(server))) => {
-            Some(server)
-        }
+        Readiness::Ready(server) | Readiness::Stalled(Stall::NoAnswer(server) | Stall::HungUp(server)) => Some(server),
         _ => None,
     }
 }
@@ -138,25 +141,17 @@ fn relation_of(server: &Server, whose: impl Fn(u32) -> Relation) -> Relation {
     }
 }
 
-/// What a pid file holds.
-enum Content {
-    NoFile,
-    /// Nothing that is a pid, or not yet.
-    NoPid,
-    Pid(u32),
-}
-
-fn pid_in(world: &Arc<Real>, path: &Path) -> Result<Content, String> {
+fn pidfile_state(world: &Arc<Real>, path: &Path) -> PidfileState {
     let spot = match Spot::open(world, path) {
         Ok(spot) => spot,
-        Err(Error::System { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(Content::NoFile),
-        Err(error) => return Err(error.to_string()),
+        Err(Error::System { source, .. }) if source.kind() == io::ErrorKind::NotFound => return PidfileState::Missing,
+        Err(error) => return PidfileState::Unreadable(error.to_string()),
     };
-    let read = storage::read(world.as_ref(), &spot.directory, &spot.name, LONGEST_PIDFILE);
-    Ok(match read.map_err(|error| error.to_string())? {
-        None => Content::NoFile,
-        Some(bytes) => whole_pid(&bytes).map_or(Content::NoPid, Content::Pid),
-    })
+    match storage::read(world.as_ref(), &spot.directory, &spot.name, LONGEST_PIDFILE) {
+        Ok(None) => PidfileState::Missing,
+        Ok(Some(content)) => whole_pid(&content).map_or(PidfileState::Unfinished, PidfileState::Names),
+        Err(error) => PidfileState::Unreadable(error.to_string()),
+    }
 }
 
 /// The first line as a pid.

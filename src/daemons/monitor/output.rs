@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use super::records::Desk;
+use super::records::Records;
 use crate::base::error::{Context, Result};
 use crate::daemons::log::CappedLog;
 use crate::daemons::paths;
@@ -44,12 +44,12 @@ impl Output {
     ///
     /// # Errors
     /// Those of the file system, and something else in the FIFO's place.
-    pub fn open(desk: &Desk<'_>, log_max: u64) -> Result<Self> {
-        let path = desk.assignment.place.file(paths::OUTPUT);
-        let fifo = platform::open_reading_fifo(&desk.directory, OsStr::new(paths::OUTPUT)).doing("open", path)?;
-        let directory = desk.assignment.place.directory();
-        let of_log = desk.world().open_directory(directory).doing("open the directory", directory)?;
-        let log = CappedLog::open(Arc::clone(desk.world()), of_log, log_max);
+    pub fn open(records: &Records<'_>, log_max: u64) -> Result<Self> {
+        let path = records.assignment.paths.file(paths::OUTPUT);
+        let fifo = platform::open_reading_fifo(&records.directory, OsStr::new(paths::OUTPUT)).doing("open", path)?;
+        let directory = records.assignment.paths.directory();
+        let of_log = records.world().open_directory(directory).doing("open the directory", directory)?;
+        let log = CappedLog::open(Arc::clone(records.world()), of_log, log_max);
         Ok(Self { fifo, log, piece: vec![0; PIECE] })
     }
 
@@ -62,9 +62,9 @@ impl Output {
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn for_daemon(desk: &Desk<'_>) -> Result<File> {
-        let path = desk.assignment.place.file(paths::OUTPUT);
-        platform::open_writing_fifo(&desk.directory, OsStr::new(paths::OUTPUT)).doing("open", path)
+    pub fn for_daemon(records: &Records<'_>) -> Result<File> {
+        let path = records.assignment.paths.file(paths::OUTPUT);
+        platform::open_writing_fifo(&records.directory, OsStr::new(paths::OUTPUT)).doing("open", path)
     }
 
     /// Writes what has come into the log and shows it to `listen`, up to a bound.

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint::Failpoint;
 use crate::daemons::locks::MonitorLock;
-use crate::daemons::look;
-use crate::daemons::paths::{self, DaemonPlace};
-use crate::daemons::records::{self, Ended, Life, Read};
-use crate::daemons::start_request::{Order, last_generation};
+use crate::daemons::observe;
+use crate::daemons::paths::{self, DaemonPaths};
+use crate::daemons::records::{self, Ended, Life, Read, last_generation};
+use crate::daemons::spawn_monitor::StartRequest;
 use crate::lock::Ownership;
 use crate::settings::daemon_definition::Definition;
 use crate::system::identity::{Identity, Observation, Pid, Sameness, Standpoint};
@@ -28,18 +28,18 @@ pub struct Assignment {
     /// The outside.
     pub world: Arc<Real>,
     /// Which daemon of which home.
-    pub place: DaemonPlace,
+    pub paths: DaemonPaths,
     /// From where this process sees others.
     pub here: Standpoint,
     /// What to start if nothing lives. `None`: nothing.
-    pub order: Option<Order>,
+    pub request: Option<StartRequest>,
     /// The environment that a daemon gets, without its own variables.
     pub environment: Vec<(String, OsString)>,
 }
 
 /// An assignment under its lock.
 #[derive(Debug)]
-pub struct Desk<'a> {
+pub struct Records<'a> {
     /// What it is.
     pub assignment: &'a Assignment,
     /// The daemon's directory.
@@ -51,20 +51,20 @@ pub struct Desk<'a> {
     found: u64,
 }
 
-impl<'a> Desk<'a> {
+impl<'a> Records<'a> {
     /// Takes the place, unless another monitor has it. Nothing but the directory is made before that.
     ///
     /// # Errors
     /// Those of the system, with the path.
     pub fn take(assignment: &'a Assignment) -> Result<Option<Self>> {
-        let (world, place) = (&assignment.world, &assignment.place);
-        storage::make_directories(place.directory())?;
-        let Some(lock) = MonitorLock::try_take(world, place)? else { return Ok(None) };
-        let directory = world.open_directory(place.directory()).doing("open the directory", place.directory())?;
+        let (world, paths) = (&assignment.world, &assignment.paths);
+        storage::make_directories(paths.directory())?;
+        let Some(lock) = MonitorLock::try_take(world, paths)? else { return Ok(None) };
+        let directory = world.open_directory(paths.directory()).doing("open the directory", paths.directory())?;
         let own = Pid::new(world.own_pid()).ok_or_else(|| Error::Failed("a monitor cannot be pid 1".to_owned()))?;
-        let pinned = world.pin(own).doing("pin this process for", place.directory())?;
+        let pinned = world.pin(own).doing("pin this process for", paths.directory())?;
         let seen = pinned.map_or(Observation::Gone, |process| world.observe(&process));
-        let monitor = identity(seen).map_err(Error::Failed)?;
+        let monitor = identity(seen).map_err(|why| Error::Failed(why.to_string()))?;
         let found = last_generation(world.as_ref(), &directory);
         Ok(Some(Self { assignment, directory, monitor, lock, found }))
     }
@@ -79,16 +79,17 @@ impl<'a> Desk<'a> {
         &self.lock
     }
 
-    /// What to start if nothing lives, if the order is still good: no life has begun since it was given.
+    /// What to start if nothing lives, if the request is still good: no life has begun since it was made.
     pub fn wanted(&self) -> Option<&Definition> {
-        let is_good =
-            |order: &&Order| order.after == self.found || !self.world().is_protected(Failpoint::DaemonOrderFence);
-        self.assignment.order.as_ref().filter(is_good).map(|order| &order.definition)
+        let is_good = |request: &&StartRequest| {
+            request.after == self.found || !self.world().is_protected(Failpoint::DaemonOrderFence)
+        };
+        self.assignment.request.as_ref().filter(is_good).map(|request| &request.definition)
     }
 
     /// The recorded life, and whether its process lives.
     pub fn recorded(&self) -> Read<(Box<Life>, Sameness)> {
-        look::life(self.world().as_ref(), &self.directory, &self.assignment.here)
+        observe::life(self.world().as_ref(), &self.directory, &self.assignment.here)
     }
 
     /// The number of the next life.
@@ -101,7 +102,7 @@ impl<'a> Desk<'a> {
     /// # Errors
     /// Those of the system.
     pub fn life_lock(&self) -> Result<Facts> {
-        let path = self.assignment.place.file(paths::LIFE_LOCK);
+        let path = self.assignment.paths.file(paths::LIFE_LOCK);
         self.world().facts_at(&self.directory, OsStr::new(paths::LIFE_LOCK)).doing("examine", path)
     }
 
@@ -112,7 +113,7 @@ impl<'a> Desk<'a> {
     pub fn begin(&self, life: &Life) -> Result<()> {
         self.write(paths::LIFE, life)?;
         // Whoever asked for this life, the keeper holds on to it from now on.
-        self.assignment.place.ring_keeper();
+        self.assignment.paths.wake_keeper();
         Ok(())
     }
 
@@ -129,16 +130,13 @@ impl<'a> Desk<'a> {
     /// # Errors
     /// Those of the file system.
     pub fn end(&self, life: &Life, end: &Ended) -> Result<()> {
-        if self.is_recorded(life) || !self.world().is_protected(Failpoint::DaemonLateEnd) {
-            self.write(paths::END, end)
-        } else {
-            Ok(())
-        }
+        let may_write = self.is_recorded(life) || !self.world().is_protected(Failpoint::DaemonLateEnd);
+        if may_write { self.write(paths::END, end) } else { Ok(()) }
     }
 
     fn write<T: serde::Serialize>(&self, name: &str, record: &T) -> Result<()> {
         let written = records::write(self.world().as_ref(), &self.directory, name, record);
-        written.doing("write", self.assignment.place.file(name))
+        written.doing("write", self.assignment.paths.file(name))
     }
 
     fn is_recorded(&self, life: &Life) -> bool {
@@ -156,22 +154,33 @@ impl<'a> Desk<'a> {
     /// # Errors
     /// Only what a test injects.
     pub fn reach(&self, step: Failpoint) -> Result<()> {
-        self.world().reach(step).doing("work in", self.assignment.place.directory())
+        self.world().reach(step).doing("work in", self.assignment.paths.directory())
     }
 
     /// What a pinned process is.
     ///
     /// # Errors
     /// It has ended, or it cannot be read.
-    pub fn observe(&self, process: &Pinned) -> Result<Identity, String> {
+    pub fn observe(&self, process: &Pinned) -> std::result::Result<Identity, Unobservable> {
         identity(self.world().observe(process))
     }
 }
 
-fn identity(seen: Observation) -> Result<Identity, String> {
+/// Why nobody can tell what a process is.
+#[derive(Debug, thiserror::Error)]
+pub enum Unobservable {
+    /// It is there no more.
+    #[error("it has ended")]
+    Ended,
+    /// The system does not let it be read, for this reason.
+    #[error("{0}")]
+    Unreadable(String),
+}
+
+fn identity(seen: Observation) -> std::result::Result<Identity, Unobservable> {
     match seen {
         Observation::Seen(identity) => Ok(identity),
-        Observation::Gone => Err("it has ended".to_owned()),
-        Observation::Unreadable(why) => Err(why),
+        Observation::Gone => Err(Unobservable::Ended),
+        Observation::Unreadable(why) => Err(Unobservable::Unreadable(why)),
     }
 }

@@ -8,17 +8,17 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::output::Output;
-use super::readiness_channel::{Ears, Mouth};
-use super::records::Desk;
+use super::readiness_channel::{DaemonEnd, ReadinessChannel};
+use super::records::Records;
 use super::stale_socket;
 use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint::Failpoint;
 use crate::daemons::locks::LifeLock;
 use crate::daemons::membership;
-use crate::daemons::monitor_status::MonitorWord;
 use crate::daemons::records::{Ended, Life, Phase, SCHEMA};
 use crate::daemons::restart_policy::End;
-use crate::settings::daemon_definition::{Definition, Ready};
+use crate::daemons::spawn_monitor::MonitorStatus;
+use crate::settings::daemon_definition::{Definition, Ready, milliseconds};
 use crate::system::handle::{AsHandle, HandleRef};
 use crate::system::platform::{Birth, HeldDaemon, NotStarted, Pinned};
 use crate::system::status_pipe::StatusWriter;
@@ -27,17 +27,28 @@ use crate::system::{Facts, World};
 /// Where programs are looked for if the daemon has no `PATH`.
 const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// A daemon that has just been started.
+/// How a daemon is related to its monitor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// It is its child.
+    Child,
+    /// It was another monitor's child.
+    Adopted,
+}
+
+/// A life that is to be watched.
 #[derive(Debug)]
-pub struct Born {
+pub struct Watched {
     /// Its record, as it is on disk.
     pub life: Life,
     /// Its process.
     pub process: Pinned,
     /// What it prints.
     pub output: Output,
-    /// What it says.
-    pub ears: Ears,
+    /// Where it says that it is ready.
+    pub channel: ReadinessChannel,
+    /// How it is related to this monitor.
+    pub origin: Origin,
     /// The file of its life lock.
     pub lock: Facts,
 }
@@ -46,46 +57,47 @@ pub struct Born {
 ///
 /// # Errors
 /// Why there is no such life. Nothing of it is left then.
-pub fn give_birth(
-    desk: &Desk<'_>,
+pub fn begin(
+    records: &Records<'_>,
     definition: &Definition,
     lock: LifeLock,
-    speaker: &mut StatusWriter<MonitorWord>,
-) -> Result<Born> {
-    desk.reach(Failpoint::DaemonLifeLocked)?;
+    speaker: &mut StatusWriter<MonitorStatus>,
+) -> Result<Watched> {
+    records.reach(Failpoint::DaemonLifeLocked)?;
     if let Ready::Socket { path, .. } = &definition.ready {
-        stale_socket::clear(desk.world(), path)?;
+        stale_socket::clear(records.world(), path)?;
     }
-    desk.reach(Failpoint::DaemonSocketCleared)?;
-    let nonce = nonce(desk)?;
-    let mut output = Output::open(desk, definition.log_max)?;
+    records.reach(Failpoint::DaemonSocketCleared)?;
+    let nonce = nonce(records)?;
+    let mut output = Output::open(records, definition.log_max)?;
     output.begin();
-    let (ears, mouth) = Ears::open(&definition.ready, &nonce).doing("listen to", Path::new(program(definition)))?;
-    let mark = mark(desk, &nonce)?;
-    let mut held = fork(desk, definition, &lock, &mouth, &mark)?;
+    let (channel, daemon_end) =
+        ReadinessChannel::open(&definition.ready, &nonce).doing("listen to", Path::new(program(definition)))?;
+    let mark = mark(records, &nonce)?;
+    let mut held = fork(records, definition, &lock, &daemon_end, &mark)?;
     // Only the daemon is to have it, so that its end is seen.
-    drop(mouth);
-    if !desk.world().is_protected(Failpoint::DaemonRecordFirst) {
-        held = Waiting::Started(start(desk, definition, held)?);
+    drop(daemon_end);
+    if !records.world().is_protected(Failpoint::DaemonRecordFirst) {
+        held = Waiting::Started(start(records, definition, held)?);
     }
-    desk.reach(Failpoint::DaemonForked)?;
-    let mut life = life(desk, definition, nonce, held.process()?)?;
-    desk.begin(&life)?;
-    desk.reach(Failpoint::DaemonRecorded)?;
-    speaker.say(&MonitorWord::Forked { pid: life.pid(), generation: life.generation });
-    let process = match start(desk, definition, held) {
+    records.reach(Failpoint::DaemonForked)?;
+    let mut life = life(records, definition, nonce, held.process()?)?;
+    records.begin(&life)?;
+    records.reach(Failpoint::DaemonRecorded)?;
+    speaker.say(&MonitorStatus::Forked { pid: life.pid(), generation: life.generation });
+    let process = match start(records, definition, held) {
         Ok(process) => process,
         Err(error) => {
-            note_failure(desk, &life, &error);
+            note_failure(records, &life, &error);
             return Err(error);
         }
     };
-    desk.reach(Failpoint::DaemonExecuted)?;
+    records.reach(Failpoint::DaemonExecuted)?;
     let facts = lock.facts();
     // From now on it is held exactly as long as the daemon, or a process of it that kept it, lives.
     drop(lock);
-    renew(desk, &mut life, &process);
-    Ok(Born { life, process, output, ears, lock: facts })
+    renew(records, &mut life, &process);
+    Ok(Watched { life, process, output, channel, origin: Origin::Child, lock: facts })
 }
 
 /// A process that waits at its gate. A test can take the gate away.
@@ -103,14 +115,14 @@ impl Waiting {
     }
 }
 
-fn nonce(desk: &Desk<'_>) -> Result<String> {
-    let bytes = desk.world().nonce().doing("name a life in", desk.assignment.place.directory())?;
+fn nonce(records: &Records<'_>) -> Result<String> {
+    let bytes = records.world().nonce().doing("name a life in", records.assignment.paths.directory())?;
     Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
 }
 
 /// What the daemon is to be known by when nothing else is left to know it by.
-fn mark(desk: &Desk<'_>, nonce: &str) -> Result<String> {
-    let directory = desk.world().facts(&desk.directory).doing("examine", desk.assignment.place.directory())?;
+fn mark(records: &Records<'_>, nonce: &str) -> Result<String> {
+    let directory = records.world().facts(&records.directory).doing("examine", records.assignment.paths.directory())?;
     Ok(membership::mark(nonce, &directory))
 }
 
@@ -118,14 +130,20 @@ fn program(definition: &Definition) -> &str {
     definition.command.first().map_or("", String::as_str)
 }
 
-fn fork(desk: &Desk<'_>, definition: &Definition, lock: &LifeLock, mouth: &Mouth, mark: &str) -> Result<Waiting> {
-    let environment = environment(&desk.assignment.environment, definition, mouth, mark);
+fn fork(
+    records: &Records<'_>,
+    definition: &Definition,
+    lock: &LifeLock,
+    daemon_end: &DaemonEnd,
+    mark: &str,
+) -> Result<Waiting> {
+    let environment = environment(&records.assignment.environment, definition, daemon_end, mark);
     let path = environment.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value);
     let path = path.and_then(|value| value.to_str()).unwrap_or(USUAL_PATH);
     let programs = programs(program(definition), path, &definition.cwd);
-    let output = Output::for_daemon(desk)?;
+    let output = Output::for_daemon(records)?;
     let mut inherited: Vec<HandleRef<'_>> = vec![lock.descriptor()];
-    inherited.extend(mouth.pipe.as_ref().map(AsHandle::as_handle));
+    inherited.extend(daemon_end.pipe.as_ref().map(AsHandle::as_handle));
     let birth = Birth {
         programs: &programs,
         arguments: &definition.command,
@@ -142,12 +160,12 @@ fn fork(desk: &Desk<'_>, definition: &Definition, lock: &LifeLock, mouth: &Mouth
 fn environment(
     base: &[(String, OsString)],
     definition: &Definition,
-    mouth: &Mouth,
+    daemon_end: &DaemonEnd,
     mark: &str,
 ) -> Vec<(String, OsString)> {
     let mut all: BTreeMap<&str, OsString> = base.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
     all.extend(definition.env.iter().map(|(name, value)| (name.as_str(), value.into())));
-    all.extend(mouth.variable.iter().map(|(name, value)| (name.as_str(), value.into())));
+    all.extend(daemon_end.variable.iter().map(|(name, value)| (name.as_str(), value.into())));
     all.insert(membership::VARIABLE, mark.into());
     all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
@@ -161,22 +179,22 @@ fn programs(name: &str, path: &str, directory: &Path) -> Vec<PathBuf> {
     path.split(':').map(|place| directory.join(place).join(name)).collect()
 }
 
-fn life(desk: &Desk<'_>, definition: &Definition, nonce: String, process: &Pinned) -> Result<Life> {
-    let now = desk.world().now();
-    let identity = desk.observe(process).map_err(|why| {
-        Error::refused(desk.assignment.place.directory(), format!("the new process cannot be recorded: {why}"), NEXT)
+fn life(records: &Records<'_>, definition: &Definition, nonce: String, process: &Pinned) -> Result<Life> {
+    let now = records.world().now();
+    let identity = records.observe(process).map_err(|why| {
+        Error::refused(records.assignment.paths.directory(), format!("the new process cannot be recorded: {why}"), NEXT)
     })?;
     Ok(Life {
         schema: SCHEMA,
-        generation: desk.next_generation(),
+        generation: records.next_generation(),
         nonce,
         phase: Phase::Starting,
         process: identity,
         session: process.pid(),
-        monitor: desk.monitor.clone(),
+        monitor: records.monitor.clone(),
         definition: definition.clone(),
         since: now.wall_ms,
-        since_monotonic_ms: u64::try_from(now.monotonic.as_millis()).unwrap_or(u64::MAX),
+        since_monotonic_ms: milliseconds::of(now.monotonic),
         socket: None,
     })
 }
@@ -184,7 +202,7 @@ fn life(desk: &Desk<'_>, definition: &Definition, nonce: String, process: &Pinne
 /// What a person can do when processes cannot be examined.
 const NEXT: &str = "nothing was started; see whether /proc can be read here";
 
-fn start(desk: &Desk<'_>, definition: &Definition, waiting: Waiting) -> Result<Pinned> {
+fn start(records: &Records<'_>, definition: &Definition, waiting: Waiting) -> Result<Pinned> {
     let held = match waiting {
         Waiting::Held(held) => held,
         Waiting::Started(process) => return Ok(process),
@@ -195,32 +213,32 @@ fn start(desk: &Desk<'_>, definition: &Definition, waiting: Waiting) -> Result<P
         NotStarted::Preparation(error) => Error::system("prepare a process for", program(definition), error),
         NotStarted::Late => {
             let found = format!("did not execute {} in time", program(definition));
-            Error::refused(desk.assignment.place.directory(), found, "try again")
+            Error::refused(records.assignment.paths.directory(), found, "try again")
         }
     })
 }
 
 /// Records the process as it is now that it has executed its program. The older record names the same process.
-fn renew(desk: &Desk<'_>, life: &mut Life, process: &Pinned) {
-    if let Ok(identity) = desk.observe(process) {
+fn renew(records: &Records<'_>, life: &mut Life, process: &Pinned) {
+    if let Ok(identity) = records.observe(process) {
         life.process = identity;
-        if let Err(error) = desk.go_on(life) {
+        if let Err(error) = records.go_on(life) {
             tracing::warn!("{error}");
         }
     }
 }
 
-fn note_failure(desk: &Desk<'_>, life: &Life, error: &Error) {
-    let ended = ended(desk, life, End::NotReady { reason: error.to_string() });
-    if let Err(error) = desk.end(life, &ended) {
+fn note_failure(records: &Records<'_>, life: &Life, error: &Error) {
+    let ended = ended(records, life, End::NotReady { reason: error.to_string() });
+    if let Err(error) = records.end(life, &ended) {
         tracing::warn!("{error}");
     }
 }
 
 /// The record of an end that has just been seen.
-pub fn ended(desk: &Desk<'_>, life: &Life, end: End) -> Ended {
-    let now = desk.world().now();
-    let at = u64::try_from(now.monotonic.as_millis()).unwrap_or(u64::MAX);
+pub fn ended(records: &Records<'_>, life: &Life, end: End) -> Ended {
+    let now = records.world().now();
+    let at = milliseconds::of(now.monotonic);
     Ended {
         schema: SCHEMA,
         generation: life.generation,
@@ -229,7 +247,7 @@ pub fn ended(desk: &Desk<'_>, life: &Life, end: End) -> Ended {
         at: now.wall_ms,
         at_monotonic_ms: at,
         lasted_ms: at.saturating_sub(life.since_monotonic_ms),
-        boot_id: desk.world().boot_id(),
+        boot_id: records.world().boot_id(),
     }
 }
 
@@ -252,8 +270,8 @@ mod tests {
         definition.env.insert("LANG".to_owned(), "own".to_owned());
         definition.env.insert("NOTIFY_SOCKET".to_owned(), "forged".to_owned());
         definition.env.insert("FM_WATCH_LIFE".to_owned(), "forged".to_owned());
-        let mouth = Mouth { pipe: None, variable: Some(("NOTIFY_SOCKET".to_owned(), "@true".to_owned())) };
-        let given = environment(&[pair("PATH", "/bin"), pair("LANG", "C")], &definition, &mouth, "mark");
+        let daemon_end = DaemonEnd { pipe: None, variable: Some(("NOTIFY_SOCKET".to_owned(), "@true".to_owned())) };
+        let given = environment(&[pair("PATH", "/bin"), pair("LANG", "C")], &definition, &daemon_end, "mark");
         let expected = [("FM_WATCH_LIFE", "mark"), ("LANG", "own"), ("NOTIFY_SOCKET", "@true"), ("PATH", "/bin")];
         assert_eq!(given, expected.map(|(name, value)| pair(name, value)));
     }

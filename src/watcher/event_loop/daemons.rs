@@ -46,7 +46,7 @@ impl Cycle<'_> {
                 draft.context = last_words.filter(|words| words.len() <= most);
                 self.record_carrying(vec![draft], Carried { daemon: Some(number), ..Carried::default() });
             }
-            Report::State(state) => self.degrade(Part::Daemons, state),
+            Report::Trouble(trouble) => self.degrade(Part::Daemons, trouble.map_or(Ok(()), Err)),
         }
     }
 }

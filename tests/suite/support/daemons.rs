@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-use fm_watch::daemons::start_request::{Order, last_generation};
+use fm_watch::daemons::records::last_generation;
+use fm_watch::daemons::spawn_monitor::StartRequest;
 use fm_watch::settings::daemon_definition::Definition;
 use fm_watch::system::{Real, World};
 use rustix::process::Signal;
@@ -140,9 +141,9 @@ impl Drop for Daemons {
 }
 
 /// An order to start the next life in a daemon's directory, given now.
-pub fn order(directory: &Path, definition: &Definition) -> Order {
+pub fn order(directory: &Path, definition: &Definition) -> StartRequest {
     let after = Real.open_directory(directory).map_or(0, |directory| last_generation(&Real, &directory));
-    Order { definition: definition.clone(), after }
+    StartRequest { definition: definition.clone(), after }
 }
 
 /// Who answers at a socket of the test's daemon.

@@ -6,7 +6,7 @@ use crate::base::error::{Context, Error, Result};
 use crate::cli::args;
 use crate::cli::session::Session;
 use crate::daemons::ensure::Daemons;
-use crate::daemons::paths::{self, DaemonPlace};
+use crate::daemons::paths::{self, DaemonPaths};
 use crate::daemons::records::{self, Life};
 use crate::settings::daemon_definition::{Definition, Exchange, Name, Ready};
 use crate::settings::{self, Origin};
@@ -15,7 +15,8 @@ use crate::system::World;
 /// The daemons of this home; a person is told what goes wrong and is no failure.
 pub(super) fn daemons(session: &Session) -> Result<Daemons> {
     let console = session.console;
-    Ok(Daemons::of_home(session)?.with_notes(move |note| console.note(note)))
+    let daemons = Daemons::of_home(session).map_err(|error| Error::Failed(error.to_string()))?;
+    Ok(daemons.with_notes(move |note| console.note(note)))
 }
 
 /// What a daemon of a name is by the settings, else what it was when it was started last; `None` if it never was.
@@ -26,15 +27,15 @@ pub(super) fn known(session: &Session, name: &Name) -> Result<Option<Definition>
     if let Ok(daemon) = session.settings().daemon(name) {
         return Ok(Some(daemon.definition(session.home.root(), session.settings())));
     }
-    let place = DaemonPlace::new(&session.home, name);
+    let paths = DaemonPaths::new(&session.home, name);
     let is_missing = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
-    match session.world.open_directory(place.directory()) {
+    match session.world.open_directory(paths.directory()) {
         Ok(directory) => {
             let life = records::read::<Life, _>(session.world.as_ref(), &directory, paths::LIFE);
             Ok(life.known().map(|life| life.definition.clone()))
         }
         Err(error) if is_missing(&error) => Err(unknown(session, name)),
-        Err(error) => Err(Error::system("open the directory", place.directory(), error)),
+        Err(error) => Err(Error::system("open the directory", paths.directory(), error)),
     }
 }
 

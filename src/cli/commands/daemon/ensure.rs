@@ -10,7 +10,7 @@ use crate::base::exit;
 use crate::cli::args;
 use crate::cli::session::Session;
 use crate::daemons::ensure::{Daemons, Ensured, Failure, Kicked};
-use crate::settings::daemon_definition::{Definition, Name};
+use crate::settings::daemon_definition::{Definition, Name, milliseconds};
 use crate::system::identity::Pid;
 
 /// Makes sure that a daemon is ready.
@@ -25,20 +25,13 @@ pub(crate) fn ensure(session: &Session, daemons: &Daemons, options: &args::Obtai
 /// Makes sure that this daemon is ready, and says so.
 pub(crate) fn ensured(session: &Session, daemons: &Daemons, name: &Name, definition: &Definition) -> Result<u8> {
     match daemons.ensure(name, definition) {
-        Ensured::Attached { pid, generation } => say(session, name, &attached(pid, generation)),
-        Ensured::Started { pid, generation, after } => {
-            let after = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-            say(
-                session,
-                name,
-                &Said {
-                    event: "started",
-                    rest: format!(" pid={pid} (ready in {after}ms)"),
-                    facts: json!({"pid": pid, "generation": generation, "ready_ms": after}),
-                },
-            )
+        Ok(Ensured::Attached { pid, generation }) => attached(session, name, pid, generation),
+        Ok(Ensured::Started { pid, generation, after }) => {
+            let after = milliseconds::of(after);
+            let facts = json!({"pid": pid, "generation": generation, "ready_ms": after});
+            say(session, name, "started", &format!(" pid={pid} (ready in {after}ms)"), facts)
         }
-        Ensured::Failed(failure) => fail(session, name, &failure),
+        Err(failure) => fail(session, name, &failure),
     }
 }
 
@@ -49,36 +42,29 @@ pub(crate) fn ensured(session: &Session, daemons: &Daemons, name: &Name, definit
 pub(crate) fn kick(session: &Session, daemons: &Daemons, options: &args::Obtain) -> Result<u8> {
     let (name, definition) = wanted(session, options)?;
     match daemons.kick(&name, &definition) {
-        Kicked::Attached { pid, generation } => say(session, &name, &attached(pid, generation)),
-        Kicked::Starting { pid } => {
-            let rest = pid.map(|pid| format!(" pid={pid}")).unwrap_or_default();
-            say(session, &name, &Said { event: "starting", rest, facts: json!({"pid": pid}) })
+        Ok(Kicked::Attached { pid, generation }) => attached(session, &name, pid, generation),
+        Ok(Kicked::Starting { pid }) => {
+            let shown = pid.map(|pid| format!(" pid={pid}")).unwrap_or_default();
+            say(session, &name, "starting", &shown, json!({"pid": pid}))
         }
-        Kicked::Kicked => say(session, &name, &Said { event: "kicked", rest: String::new(), facts: json!({}) }),
-        Kicked::Failed(failure) => fail(session, &name, &failure),
+        Ok(Kicked::Kicked) => say(session, &name, "kicked", "", json!({})),
+        Err(failure) => fail(session, &name, &failure),
     }
 }
 
-/// One event, as a line and as an object.
-struct Said {
-    event: &'static str,
-    rest: String,
-    facts: Value,
+fn attached(session: &Session, name: &Name, pid: Pid, generation: u64) -> Result<u8> {
+    say(session, name, "attached", &format!(" pid={pid}"), json!({"pid": pid, "generation": generation}))
 }
 
-fn attached(pid: Pid, generation: u64) -> Said {
-    Said { event: "attached", rest: format!(" pid={pid}"), facts: json!({"pid": pid, "generation": generation}) }
-}
-
-fn say(session: &Session, name: &Name, said: &Said) -> Result<u8> {
+/// Prints one event, as a line that ends with `shown` or as an object that has these facts.
+fn say(session: &Session, name: &Name, event: &str, shown: &str, mut facts: Value) -> Result<u8> {
     match session.console.format {
-        Format::Lines => session.console.data(&format!("daemon: {} {name}{}", said.event, said.rest))?,
+        Format::Lines => session.console.data(&format!("daemon: {event} {name}{shown}"))?,
         Format::Json => {
-            let mut object = json!({"schema": 1, "event": said.event, "name": name});
-            if let (Some(object), Some(facts)) = (object.as_object_mut(), said.facts.as_object()) {
-                object.extend(facts.clone());
-            }
-            session.console.json(&object)?;
+            facts["schema"] = json!(1);
+            facts["event"] = json!(event);
+            facts["name"] = json!(name);
+            session.console.json(&facts)?;
         }
     }
     Ok(exit::OK)
@@ -87,13 +73,13 @@ fn say(session: &Session, name: &Name, said: &Said) -> Result<u8> {
 fn fail(session: &Session, name: &Name, failure: &Failure) -> Result<u8> {
     match session.console.format {
         Format::Lines => {
-            for line in failure.last_words.lines() {
+            for line in failure.last_words().lines() {
                 session.console.note(format!("{name}: {line}"));
             }
-            session.console.data(&escape::line(&format!("daemon: FAILED {name} - {}", failure.reason)))?;
+            session.console.data(&escape::line(&format!("daemon: FAILED {name} - {failure}")))?;
         }
         Format::Json => session.console.json(&json!({
-            "schema": 1, "event": "failed", "name": name, "reason": failure.reason, "last_words": failure.last_words,
+            "schema": 1, "event": "failed", "name": name, "reason": failure.to_string(), "last_words": failure.last_words(),
         }))?,
     }
     Ok(exit::FAILED)

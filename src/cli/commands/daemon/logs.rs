@@ -17,7 +17,7 @@ use crate::base::escape;
 use crate::base::exit;
 use crate::cli::session::Session;
 use crate::daemons::log_reader::{LogFollower, Piece};
-use crate::daemons::paths::DaemonPlace;
+use crate::daemons::paths::DaemonPaths;
 use crate::settings::daemon_definition::Name;
 use crate::system::Real;
 use crate::system::platform;
@@ -44,12 +44,12 @@ pub(crate) enum Until {
 /// Neither the settings nor the home know this daemon, or its log cannot be read or printed.
 pub(crate) fn logs(session: &Session, name: &Name, lines: usize, until: Until) -> Result<u8> {
     known(session, name)?;
-    let place = DaemonPlace::new(&session.home, name);
-    let asked = asked_to_leave(until).doing("listen to signals for", place.directory())?;
+    let paths = DaemonPaths::new(&session.home, name);
+    let asked = asked_to_leave(until).doing("listen to signals for", paths.directory())?;
     let bytes = lines.saturating_mul(BYTES_OF_A_LINE).min(MOST_BYTES);
     let world = session.world.as_ref();
-    let (tail, mut follower) = LogFollower::begin(world, place.directory().to_owned(), lines, bytes)
-        .doing("read the log in", place.directory())?;
+    let (tail, mut follower) = LogFollower::begin(world, paths.directory().to_owned(), lines, bytes)
+        .doing("read the log in", paths.directory())?;
     let mut printer = Printer::new(session.console.format, name);
     if printer.print(&tail)? == Reader::There {
         if until == Until::Interrupted {

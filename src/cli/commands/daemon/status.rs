@@ -13,10 +13,10 @@ use crate::base::exit;
 use crate::cli::session::Session;
 use crate::daemons::ensure::Daemons;
 use crate::daemons::paths;
-use crate::daemons::report::{Report, State};
+use crate::daemons::report::{Report, Status};
 use crate::ownership::verdict::age;
 use crate::settings::Daemon;
-use crate::settings::daemon_definition::{Name, Restart};
+use crate::settings::daemon_definition::{Name, Restart, milliseconds};
 use crate::system::World;
 use crate::system::identity::Pid;
 
@@ -54,7 +54,7 @@ pub(crate) fn status(session: &Session, daemons: &Daemons, name: Option<&Name>) 
         }
     }
     note_unkept(session, &names);
-    Ok(reports.iter().map(|(report, _)| exit_code(report.state)).max().unwrap_or(exit::OK))
+    Ok(reports.iter().map(|(report, _)| exit_code(report.status)).max().unwrap_or(exit::OK))
 }
 
 /// What is to be kept is kept by a watcher. Without one a pause before a restart has no end.
@@ -93,11 +93,11 @@ fn all(session: &Session) -> Result<Vec<Name>> {
     Ok(names)
 }
 
-fn exit_code(state: State) -> u8 {
-    match state {
-        State::Starting | State::Ready => exit::OK,
-        State::Backoff | State::Fatal | State::Stopped => exit::NOT_RUNNING,
-        State::Stalled | State::Foreign | State::Unknown => exit::UNCERTAIN,
+fn exit_code(status: Status) -> u8 {
+    match status {
+        Status::Starting | Status::Ready => exit::OK,
+        Status::Backoff | Status::Fatal | Status::Stopped => exit::NOT_RUNNING,
+        Status::Stalled | Status::Foreign | Status::Unknown => exit::UNCERTAIN,
     }
 }
 
@@ -122,7 +122,7 @@ fn row(report: &Report, usage: Option<Usage>) -> [String; 8] {
     let dash = || "-".to_owned();
     [
         report.name.to_string(),
-        report.state.word().to_owned(),
+        report.status.word().to_owned(),
         report.pid().map_or_else(dash, |pid| pid.to_string()),
         report.uptime.map_or_else(dash, age),
         report.restarts.to_string(),
@@ -133,16 +133,15 @@ fn row(report: &Report, usage: Option<Usage>) -> [String; 8] {
 }
 
 fn object(session: &Session, report: &Report, usage: Option<Usage>) -> serde_json::Value {
-    let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     json!({
         "schema": 1,
         "name": report.name,
-        "state": report.state.word(),
+        "state": report.status.word(),
         "pid": report.pid(),
         "generation": report.life.as_ref().map(|life| life.generation),
-        "uptime_ms": report.uptime.map(milliseconds),
+        "uptime_ms": report.uptime.map(milliseconds::of),
         "restarts": report.restarts,
-        "cpu_ms": usage.map(|usage| milliseconds(usage.cpu)),
+        "cpu_ms": usage.map(|usage| milliseconds::of(usage.cpu)),
         "memory_bytes": usage.map(|usage| usage.memory),
         "why": report.why(),
         "last_exit": report.last,

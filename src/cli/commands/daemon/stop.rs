@@ -1,7 +1,5 @@
 //! `daemon stop` and `daemon restart`.
 
-use std::ffi::OsStr;
-
 use serde_json::json;
 
 use super::definition::{daemons, known, unknown};
@@ -12,12 +10,10 @@ use crate::base::exit;
 use crate::cli::session::Session;
 use crate::daemons::ensure::Daemons;
 use crate::daemons::keeper;
-use crate::daemons::paths::{self, DaemonPlace};
+use crate::daemons::paths::{self, DaemonPaths};
 use crate::daemons::records::{self, StopRequest};
-use crate::daemons::stop::{Departure, Stopped};
+use crate::daemons::stop::{Departure, Stopped, shown};
 use crate::settings::daemon_definition::{Definition, Name};
-use crate::system::World;
-use crate::system::storage;
 
 /// Stops a daemon, if it runs.
 ///
@@ -40,7 +36,7 @@ pub(crate) fn restart(session: &Session, daemons: &Daemons, name: &Name) -> Resu
     if stopped != Stopped::NotRunning {
         report(session, name, &stopped)?;
     }
-    let keep = DaemonPlace::new(&session.home, name).file(paths::KEEP);
+    let keep = DaemonPaths::new(&session.home, name).file(paths::KEEP);
     daemons.forget_restarts(name).doing("remove", keep)?;
     ensure::ensured(session, daemons, name, &definition)
 }
@@ -68,40 +64,34 @@ pub(crate) fn stop_kept(session: &Session) -> Result<()> {
 }
 
 fn stop_with_watcher(session: &Session, daemons: &Daemons, name: &Name, definition: &Definition) -> Result<()> {
-    let place = DaemonPlace::new(&session.home, name);
-    let before = stop_request(session, &place);
+    let paths = DaemonPaths::new(&session.home, name);
+    let before = stop_request(session, &paths);
     let stopped = make_stop(session, daemons, name, Some(definition))?;
     if stopped != Stopped::NotRunning {
         report(session, name, &stopped)?;
     }
     if matches!(stopped, Stopped::Left { .. }) {
         // A keeper without a memory of it starts it afresh.
-        daemons.forget_restarts(name).doing("remove", place.file(paths::KEEP))?;
+        daemons.forget_restarts(name).doing("remove", paths.file(paths::KEEP))?;
     }
     // One that a person stopped before stays stopped.
-    if stop_request(session, &place) != before {
-        withdraw(session, &place).doing("remove", place.file(paths::STOP))?;
+    if stop_request(session, &paths) != before {
+        records::remove(session.world.as_ref(), &paths, paths::STOP).doing("remove", paths.file(paths::STOP))?;
     }
     Ok(())
 }
 
 /// Which life a person asked to end.
-fn stop_request(session: &Session, place: &DaemonPlace) -> Option<u64> {
-    let world = session.world.as_ref();
-    let directory = world.open_directory(place.directory()).ok()?;
-    records::read::<StopRequest, _>(world, &directory, paths::STOP).known().map(|request| request.generation)
-}
-
-fn withdraw(session: &Session, place: &DaemonPlace) -> std::io::Result<()> {
-    let world = session.world.as_ref();
-    storage::remove(world, &world.open_directory(place.directory())?, OsStr::new(paths::STOP))
+fn stop_request(session: &Session, paths: &DaemonPaths) -> Option<u64> {
+    let request = records::read_in::<StopRequest, _>(session.world.as_ref(), paths, paths::STOP);
+    request.known().map(|request| request.generation)
 }
 
 fn make_stop(session: &Session, daemons: &Daemons, name: &Name, definition: Option<&Definition>) -> Result<Stopped> {
-    let place = DaemonPlace::new(&session.home, name);
+    let paths = DaemonPaths::new(&session.home, name);
     daemons.stop(name, definition).map_err(|refusal| {
         let next = format!("look with `{}`", session.command_line(&format!("daemon status {name}")));
-        Error::refused(place.directory(), format!("{name} was not stopped: {refusal}"), next)
+        Error::refused(paths.directory(), format!("{name} was not stopped: {refusal}"), next)
     })
 }
 
@@ -127,8 +117,7 @@ fn report(session: &Session, name: &Name, stopped: &Stopped) -> Result<()> {
             Ok(())
         }
         (None, rest) => {
-            let pids: Vec<String> = rest.iter().map(ToString::to_string).collect();
-            console.note(format!("{name} did not run; what it had left behind was stopped: pid {}", pids.join(", ")));
+            console.note(format!("{name} did not run; what it had left behind was stopped: pid {}", shown(rest)));
             Ok(())
         }
     }

@@ -10,7 +10,7 @@ use crate::base::exit;
 use crate::cli::session::Session;
 use crate::daemons::ensure::Daemons;
 use crate::daemons::find_duplicates::Verified;
-use crate::daemons::state::Standing;
+use crate::daemons::state::State;
 use crate::settings::daemon_definition::Name;
 
 /// Looks, and says what was found.
@@ -19,7 +19,7 @@ use crate::settings::daemon_definition::Name;
 /// No such daemon, the processes cannot be listed, or nobody reads.
 pub(crate) fn verify(session: &Session, daemons: &Daemons, name: &Name) -> Result<u8> {
     let definition = known(session, name)?;
-    let verified = daemons.verify(name, definition.as_ref()).map_err(Error::Failed)?;
+    let verified = daemons.verify(name, definition.as_ref()).map_err(|error| Error::Failed(error.to_string()))?;
     match session.console.format {
         Format::Lines => lines(session, name, &verified)?,
         Format::Json => {
@@ -27,13 +27,13 @@ pub(crate) fn verify(session: &Session, daemons: &Daemons, name: &Name) -> Resul
                 verified.others.iter().map(|other| json!({"pid": other.pid, "command": other.command})).collect();
             session.console.json(&json!({
                 "schema": 1, "name": name, "pid": verified.recorded, "others": others,
-                "standing": verified.standing.to_string(),
+                "standing": verified.state.to_string(),
             }))?;
         }
     }
-    Ok(match (&verified.standing, verified.recorded, verified.others.is_empty()) {
+    Ok(match (&verified.state, verified.recorded, verified.others.is_empty()) {
         (_, _, false) => exit::FAILED,
-        (Standing::Unknown(_) | Standing::Foreign(_), _, true) => exit::UNCERTAIN,
+        (State::Unknown(_) | State::Foreign(_), _, true) => exit::UNCERTAIN,
         (_, Some(_), true) => exit::OK,
         (_, None, true) => exit::NOT_RUNNING,
     })
@@ -47,7 +47,7 @@ fn lines(session: &Session, name: &Name, verified: &Verified) -> Result<()> {
     match (verified.recorded, verified.others.is_empty()) {
         (Some(pid), true) => console.data(&format!("daemon: alone {name} pid={pid}")),
         (None, true) => {
-            console.note(format!("{name} {}, and nothing looks like it", verified.standing));
+            console.note(format!("{name} {}, and nothing looks like it", verified.state));
             Ok(())
         }
         (recorded, false) => {
