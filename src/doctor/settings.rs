@@ -44,7 +44,7 @@ fn judge(path: &Path, facts: &Facts, own: u32) -> Option<Finding> {
         return Some(Finding::fail(CHECK, found, Mend::command(format!("sudo chown {own} {shown}"))));
     }
     // A link's own mode says nothing.
-    if facts.kind == Kind::Link || facts.mode & 0o022 == 0 {
+    if facts.kind == Kind::Link || !facts.is_writable_by_others() {
         return None;
     }
     let found = format!("{shown} has mode {:o}: others choose what runs as uid {own}", facts.mode & 0o7777);

@@ -35,7 +35,6 @@ use super::home::Script;
 use super::shim::{self, REPLACED};
 use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint::Failpoint;
-use crate::system::platform;
 use crate::system::storage::{self, Change, Durability, Replaced};
 use crate::system::{Claim, Facts, Kind, World};
 
@@ -392,7 +391,7 @@ struct Sight {
 
 fn not_ours(sight: &Sight) -> Option<String> {
     let (facts, _) = sight.script.as_ref()?;
-    (facts.uid != platform::effective_uid()).then(|| format!("it belongs to uid {}", facts.uid))
+    (!facts.is_own()).then(|| format!("it belongs to uid {}", facts.uid))
 }
 
 /// What undoing did.

@@ -104,7 +104,7 @@ impl Start {
         let program = command.get_program().to_owned();
         let inherit = [writer.as_handle()];
         let spawned = match kin {
-            Kin::Nobody => platform::spawn_detached(command, &inherit).map(|_| None),
+            Kin::Nobody => platform::spawn_detached(command, &inherit).map(|()| None),
             Kin::Starter if context.world.is_protected(Failpoint::ObtainBound) => {
                 platform::spawn_companion(command, &inherit).map(Some)
             }

@@ -191,7 +191,7 @@ pub fn check_private(path: &Path, facts: &Facts) -> Result<()> {
             "run as its owner, or choose another home",
         ));
     }
-    if facts.mode & 0o022 != 0 {
+    if facts.is_writable_by_others() {
         return Err(Error::refused(
             path,
             format!("can be written by others (mode {:o})", facts.mode),
@@ -230,7 +230,7 @@ fn open_lock_file<W: World>(world: &W, directory: &W::Node, place: &Place) -> Re
 }
 
 fn check_lock_file(path: &Path, facts: &Facts) -> Result<()> {
-    if facts.kind == Kind::File && facts.links <= 1 && facts.uid == platform::effective_uid() {
+    if facts.kind == Kind::File && facts.links <= 1 && facts.is_own() {
         return Ok(());
     }
     Err(not_a_lock_file(path, facts))

@@ -21,6 +21,7 @@ use crate::system::bounded_command::{self, Ending};
 use crate::system::identity::Pid;
 use crate::system::platform;
 use crate::system::program;
+use crate::system::{Kind, Real, World};
 
 /// Which manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -183,8 +184,7 @@ const RUNTIME: &str = "XDG_RUNTIME_DIR";
 fn runtime_directory() -> Option<PathBuf> {
     let uid = platform::effective_uid();
     let directory = PathBuf::from(format!("/run/user/{uid}"));
-    let is_ours =
-        std::fs::symlink_metadata(&directory).is_ok_and(|facts| facts.is_dir() && platform::owner(&facts) == uid);
+    let is_ours = Real.facts_of_path(&directory).is_ok_and(|facts| facts.kind == Kind::Directory && facts.is_own());
     is_ours.then_some(directory)
 }
 

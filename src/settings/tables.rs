@@ -18,6 +18,7 @@ use super::value::{self, NOTIFY_TIMEOUT, Problem, Raw, quoted};
 use crate::base::error::{Context, Error, Result};
 use crate::journal::record::{Delivery, Kind};
 use crate::system::platform;
+use crate::system::{self, Facts};
 
 /// How wakes that match reach the waiters. A pattern that is absent matches everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,9 +159,6 @@ fn known_kinds() -> String {
     format!("a list of {}", names.join(", "))
 }
 
-/// Permission bits with which others than the owner may write.
-const WRITABLE_BY_OTHERS: u32 = 0o022;
-
 /// Refuses a program that may not be run. Links are followed: what counts is what would run.
 ///
 /// # Errors
@@ -169,16 +167,16 @@ pub fn check_program(path: &Path) -> Result<()> {
     if !path.is_absolute() {
         return Err(Error::refused(path, "the path of the program is relative", "write its absolute path"));
     }
-    let facts = path.metadata().doing("find the program", path)?;
-    if !facts.is_file() {
+    let facts = Facts::through_links(path).doing("find the program", path)?;
+    if facts.kind != system::Kind::File {
         return Err(Error::refused(path, "this is not a regular file", "name a program"));
     }
-    if platform::permissions(&facts) & WRITABLE_BY_OTHERS != 0 {
-        let found = format!("others may change this program (mode {:04o})", platform::permissions(&facts));
+    if facts.is_writable_by_others() {
+        let found = format!("others may change this program (mode {:04o})", facts.mode);
         return Err(Error::refused(path, found, "run `chmod go-w` on it if you trust what it holds"));
     }
-    if ![0, platform::effective_uid()].contains(&platform::owner(&facts)) {
-        let found = format!("this program belongs to another user (uid {})", platform::owner(&facts));
+    if !facts.is_own_or_of_administrator() {
+        let found = format!("this program belongs to another user (uid {})", facts.uid);
         return Err(Error::refused(path, found, "use one that belongs to you or to root"));
     }
     if !platform::may_execute(path) {

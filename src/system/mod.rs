@@ -101,6 +101,21 @@ impl Facts {
     pub fn is_same_inode(&self, other: &Self) -> bool {
         self.device == other.device && self.inode == other.inode
     }
+
+    /// Whether it belongs to the user this process acts as.
+    pub fn is_own(&self) -> bool {
+        self.uid == platform::effective_uid()
+    }
+
+    /// Whether it belongs to that user or to the administrator, who can do everything anyway.
+    pub fn is_own_or_of_administrator(&self) -> bool {
+        self.uid == 0 || self.is_own()
+    }
+
+    /// Whether others than its owner may change it.
+    pub fn is_writable_by_others(&self) -> bool {
+        self.mode & 0o022 != 0
+    }
 }
 
 /// The answer to a request for a kernel lock that does not wait. Failures other than "busy" are errors.

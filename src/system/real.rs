@@ -284,6 +284,16 @@ impl World for Real {
     }
 }
 
+impl Facts {
+    /// What a path leads to now, through all links.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn through_links(path: &Path) -> io::Result<Self> {
+        Ok(facts_from(&rustix::fs::stat(path)?))
+    }
+}
+
 fn retry_interrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match call() {
@@ -294,6 +304,7 @@ fn retry_interrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<
 }
 
 #[expect(
+    clippy::cast_possible_wrap,
     clippy::cast_sign_loss,
     clippy::unnecessary_cast,
     clippy::useless_conversion,

@@ -25,7 +25,6 @@ use std::path::{Path, PathBuf};
 use super::target::Target;
 use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint::Failpoint;
-use crate::system::platform;
 use crate::system::storage::{self, Change, Replaced};
 use crate::system::{Facts, Kind, World};
 
@@ -163,7 +162,7 @@ impl<W: World> File<W> {
         // The administrator may write to everything, and yet somebody has said that this is not to be changed.
         let is_writable = facts.mode & 0o200 != 0;
         let may_write = || is_writable && world.may_write(&self.directory, self.name.as_ref()).unwrap_or(false);
-        let (found, next) = if facts.uid != platform::effective_uid() {
+        let (found, next) = if !facts.is_own() {
             (format!("it belongs to uid {}", facts.uid), "run this as that user")
         } else if facts.links > 1 {
             (format!("it has {} names, and only one of them could be replaced", facts.links), "make a copy of it")
@@ -184,7 +183,7 @@ fn remove_surroundings<W: World>(world: &W, target: &Target) -> io::Result<()> {
     }
     for directory in target.own_directories() {
         let facts = world.facts_of_path(directory)?;
-        let is_as_made = facts.kind == Kind::Directory && facts.uid == platform::effective_uid() && facts.mode == 0o700;
+        let is_as_made = facts.kind == Kind::Directory && facts.is_own() && facts.mode == 0o700;
         let Some((parent, name)) = parts(directory).filter(|_| is_as_made) else { break };
         // One that is not empty stays, and with it all above.
         world.remove_directory(&world.open_directory(parent)?, name)?;

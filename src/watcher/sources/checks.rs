@@ -216,7 +216,7 @@ fn refusal(facts: &Facts, own_uid: u32) -> Option<String> {
     if facts.uid != own_uid && facts.uid != 0 {
         return Some(format!("it belongs to user {}; chown it to user {own_uid}", facts.uid));
     }
-    if facts.mode & 0o022 != 0 {
+    if facts.is_writable_by_others() {
         return Some(format!("others can write it (mode {:04o}); chmod go-w it", facts.mode));
     }
     None

@@ -10,7 +10,6 @@
 //! Limits: processes of other users do not show their descriptors. They hold nothing then, so nobody signals them.
 
 #![expect(unsafe_code, reason = "signal sets, signalfd and credentials are not covered by the safe library")]
-#![expect(clippy::disallowed_methods, reason = "this is one door to signals")]
 
 use std::fs;
 use std::io::{self, Read};

@@ -1,10 +1,10 @@
 //! Small questions about files that each platform answers in its own way, on Linux.
 
 use std::ffi::OsString;
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rustix::fs::{Access, StatVfsMountFlags};
@@ -25,16 +25,6 @@ pub fn open_without_waiting(path: &Path) -> io::Result<File> {
 /// Whether this process may execute a path, as the system itself judges that.
 pub fn may_execute(path: &Path) -> bool {
     rustix::fs::access(path, Access::EXEC_OK).is_ok()
-}
-
-/// To whom a file belongs.
-pub fn owner(facts: &Metadata) -> u32 {
-    facts.uid()
-}
-
-/// The permission bits of a file (the low twelve).
-pub fn permissions(facts: &Metadata) -> u32 {
-    facts.mode() & 0o7777
 }
 
 /// What a file system has left.

@@ -16,7 +16,6 @@
 //! opens that in its place.
 
 #![expect(unsafe_code, reason = "the work of the child between fork and exec cannot be done through a safe interface")]
-#![expect(clippy::disallowed_methods, reason = "this is one door to signals")]
 
 use std::ffi::OsString;
 use std::io;

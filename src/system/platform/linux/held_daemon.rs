@@ -16,7 +16,6 @@
 //! Limits: a program is executed, not read: a text without a first line `#!` is refused by the kernel.
 
 #![expect(unsafe_code, reason = "the work of the child between fork and exec cannot be done through a safe interface")]
-#![expect(clippy::disallowed_methods, reason = "this is one door to signals")]
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;

@@ -19,9 +19,7 @@ pub use children::{
     reap_all_but, wait_for_any,
 };
 pub use deadline_answer::{claim_last_word, put_down_last_words};
-pub use files::{
-    Space, WatchLimit, may_execute, open_without_waiting, os_string, owner, permissions, space, watch_limit,
-};
+pub use files::{Space, WatchLimit, may_execute, open_without_waiting, os_string, space, watch_limit};
 pub use held_command::{Happening, HeldCommand, wait_for_happening};
 pub use held_daemon::{Birth, HeldDaemon, NotStarted};
 pub use notify_receive::{Notice, NotifySocket};
