@@ -39,6 +39,10 @@ pub mod lock;
 
 // The suite of tests looks into every room; for everybody else they are private.
 #[cfg(not(feature = "test-support"))]
+mod api;
+#[cfg(feature = "test-support")]
+pub mod api;
+#[cfg(not(feature = "test-support"))]
 mod base;
 #[cfg(feature = "test-support")]
 pub mod base;

@@ -133,7 +133,7 @@ impl Starter {
     /// This program cannot be found any more.
     pub fn under(context: &HomeContext, settings: &Settings) -> Result<Self, NotStarted> {
         let environment = context.environment.for_child(&settings.pass);
-        let mut starter = Self::new(respawn::program().map_err(NotStarted::Program)?, &context.home, environment);
+        let mut starter = Self::new(context.program().map_err(NotStarted::Program)?, &context.home, environment);
         starter.flags.extend(context.loaded.explicit_flags().into_iter().map(OsString::from));
         Ok(starter)
     }

@@ -136,7 +136,7 @@ fn command(context: &HomeContext, mode: Mode, kin: Kin, word: HandleNumber) -> R
         Kin::Nobody => context.environment.for_child(&context.settings().pass),
         Kin::Starter => context.environment.for_child_of_caller(),
     };
-    let mut command = respawn::command(&respawn::program()?, environment);
+    let mut command = respawn::command(&context.program()?, environment);
     command.args(context.home.flags()).arg("run");
     if let Mode::Standby(patience) = mode {
         command.arg("--standby").arg(humantime::format_duration(patience).to_string().replace(' ', ""));

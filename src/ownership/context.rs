@@ -19,6 +19,7 @@ use crate::settings::{Loaded, Overrides, Reading, Settings};
 use crate::system::identity::Standpoint;
 use crate::system::platform;
 use crate::system::program::{self, shell_word};
+use crate::system::respawn;
 use crate::system::storage;
 use crate::system::{Real, World};
 
@@ -41,6 +42,8 @@ pub struct HomeContext {
     pub here: Standpoint,
     /// What the programs that a watcher runs find around them.
     pub surroundings: Surroundings,
+    /// The program that is started as watcher or monitor, if it is not the one that runs.
+    pub program: Option<PathBuf>,
     request: Request,
 }
 
@@ -98,7 +101,7 @@ impl HomeContext {
 
     fn with(home: Home, environment: Environment, request: Request, loaded: Loaded, place: Place) -> Self {
         let (world, here, surroundings) = (Arc::new(Real), platform::own_standpoint(), Surroundings::Home);
-        Self { world, home, foreign: None, environment, loaded, place, here, surroundings, request }
+        Self { world, home, foreign: None, environment, loaded, place, here, surroundings, program: None, request }
     }
 
     /// Makes the directories of the home, and finds the place of its lock.
@@ -149,6 +152,14 @@ impl HomeContext {
         let watch = self.world.open_directory(&self.home.watch());
         let read = watch.and_then(|watch| held_home::read_generation(self.world.as_ref(), &watch));
         read.ok().flatten().unwrap_or(0)
+    }
+
+    /// The program that is started as watcher or monitor.
+    ///
+    /// # Errors
+    /// It cannot be found.
+    pub fn program(&self) -> Result<PathBuf> {
+        self.program.clone().map_or_else(respawn::program, Ok)
     }
 
     /// How a person calls this program for this home.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::waiter::{self, OnLoss, Waiting};
+use super::waiter;
+use crate::api::waiter::{OnLoss, Waiter};
 use crate::base::console::Format;
 use crate::base::error::Result;
 use crate::base::exit;
@@ -44,15 +45,15 @@ fn arm_prepared(session: &Session, options: &args::Arm) -> Result<u8> {
             waiting?
         }
     };
-    waiter::until_woken(waiting, OnLoss::Obtain)
+    waiter::until_woken(session, waiting, OnLoss::Obtain)
 }
 
-fn begin<'a>(session: &'a Session, options: &args::Arm) -> Result<Waiting<'a>> {
+fn begin<'a>(session: &'a Session, options: &args::Arm) -> Result<Waiter<'a>> {
     // Where a shell watcher watches, nobody of ours may have made the directories that a waiter needs.
     if session.fleet.is_some() {
         held_home::prepare(session.world.as_ref(), &session.home, &session.place)?;
     }
-    Waiting::begin(session, options.timeout)
+    waiter::begin(session, options.timeout)
 }
 
 /// Prints the one status line; what happened besides is a note.

@@ -3,34 +3,27 @@
 use serde_json::json;
 
 use super::print_wakes;
+use crate::api::wakes;
 use crate::base::console::Format;
-use crate::base::error::{Context, Result};
+use crate::base::error::Result;
 use crate::base::exit;
 use crate::cli::args;
 use crate::cli::session::Session;
-use crate::home::paths::names;
 use crate::journal::record::Wake;
-use crate::journal::{acknowledge, due, read_all, render};
-use crate::system::World;
+use crate::journal::render;
 
 /// Prints the pending wakes, and acknowledges them if asked to.
 ///
 /// # Errors
 /// The journal cannot be read, or nobody reads; nothing is acknowledged then.
 pub fn drain(session: &Session, options: &args::Drain) -> Result<u8> {
-    let world = session.world.as_ref();
-    let path = session.home.ours(names::WAKES);
-    let directory = match world.open_directory(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(exit::OK),
-        opened => opened.doing("open", &path)?,
-    };
-    let contents = read_all(world, &directory, &path)?;
-    for damage in &contents.damage {
+    let Some(reading) = wakes::read(session)? else { return Ok(exit::OK) };
+    for damage in reading.damage() {
         session.console.note(damage);
     }
-    let pending = due::pending(&contents.wakes, contents.acknowledged);
+    let pending = reading.pending();
     let Some(last) = pending.last().map(|wake| wake.seq) else { return Ok(exit::OK) };
-    let shown: Vec<Wake> = due::fold(&pending).into_iter().cloned().collect();
+    let shown = wakes::newest(&pending);
     match session.console.format {
         Format::Json => print_wakes::objects(session, &shown)?,
         Format::Lines => {
@@ -39,10 +32,12 @@ pub fn drain(session: &Session, options: &args::Drain) -> Result<u8> {
         }
     }
     if options.consume {
-        acknowledge(world, &directory, &path, last, session.generation())?;
+        reading.acknowledge(session, last)?;
     } else {
         let shown: Vec<Wake> = pending.into_iter().cloned().collect();
-        print_wakes::mark_presented(session, &directory, &shown, contents.acknowledged);
+        if let Err(error) = reading.mark_presented(session, &shown) {
+            session.console.note(format!("these wakes will be shown again soon: {error}"));
+        }
     }
     Ok(exit::OK)
 }
@@ -52,10 +47,7 @@ pub fn drain(session: &Session, options: &args::Drain) -> Result<u8> {
 /// # Errors
 /// The number was never issued, or it cannot be written down.
 pub fn ack(session: &Session, seq: u64) -> Result<u8> {
-    let world = session.world.as_ref();
-    let path = session.home.ours(names::WAKES);
-    let directory = world.open_directory(&path).doing("open", &path)?;
-    let acknowledged = acknowledge(world, &directory, &path, seq, session.generation())?;
+    let acknowledged = wakes::acknowledge(session, seq)?;
     if let Some(damage) = &acknowledged.repaired {
         session.console.note(damage);
     }

@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use super::arm_tracked::{self, Failing};
 use super::run::Manner;
-use super::waiter::{self, OnLoss, Waiting};
+use super::waiter;
 use super::{arm, run};
+use crate::api::waiter::OnLoss;
 use crate::base::console::{Color, Console};
 use crate::base::environment::Environment;
 use crate::base::error::{Error, Result};
@@ -178,7 +179,7 @@ fn watch(caller: &Caller<'_>) -> Result<u8> {
 fn wait(mut session: Session) -> Result<u8> {
     session.prepare()?;
     obtain(&session, Wish::Any, &mut session.notes()).map_err(|failure| Error::Failed(failure.to_string()))?;
-    waiter::until_woken(Waiting::begin(&session, None)?, OnLoss::Obtain)
+    waiter::until_woken(&session, waiter::begin(&session, None)?, OnLoss::Obtain)
 }
 
 fn arm_home(caller: &Caller<'_>, first: Option<&OsStr>) -> Result<u8> {

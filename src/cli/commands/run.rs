@@ -11,6 +11,7 @@ use serde_json::json;
 
 use self::signals::Insistence;
 use super::print_wakes;
+use crate::api::wakes as home_wakes;
 use crate::base::console::Format;
 use crate::base::error::{Context, Error, Result};
 use crate::base::exit;
@@ -392,7 +393,9 @@ fn show(session: &Session, wakes: &[Wake], print: fn(&Session, &[Wake]) -> Resul
     print(session, wakes)?;
     let path = session.home.ours(names::WAKES);
     let directory = session.world.open_directory(&path).doing("open", &path)?;
-    print_wakes::mark_presented(session, &directory, wakes, 0);
+    if let Err(error) = home_wakes::mark_presented(session, &directory, wakes, 0) {
+        session.console.note(format!("these wakes will be shown again soon: {error}"));
+    }
     Ok(())
 }
 

@@ -5,8 +5,8 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use super::Span;
+use crate::api::wakes::patience;
 use crate::base::error::{Context, Result};
-use crate::cli::commands::print_wakes::patience;
 use crate::firstmate::markers;
 use crate::home::paths::names;
 use crate::journal::delivered::{self, Presented, Shown};

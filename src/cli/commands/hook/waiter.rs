@@ -12,10 +12,12 @@ use std::time::{Duration, Instant};
 
 use super::answer::{failure, leave, say};
 use super::situation::{HookSession, open};
+use crate::api::waiter::{OnLoss, Woken};
+use crate::api::wakes::newest;
 use crate::base::exit;
 use crate::base::failpoint::Failpoint;
 use crate::cli::args::Global;
-use crate::cli::commands::waiter::{OnLoss, Waiting, Woken, newest};
+use crate::cli::commands::waiter;
 use crate::cli::session::Session;
 use crate::hooks::decision::{Allowance, Decision, Message, Role, Supervision, Waking, Work};
 use crate::hooks::event::Event;
@@ -64,7 +66,7 @@ fn wait_in_home(global: &Global, harness: Harness, payload: &Payload) -> Result<
     if !matches!(situation.supervision, Supervision::On(_)) {
         return Ok(exit::OK);
     }
-    let mut waiting = Waiting::begin(&session, None).map_err(|error| error.to_string())?;
+    let mut waiting = waiter::begin(&session, None).map_err(|error| error.to_string())?;
     if let Some(agent) = agent(&session, &asking) {
         waiting.end_with(agent);
     }
@@ -80,13 +82,13 @@ fn wait_in_home(global: &Global, harness: Harness, payload: &Payload) -> Result<
             Ok(answer.code)
         }
         Woken::Late | Woken::Asked(_) => Ok(exit::OK),
-        Woken::Lost(reason) => Ok(lost(&session, &asking, harness, &reason)),
+        Woken::Lost(failure) => Ok(lost(&session, &asking, harness, &failure.to_string())),
     }
 }
 
 /// What the agent reads when it is woken.
 fn digest(session: &Session, due: &[Wake]) -> Message {
-    let newest = newest(due);
+    let newest = newest(&due.iter().collect::<Vec<_>>());
     let lines = reason_lines(&newest).join("\n");
     Message::new(&format!("wakes are due. Read them with: {}\n{lines}", session.command_line("drain")))
 }
