@@ -19,7 +19,7 @@ use std::time::Instant;
 
 use fm_watch::home::paths::{Home, names};
 use fm_watch::journal::record::{Delivery, Draft, Kind};
-use fm_watch::journal::store::{Journal, Limits};
+use fm_watch::journal::{Journal, Limits};
 use fm_watch::lock::kernel::KernelLock;
 use fm_watch::lock::soft::SoftLock;
 use fm_watch::lock::{Attempt, Guard, Lock};

@@ -105,7 +105,7 @@ impl Home {
     pub fn status(&self) -> Status {
         let (_, verdict) = self.context.verdict();
         let told = facts::told(self.context.world.as_ref(), &self.context.home);
-        Status { description: verdict.to_string(), state: State::from(&verdict), waiters: told.waiters().ok() }
+        Status { description: verdict.to_string(), state: State::from(&verdict), waiters: told.waiters() }
     }
 
     /// Makes sure that a watcher runs: uses the one that does, or starts one and waits until it says that it watches, for

@@ -20,8 +20,7 @@ use crate::base::console::Note;
 use crate::base::error::{Context, Result};
 use crate::base::wait_until::wait_until;
 use crate::home::paths::names;
-use crate::journal::delivered::{Moment, Presented};
-use crate::journal::due::{self, View};
+use crate::journal::due::{self, Moment, Presented, View};
 use crate::journal::follower::{Follower, Start};
 use crate::journal::record::Wake;
 use crate::launch::failure::Failure;
@@ -257,7 +256,7 @@ impl<'a> Waiter<'a> {
             presented: &presented,
             presented_at_start: self.presented_at_start,
             moment: &Moment::of(world),
-            patience: wakes::patience(self.context.settings()),
+            patience: self.context.settings().patience(),
         };
         let pending = due::pending(&self.wakes, look.acknowledged);
         let due = due::due(&pending, &view);

@@ -17,14 +17,14 @@ use serde_json::json;
 use crate::base::error::{Context, Error, Result};
 use crate::base::escape::hexadecimal;
 use crate::home::paths::names;
-use crate::journal::delivered::{Moment, Presented};
-use crate::journal::due::{self, Patience};
-use crate::journal::reason::Reason;
-use crate::journal::record::{Delivery, Draft, Kind, Wake};
-use crate::journal::{self, Acknowledged, Contents, Journal, JournalError, Limits, read_all};
+use crate::journal::acknowledgement::Acknowledged;
+use crate::journal::due::{self, Moment, Presented};
+use crate::journal::error::Damage;
+use crate::journal::follower::Contents;
+use crate::journal::record::{Draft, Kind, Wake};
+use crate::journal::{self, Journal, JournalError, Limits, read_all};
 use crate::ownership::context::HomeContext;
 use crate::ownership::wakeup_fifo;
-use crate::settings::Settings;
 use crate::system::World;
 use crate::system::storage::{self, Durability};
 use crate::watcher::checkpoint::Seen;
@@ -77,11 +77,11 @@ fn covered(context: &HomeContext) -> u64 {
 fn draft(kind: &str, key: &str, text: &str) -> Result<Draft> {
     let kind = known_kind(kind)?;
     let text = match kind {
-        Kind::Custom if !text.is_empty() => Reason::Custom { key, text }.text(),
-        Kind::Heartbeat => Reason::Heartbeat.text(),
+        Kind::Custom if !text.is_empty() => format!("{kind}: {key}: {text}"),
+        Kind::Heartbeat => kind.to_string(),
         _ => format!("{kind}: {}", if text.is_empty() { key } else { text }),
     };
-    Ok(Draft { kind, key: key.to_owned(), text, context: None, mark: None, delivery: Delivery::Now })
+    Ok(Draft::new(kind, key, text))
 }
 
 fn known_kind(name: &str) -> Result<Kind> {
@@ -126,7 +126,7 @@ pub fn read(context: &HomeContext) -> Result<Option<Reading>> {
 
 impl Reading {
     /// What was found damaged, for people.
-    pub fn damage(&self) -> &[journal::Damage] {
+    pub fn damage(&self) -> &[Damage] {
         &self.contents.damage
     }
 
@@ -155,11 +155,6 @@ impl Reading {
 /// The newest wake of each kind and key, each at its own number.
 pub fn newest(wakes: &[&Wake]) -> Vec<Wake> {
     due::fold(wakes).into_iter().cloned().collect()
-}
-
-/// How long shown and batched wakes may wait.
-pub fn patience(settings: &Settings) -> Patience {
-    Patience { redeliver_after: settings.redeliver_after, batch_after: settings.batch_after }
 }
 
 /// Remembers that these wakes were shown.

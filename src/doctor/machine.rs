@@ -14,7 +14,7 @@ use crate::system::World;
 use crate::system::identity::{Observation, Pid};
 use crate::system::platform;
 use crate::watcher::events::{Events, Tag};
-use crate::watcher::message::Message;
+use crate::watcher::source::Message;
 
 const LOCK: &str = "lock";
 const EVENTS: &str = "events";
@@ -37,7 +37,7 @@ pub(super) fn events(session: &HomeContext) -> Vec<Finding> {
     ];
     let existing: Vec<_> = places.into_iter().filter(|(path, _)| world.facts_of_path(path).is_ok()).collect();
     let (sender, _listener) = channel::<Message>();
-    vec![match Events::watch(&existing, sender) {
+    vec![match Events::watch(&existing, &[], sender) {
         Ok(_events) => Finding::pass(EVENTS, format!("to be had{}", limits())),
         Err(degraded) => Finding::warn(EVENTS, format!("{degraded}{}", limits()), Mend::command(MORE)),
     }]

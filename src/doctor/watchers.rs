@@ -102,9 +102,13 @@ pub(super) fn wakes(session: &HomeContext) -> Vec<Finding> {
 
 fn judge_wakes(told: &Told, now_ms: i64, patience: Duration, drain: Mend) -> Finding {
     match told.pending() {
-        None => Finding::fail(WAKES, told.blindness().unwrap_or("cannot be told").to_owned(), Mend::Nothing),
+        None => Finding::fail(
+            WAKES,
+            told.blindness().map_or_else(|| "cannot be told".to_owned(), ToString::to_string),
+            Mend::Nothing,
+        ),
         Some(Waiting { count: 0, .. }) => Finding::pass(WAKES, "none waits to be acknowledged"),
-        Some(waiting) => judge_waiting(waiting, told.waiters() == Ok(0), now_ms, patience, drain),
+        Some(waiting) => judge_waiting(waiting, told.waiters() == Some(0), now_ms, patience, drain),
     }
 }
 

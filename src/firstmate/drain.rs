@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use super::home::Fleet;
 use super::queue::{HeldQueue, Queue};
-use super::queue_sync::{Bridge, Crossing};
+use super::queue_sync::{Crossing, QueueSync};
 use super::row::{self, Content, Row};
 use crate::base::console::Note;
 use crate::base::error::{Context, Error, Result};
@@ -75,9 +75,9 @@ pub fn drain(session: &HomeContext, fleet: &Fleet, tell: &mut dyn FnMut(Note)) -
             Loaded::of_defaults()?.compile()?
         }
     };
-    let mut bridge = Bridge::open(&session.world, &session.home, session.settings(), patterns, session.generation())?;
+    let mut sync = QueueSync::open(&session.world, &session.home, session.settings(), patterns, session.generation())?;
     let outcome = match enter(&queue, &happened)? {
-        Entered::Inside(held) => consume((session, tell), &held, &mut bridge, (&sender, &happened))?,
+        Entered::Inside(held) => consume((session, tell), &held, &mut sync, (&sender, &happened))?,
         Entered::Asked(cause) => Outcome::Asked(cause),
     };
     Ok(match outcome {
@@ -123,10 +123,10 @@ fn enter<'a>(queue: &'a Queue<Real>, happened: &Receiver<Happened>) -> Result<En
 fn consume(
     (session, tell): (&HomeContext, &mut dyn FnMut(Note)),
     held: &HeldQueue<'_, Real>,
-    bridge: &mut Bridge<Real>,
+    sync: &mut QueueSync<Real>,
     (sender, happened): (&Sender<Happened>, &Receiver<Happened>),
 ) -> Result<Outcome> {
-    let mut crossing = match bridge.cross(held) {
+    let mut crossing = match sync.cross(held) {
         Ok(crossing) => crossing,
         Err(error) => {
             // The rows can be drained without the journal, but for those of a drain that died, which may have our pid.
@@ -139,8 +139,8 @@ fn consume(
     }
     let rows = held.rows()?.unwrap_or_default();
     let mut printed: Vec<Row> = row::fold(&rows).into_iter().cloned().collect();
-    printed.extend(without_rows(held, bridge, &crossing, &rows)?);
-    let last = bridge.mirror().pending().last().map(|wake| wake.seq);
+    printed.extend(without_rows(held, sync, &crossing, &rows)?);
+    let last = sync.view().pending().last().map(|wake| wake.seq);
     if printed.is_empty() && rows.is_empty() {
         held.make_empty(None)?;
         return Ok(Outcome::Done);
@@ -149,7 +149,7 @@ fn consume(
     let moved = held.move_aside()?;
     let outcome = print(printed, sender, happened);
     match outcome {
-        Ok(None) => settle((session, tell), held, bridge, (&mut crossing, last), &moved)?,
+        Ok(None) => settle((session, tell), held, sync, (&mut crossing, last), &moved)?,
         Ok(Some(cause)) => {
             held.put_back(&|_| true)?;
             return Ok(Outcome::Asked(cause));
@@ -165,12 +165,12 @@ fn consume(
 /// The pending wakes that are in no row and were not told either.
 fn without_rows(
     held: &HeldQueue<'_, Real>,
-    bridge: &Bridge<Real>,
+    sync: &QueueSync<Real>,
     crossing: &Crossing,
     rows: &[Row],
 ) -> Result<Vec<Row>> {
-    let wake_of = |row: &Row| crossing.ledger.rows.get(&row.fingerprint()).copied();
-    let told: HashSet<u64> = rows.iter().filter_map(wake_of).chain(crossing.ledger.consumed.iter().copied()).collect();
+    let wake_of = |row: &Row| crossing.row_map.rows.get(&row.fingerprint()).copied();
+    let told: HashSet<u64> = rows.iter().filter_map(wake_of).chain(crossing.row_map.consumed.iter().copied()).collect();
     let mut newest = HashMap::new();
     for (row, wake) in rows.iter().filter_map(|row| Some((row, wake_of(row)?))) {
         let last: &mut u64 = newest.entry(row.topic()).or_insert(wake);
@@ -178,12 +178,12 @@ fn without_rows(
     }
     // A wake whose row was lost and that has a newer one about the same is told by that.
     let is_replaced = |wake: &Wake| newest.get(&Content::of_any(wake).numbered(0).topic()) > Some(&wake.seq);
-    let untold = bridge.mirror().pending().filter(|wake| !told.contains(&wake.seq) && !is_replaced(wake));
+    let untold = sync.view().pending().filter(|wake| !told.contains(&wake.seq) && !is_replaced(wake));
     let contents: Vec<Content> = untold.map(Content::of_any).collect();
     if contents.is_empty() {
         return Ok(Vec::new());
     }
-    let first = held.take_numbers(contents.len(), rows, crossing.ledger.numbered)?;
+    let first = held.take_numbers(contents.len(), rows, crossing.row_map.numbered)?;
     let numbered: Vec<Row> = (first..).zip(&contents).map(|(number, content)| content.numbered(number)).collect();
     Ok(row::fold(&numbered).into_iter().cloned().collect())
 }
@@ -222,18 +222,18 @@ fn write_rows(rows: &[Row]) -> std::io::Result<()> {
 fn settle(
     (session, tell): (&HomeContext, &mut dyn FnMut(Note)),
     held: &HeldQueue<'_, Real>,
-    bridge: &mut Bridge<Real>,
+    sync: &mut QueueSync<Real>,
     (crossing, last): (&mut Crossing, Option<u64>),
     moved: &OsStr,
 ) -> Result<()> {
     session.world.reach(Failpoint::FirstmatePrinted).doing("drain", moved)?;
     if let Some(last) = last {
-        let printed: Vec<u64> = bridge.mirror().pending().map(|wake| wake.seq).collect();
-        if let Err(error) = bridge.acknowledge(last) {
+        let printed: Vec<u64> = sync.view().pending().map(|wake| wake.seq).collect();
+        if let Err(error) = sync.acknowledge(last) {
             tell(Note::message(format!("what was printed is not acknowledged yet: {error}")));
-            if crossing.ledger.is_loaded() {
-                crossing.ledger.consumed.extend(printed);
-                bridge.save(&crossing.ledger)?;
+            if crossing.row_map.is_loaded() {
+                crossing.row_map.consumed.extend(printed);
+                sync.save(&crossing.row_map)?;
             }
         }
         session.world.reach(Failpoint::FirstmateAcknowledged).doing("drain", moved)?;

@@ -16,7 +16,7 @@ const KEPT: usize = 100_000;
 
 /// What the journal holds for the queue.
 #[derive(Debug)]
-pub struct Mirror {
+pub struct JournalView {
     follower: Follower,
     pending: BTreeMap<u64, Wake>,
     taken: HashMap<String, u64>,
@@ -24,14 +24,14 @@ pub struct Mirror {
     last: u64,
 }
 
-impl Default for Mirror {
+impl Default for JournalView {
     fn default() -> Self {
         let follower = Follower::new(Start::After(0));
         Self { follower, pending: BTreeMap::new(), taken: HashMap::new(), acknowledged: 0, last: 0 }
     }
 }
 
-impl Mirror {
+impl JournalView {
     /// Learns what is new in the journal. `path` is for messages.
     ///
     /// # Errors

@@ -32,8 +32,7 @@ use crate::system::regular_file::Signature;
 use crate::system::storage;
 use crate::system::{Facts, Kind, Open, World};
 use crate::watcher::checkpoint::{Moment, Seen};
-use crate::watcher::sources::pane_tracker::{self, PaneTracker};
-use crate::watcher::sources::panes::PaneCapture;
+use crate::watcher::sources::pane_tracker::{self, ENOUGH_FOR_SCRIPTS, PaneCapture, PaneTracker};
 use crate::watcher::sources::signals::is_signal;
 
 const LAST_CHECK: &str = ".last-check";
@@ -41,8 +40,6 @@ const LAST_HEARTBEAT: &str = ".last-heartbeat";
 const STREAK: &str = ".heartbeat-streak";
 /// The longest marker that is read, in bytes. None needs as many.
 const LIMIT: usize = 256;
-/// From so many polls without a change a pane counts as stale to the scripts; counting goes no further.
-pub const ENOUGH: u32 = 2;
 
 /// What is to become of a marker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -279,7 +276,7 @@ impl PaneMarkers {
         for (window, shown) in &capture.whole {
             let digest = pane_digest(shown);
             let polls = match self.shown.get(window) {
-                Some((before, polls)) if *before == digest => (*polls + 1).min(ENOUGH),
+                Some((before, polls)) if *before == digest => (*polls + 1).min(ENOUGH_FOR_SCRIPTS),
                 _ => 0,
             };
             let key = window_key(window);
@@ -419,7 +416,7 @@ mod tests {
     }
 
     fn tracker() -> PaneTracker {
-        PaneTracker::new(regex_lite::Regex::new("busy").unwrap(), 8, ENOUGH)
+        PaneTracker::new(regex_lite::Regex::new("busy").unwrap(), 8, ENOUGH_FOR_SCRIPTS)
     }
 
     #[test]

@@ -16,6 +16,7 @@
 //! | [`queue`], [`row`] | the wake queue as files, and one row of it as bytes |
 //! | [`queue_sync`], [`journal_view`], [`row_map`] | the way between queue and journal; the journal as the queue's side sees it; which rows are known |
 //! | [`queue_thread`], [`drain`] | the two who cross: a thread of the watcher, and the drain |
+//! | [`source`] | all this as a source of the watcher |
 //! | [`markers`] | what was announced, as the scripts write it down |
 //! | [`script_output`] | what the scripts say: **pure** |
 //! | [`adopt`], [`shim`] | putting small scripts in place of theirs, and taking them away |
@@ -34,3 +35,4 @@ pub mod row_map;
 pub mod script_output;
 pub mod shell_watcher;
 pub mod shim;
+pub mod source;

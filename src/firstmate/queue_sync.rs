@@ -8,9 +8,9 @@
 //! 2. The known rows that are gone were consumed ([`super::row_map`]).
 //! 3. The rows of wakes that were acknowledged meanwhile are taken out of the queue.
 //! 4. Each row that is not known becomes a wake in the journal, with a mark that names the row. If we die before the
-//!    ledger knows of it, the mark tells the next crossing.
-//! 5. Each pending wake that scripts should know of gets a row. If we die before the ledger knows of it, the pin tells.
-//! 6. The ledger is written, then the pin goes, then what was consumed is acknowledged.
+//!    table knows of it, the mark tells the next crossing.
+//! 5. Each pending wake that scripts should know of gets a row. If we die before the table knows of it, the pin tells.
+//! 6. The table is written, then the pin goes, then what was consumed is acknowledged.
 //!
 //! Rows of pending wakes stay in the queue for the scripts' own drain. Wakes of kinds that the contract does not have (`custom`, `daemon`)
 //! get no row: to give them another kind would not be true. Our own drain prints them under their own.
@@ -26,10 +26,10 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::journal_view::Mirror;
+use super::journal_view::JournalView;
 use super::queue::HeldQueue;
 use super::row::{self, Row};
-use super::row_map::{Absence, Ledger};
+use super::row_map::{Absence, RowMap};
 use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint::Failpoint;
 use crate::home::paths::{Home, names};
@@ -39,14 +39,14 @@ use crate::settings::{Patterns, Settings};
 use crate::system::World;
 
 /// One who crosses.
-pub struct Bridge<W: World> {
+pub struct QueueSync<W: World> {
     world: Arc<W>,
     watch: W::Node,
     watch_path: PathBuf,
     journal: Journal<W>,
     wakes: W::Node,
     wakes_path: PathBuf,
-    mirror: Mirror,
+    view: JournalView,
     patterns: Patterns,
     generation: u64,
 }
@@ -57,12 +57,12 @@ pub struct Crossing {
     /// The wakes that rows became. They are durable.
     pub taken: Vec<Wake>,
     /// The table as it was left.
-    pub ledger: Ledger,
+    pub row_map: RowMap,
     /// What could not be done; everything else was, and the next crossing tries again.
     pub problems: Vec<Error>,
 }
 
-impl<W: World> Bridge<W> {
+impl<W: World> QueueSync<W> {
     /// One who has not crossed yet, and signs wakes with this generation.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ impl<W: World> Bridge<W> {
             journal,
             wakes: open(&wakes_path)?,
             wakes_path,
-            mirror: Mirror::default(),
+            view: JournalView::default(),
             patterns,
             generation,
         })
@@ -91,8 +91,8 @@ impl<W: World> Bridge<W> {
     }
 
     /// The journal as it was seen last.
-    pub fn mirror(&self) -> &Mirror {
-        &self.mirror
+    pub fn view(&self) -> &JournalView {
+        &self.view
     }
 
     /// Learns what is new in the journal.
@@ -100,7 +100,7 @@ impl<W: World> Bridge<W> {
     /// # Errors
     /// It cannot be read.
     pub fn look(&mut self) -> Result<()> {
-        self.mirror.look(self.world.as_ref(), &self.wakes, &self.wakes_path)
+        self.view.look(self.world.as_ref(), &self.wakes, &self.wakes_path)
     }
 
     /// Keeps all writers out of the journal as long as the answer lives.
@@ -112,10 +112,10 @@ impl<W: World> Bridge<W> {
     }
 
     /// A pending wake of which the queue has no row.
-    pub fn untold(&self, ledger: &Ledger) -> Option<&Wake> {
+    pub fn untold(&self, row_map: &RowMap) -> Option<&Wake> {
         let is_told =
-            |wake: &&Wake| ledger.consumed.contains(&wake.seq) || ledger.rows.values().any(|told| *told == wake.seq);
-        self.mirror.pending().find(|wake| !is_told(wake))
+            |wake: &&Wake| row_map.consumed.contains(&wake.seq) || row_map.rows.values().any(|told| *told == wake.seq);
+        self.view.pending().find(|wake| !is_told(wake))
     }
 
     /// Crosses, both ways.
@@ -125,25 +125,25 @@ impl<W: World> Bridge<W> {
     pub fn cross(&mut self, held: &HeldQueue<'_, W>) -> Result<Crossing> {
         self.world.reach(Failpoint::FirstmateEntered).doing("enter", &self.watch_path)?;
         self.look()?;
-        let mut ledger = Ledger::load(self.world.as_ref(), &self.watch, self.mirror.acknowledged());
-        let before = ledger.clone();
-        self.recall_pinned(held, &mut ledger)?;
-        held.put_back(&|row| self.is_still_to_be_told(row, &ledger))?;
-        let rows = self.compare(held, &mut ledger)?;
-        let rows = self.take_out_told(held, rows, &mut ledger)?;
+        let mut row_map = RowMap::load(self.world.as_ref(), &self.watch, self.view.acknowledged());
+        let before = row_map.clone();
+        self.recall_pinned(held, &mut row_map)?;
+        held.put_back(&|row| self.is_still_to_be_told(row, &row_map))?;
+        let rows = self.compare(held, &mut row_map)?;
+        let rows = self.take_out_told(held, rows, &mut row_map)?;
         let mut crossing = Crossing::default();
-        match self.take_in(&rows, &mut ledger) {
+        match self.take_in(&rows, &mut row_map) {
             Ok(taken) => crossing.taken = taken,
             Err(error) => crossing.problems.push(error),
         }
-        let told = self.tell(held, &rows, &mut ledger);
-        let saved = if ledger == before { Ok(()) } else { self.save(&ledger) };
+        let told = self.tell(held, &rows, &mut row_map);
+        let saved = if row_map == before { Ok(()) } else { self.save(&row_map) };
         match (told, saved) {
             (Ok(Told::Rows), Ok(())) => crossing.problems.extend(held.unpin().err()),
             (told, saved) => crossing.problems.extend(told.err().into_iter().chain(saved.err())),
         }
-        crossing.problems.extend(self.retire(&mut ledger).err());
-        crossing.ledger = ledger;
+        crossing.problems.extend(self.retire(&mut row_map).err());
+        crossing.row_map = row_map;
         Ok(crossing)
     }
 
@@ -151,8 +151,8 @@ impl<W: World> Bridge<W> {
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn save(&self, ledger: &Ledger) -> Result<()> {
-        ledger.save(self.world.as_ref(), &self.watch).doing("replace", self.watch_path.join(names::WAKE_QUEUE))?;
+    pub fn save(&self, row_map: &RowMap) -> Result<()> {
+        row_map.save(self.world.as_ref(), &self.watch).doing("replace", self.watch_path.join(names::WAKE_QUEUE))?;
         self.world.reach(Failpoint::FirstmateSaved).doing("replace", &self.watch_path)
     }
 
@@ -163,67 +163,67 @@ impl<W: World> Bridge<W> {
     pub fn acknowledge(&mut self, through: u64) -> Result<()> {
         let (world, generation) = (self.world.as_ref(), self.generation);
         acknowledge(world, &self.wakes, &self.wakes_path, through, generation)?;
-        self.mirror.acknowledge(through);
+        self.view.acknowledge(through);
         Ok(())
     }
 
     /// What a crossing that died has appended is told by the pin, also if its rows are gone from the queue by now.
-    fn recall_pinned(&self, held: &HeldQueue<'_, W>, ledger: &mut Ledger) -> Result<()> {
+    fn recall_pinned(&self, held: &HeldQueue<'_, W>, row_map: &mut RowMap) -> Result<()> {
         let Some(pinned) = held.pinned()? else { return Ok(()) };
-        let published = ledger.published;
+        let published = row_map.published;
         for row in &pinned {
-            if let Some(wake) = self.mirror.twin_of(row, published) {
-                ledger.rows.insert(row.fingerprint(), wake);
-                ledger.published = ledger.published.max(wake);
-                ledger.numbered = ledger.numbered.max(row.number().unwrap_or(0));
+            if let Some(wake) = self.view.twin_of(row, published) {
+                row_map.rows.insert(row.fingerprint(), wake);
+                row_map.published = row_map.published.max(wake);
+                row_map.numbered = row_map.numbered.max(row.number().unwrap_or(0));
             }
         }
-        self.save(ledger)?;
+        self.save(row_map)?;
         held.unpin()
     }
 
     /// Whether a row that a drain left behind was not told yet, as far as anybody knows.
-    fn is_still_to_be_told(&self, row: &Row, ledger: &Ledger) -> bool {
+    fn is_still_to_be_told(&self, row: &Row, row_map: &RowMap) -> bool {
         let fingerprint = row.fingerprint();
-        let wake = ledger.rows.get(&fingerprint).copied().or_else(|| self.mirror.wake_of(&fingerprint));
-        wake.is_none_or(|wake| wake > self.mirror.acknowledged() && !ledger.consumed.contains(&wake))
+        let wake = row_map.rows.get(&fingerprint).copied().or_else(|| self.view.wake_of(&fingerprint));
+        wake.is_none_or(|wake| wake > self.view.acknowledged() && !row_map.consumed.contains(&wake))
     }
 
-    /// Reads the queue, recognises the rows of which the ledger does not know yet, and notices which are gone.
-    fn compare(&self, held: &HeldQueue<'_, W>, ledger: &mut Ledger) -> Result<Vec<Row>> {
+    /// Reads the queue, recognises the rows of which the table does not know yet, and notices which are gone.
+    fn compare(&self, held: &HeldQueue<'_, W>, row_map: &mut RowMap) -> Result<Vec<Row>> {
         let found = held.rows()?;
-        let is_drained = found.is_some() && ledger.is_of_this_boot(self.world.as_ref());
+        let is_drained = found.is_some() && row_map.is_of_this_boot(self.world.as_ref());
         let rows = found.unwrap_or_default();
         let mut present = HashSet::new();
         for row in &rows {
             let fingerprint = row.fingerprint();
-            ledger.numbered = ledger.numbered.max(row.number().unwrap_or(0));
-            if !ledger.rows.contains_key(&fingerprint) && self.world.is_protected(Failpoint::FirstmateKnownRows) {
-                let wake = self.mirror.wake_of(&fingerprint).or_else(|| self.mirror.twin_of(row, ledger.published));
-                ledger.rows.extend(wake.map(|wake| (fingerprint.clone(), wake)));
+            row_map.numbered = row_map.numbered.max(row.number().unwrap_or(0));
+            if !row_map.rows.contains_key(&fingerprint) && self.world.is_protected(Failpoint::FirstmateKnownRows) {
+                let wake = self.view.wake_of(&fingerprint).or_else(|| self.view.twin_of(row, row_map.published));
+                row_map.rows.extend(wake.map(|wake| (fingerprint.clone(), wake)));
             }
             present.insert(fingerprint);
         }
-        ledger.forget_absent(&present, if is_drained { Absence::Consumed } else { Absence::Unexplained });
-        ledger.note_boot(self.world.as_ref());
+        row_map.forget_absent(&present, if is_drained { Absence::Consumed } else { Absence::Unexplained });
+        row_map.note_boot(self.world.as_ref());
         Ok(rows)
     }
 
     /// The rows of wakes that were acknowledged on the other side go: nobody is to be told of them again.
-    fn take_out_told(&self, held: &HeldQueue<'_, W>, mut rows: Vec<Row>, ledger: &mut Ledger) -> Result<Vec<Row>> {
-        let acknowledged = self.mirror.acknowledged();
-        let is_told = |row: &Row| ledger.rows.get(&row.fingerprint()).is_some_and(|wake| *wake <= acknowledged);
+    fn take_out_told(&self, held: &HeldQueue<'_, W>, mut rows: Vec<Row>, row_map: &mut RowMap) -> Result<Vec<Row>> {
+        let acknowledged = self.view.acknowledged();
+        let is_told = |row: &Row| row_map.rows.get(&row.fingerprint()).is_some_and(|wake| *wake <= acknowledged);
         if self.world.is_protected(Failpoint::FirstmateTakeOut) && held.take_out(&rows, &is_told)? {
             rows.retain(|row| !is_told(row));
-            ledger.rows.retain(|_, wake| *wake > acknowledged);
+            row_map.rows.retain(|_, wake| *wake > acknowledged);
         }
         Ok(rows)
     }
 
     /// The rows that nobody knows become wakes.
-    fn take_in(&mut self, rows: &[Row], ledger: &mut Ledger) -> Result<Vec<Wake>> {
+    fn take_in(&mut self, rows: &[Row], row_map: &mut RowMap) -> Result<Vec<Wake>> {
         let mut fingerprints = HashSet::new();
-        let is_known = |fingerprint: &String| ledger.rows.contains_key(fingerprint);
+        let is_known = |fingerprint: &String| row_map.rows.contains_key(fingerprint);
         let mut drafts = Vec::new();
         for row in rows {
             let fingerprint = row.fingerprint();
@@ -241,36 +241,36 @@ impl<W: World> Bridge<W> {
         self.look()?;
         for row in rows {
             let fingerprint = row.fingerprint();
-            if let Some(wake) = self.mirror.wake_of(&fingerprint) {
-                ledger.rows.entry(fingerprint).or_insert(wake);
+            if let Some(wake) = self.view.wake_of(&fingerprint) {
+                row_map.rows.entry(fingerprint).or_insert(wake);
             }
         }
         Ok(taken)
     }
 
     /// The wakes that have no row get one.
-    fn tell(&self, held: &HeldQueue<'_, W>, rows: &[Row], ledger: &mut Ledger) -> Result<Told> {
-        let told: HashSet<u64> = ledger.rows.values().copied().collect();
-        let untold = self.mirror.untold(ledger.published).filter(|(seq, _)| !told.contains(seq));
+    fn tell(&self, held: &HeldQueue<'_, W>, rows: &[Row], row_map: &mut RowMap) -> Result<Told> {
+        let told: HashSet<u64> = row_map.rows.values().copied().collect();
+        let untold = self.view.untold(row_map.published).filter(|(seq, _)| !told.contains(seq));
         let (wakes, contents): (Vec<_>, Vec<_>) = untold.unzip();
         if wakes.is_empty() {
-            ledger.published = ledger.published.max(self.mirror.last());
+            row_map.published = row_map.published.max(self.view.last());
             return Ok(Told::Nothing);
         }
         let contents = row::with_whole_reason(contents);
-        let first = held.take_numbers(wakes.len(), rows, ledger.numbered)?;
+        let first = held.take_numbers(wakes.len(), rows, row_map.numbered)?;
         let new: Vec<Row> = (first..).zip(&contents).map(|(number, content)| content.numbered(number)).collect();
         held.append(&new)?;
-        ledger.numbered = first.saturating_add(wakes.len() as u64 - 1);
-        ledger.rows.extend(new.iter().map(Row::fingerprint).zip(wakes));
-        ledger.published = ledger.published.max(self.mirror.last());
+        row_map.numbered = first.saturating_add(wakes.len() as u64 - 1);
+        row_map.rows.extend(new.iter().map(Row::fingerprint).zip(wakes));
+        row_map.published = row_map.published.max(self.view.last());
         Ok(Told::Rows)
     }
 
     /// What a drain of the scripts' own has printed is told.
-    fn retire(&mut self, ledger: &mut Ledger) -> Result<()> {
-        let pending = self.mirror.pending().map(|wake| wake.seq);
-        match ledger.retire(pending, self.mirror.acknowledged()) {
+    fn retire(&mut self, row_map: &mut RowMap) -> Result<()> {
+        let pending = self.view.pending().map(|wake| wake.seq);
+        match row_map.retire(pending, self.view.acknowledged()) {
             Some(through) => self.acknowledge(through),
             None => Ok(()),
         }

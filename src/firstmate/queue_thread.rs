@@ -1,4 +1,4 @@
-//! The porter: the thread of the watcher that crosses between the wake queue and the journal.
+//! The thread of the watcher that crosses between the wake queue and the journal.
 //!
 //! The lock of the queue belongs to whoever takes it, and a script that hangs while it holds it must not stop the loop. So
 //! the loop only says that there may be something to do, and hears later what came of it. Who cannot enter says so for
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use super::markers::{self, Changes};
 use super::queue::{HeldQueue, Queue};
-use super::queue_sync::Bridge;
+use super::queue_sync::QueueSync;
 use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint::Failpoint;
 use crate::base::wait_until::wait_until;
@@ -26,6 +26,7 @@ use crate::lock::{Attempt, Holder, Ownership};
 use crate::ownership::held_home::Holding;
 use crate::settings::Patterns;
 use crate::system::{Facts, World};
+use crate::watcher::degradations::Condition;
 
 /// How long the lock of the queue is waited for before `status` says so.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -38,7 +39,7 @@ const LEAVES_WITHIN: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub enum Order {
     /// There may be new rows, or new wakes. Once they have rows, these markers move.
-    Look(Changes),
+    Cross(Changes),
     /// The settings were read again.
     Adopt(Box<Patterns>),
 }
@@ -49,23 +50,23 @@ pub enum Report {
     /// These rows became wakes, and they are durable.
     Took(Vec<Wake>),
     /// How the queue fares.
-    State(Result<(), String>),
+    State(Condition),
 }
 
-/// The loop's end of the porter.
+/// The loop's end of the queue thread.
 #[derive(Debug)]
-pub struct Porter {
+pub struct QueueThread {
     orders: Option<Sender<Order>>,
     is_leaving: Arc<AtomicBool>,
     thread: JoinHandle<Outcome>,
 }
 
 /// How the last look at the queue went.
-type Outcome = Result<(), Trouble>;
+type Outcome = Result<(), Problem>;
 
 /// Why the queue is not as it should be.
 #[derive(Debug)]
-enum Trouble {
+enum Problem {
     /// Somebody has its lock. That is no failure: the scripts wait for it, too.
     Busy(String),
     /// The rows are as they should be, and a marker is not. A wake is told twice at worst.
@@ -74,7 +75,7 @@ enum Trouble {
     Failed(String),
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for Problem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Busy(why) | Self::Unmarked(why) | Self::Failed(why) => formatter.write_str(why),
@@ -82,14 +83,14 @@ impl fmt::Display for Trouble {
     }
 }
 
-impl From<Error> for Trouble {
+impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         Self::Failed(format!("the wake queue: {error}"))
     }
 }
 
-/// What the porter works with.
-pub struct Equipment<W: World> {
+/// What the queue thread works with.
+pub struct Tools<W: World> {
     /// The outside.
     pub world: Arc<W>,
     /// The home, as long as it is held.
@@ -99,21 +100,21 @@ pub struct Equipment<W: World> {
     /// The queue in it.
     pub queue: Queue<W>,
     /// The way to the journal.
-    pub bridge: Bridge<W>,
+    pub sync: QueueSync<W>,
 }
 
-impl Porter {
+impl QueueThread {
     /// Starts the thread. It crosses once by itself.
     ///
     /// # Errors
     /// The system has no thread left.
-    pub fn start<W: World>(equipment: Equipment<W>, report: impl Fn(Report) + Send + 'static) -> std::io::Result<Self> {
+    pub fn start<W: World>(tools: Tools<W>, report: impl Fn(Report) + Send + 'static) -> std::io::Result<Self> {
         let (orders, inbound) = channel();
         let is_leaving = Arc::new(AtomicBool::new(false));
-        let mut round =
-            Round { equipment, is_leaving: Arc::clone(&is_leaving), waiting: Changes::new(), left: Left::Unknown };
+        let mut worker =
+            Worker { tools, is_leaving: Arc::clone(&is_leaving), waiting: Changes::new(), left: Left::Unknown };
         let thread =
-            std::thread::Builder::new().name("porter".to_owned()).spawn(move || round.work(&inbound, &report))?;
+            std::thread::Builder::new().name("porter".to_owned()).spawn(move || worker.work(&inbound, &report))?;
         Ok(Self { orders: Some(orders), is_leaving, thread })
     }
 
@@ -123,31 +124,31 @@ impl Porter {
         if let Some(orders) = &self.orders
             && orders.send(order).is_err()
         {
-            tracing::error!("the porter has ended; the wake queue is not looked at any more");
+            tracing::error!("the queue thread has ended; the wake queue is not looked at any more");
         }
     }
 
     /// Waits until what was handed over is done, unless somebody else holds that up: then the next watcher does it.
-    ///
-    /// # Errors
-    /// Why it could not be done, for people.
-    pub fn finish(mut self) -> Result<(), String> {
+    /// Impaired only when it could not be done.
+    pub fn finish(mut self) -> Condition {
         self.orders = None;
         self.is_leaving.store(true, Ordering::Release);
         let ended = || self.thread.is_finished().then_some(());
         let outcome = match wait_until(LEAVES_WITHIN, Duration::from_millis(1), ended) {
-            Some(()) => self.thread.join().unwrap_or_else(|_| Err(Trouble::Failed("the porter has ended".to_owned()))),
-            None => Err(Trouble::Busy("the wake queue takes long".to_owned())),
+            Some(()) => {
+                self.thread.join().unwrap_or_else(|_| Err(Problem::Failed("the queue thread has ended".to_owned())))
+            }
+            None => Err(Problem::Busy("the wake queue takes long".to_owned())),
         };
         match outcome {
-            Ok(()) => Ok(()),
-            Err(Trouble::Busy(why) | Trouble::Unmarked(why)) => {
+            Ok(()) => Condition::Works,
+            Err(Problem::Busy(why) | Problem::Unmarked(why)) => {
                 tracing::warn!(
                     "leaving before all is as the scripts expect it; the next watcher will see to it: {why}"
                 );
-                Ok(())
+                Condition::Works
             }
-            Err(Trouble::Failed(why)) => Err(why),
+            Err(Problem::Failed(why)) => Condition::Impaired(why),
         }
     }
 }
@@ -161,23 +162,20 @@ enum Left {
     Settled(Option<Facts>),
 }
 
-struct Round<W: World> {
-    equipment: Equipment<W>,
+struct Worker<W: World> {
+    tools: Tools<W>,
     is_leaving: Arc<AtomicBool>,
     waiting: Changes,
     left: Left,
 }
 
-impl<W: World> Round<W> {
+impl<W: World> Worker<W> {
     fn work(&mut self, inbound: &Receiver<Order>, report: &dyn Fn(Report)) -> Outcome {
         let mut outcome = Ok(());
         loop {
-            if is_still_ours(&self.equipment.holding) {
+            if is_still_ours(&self.tools.holding) {
                 outcome = self.go(report);
-                report(Report::State(match &outcome {
-                    Ok(()) => Ok(()),
-                    Err(trouble) => Err(trouble.to_string()),
-                }));
+                report(Report::State(Condition::of(outcome.as_ref())));
             }
             let Ok(order) = inbound.recv() else { return outcome };
             self.follow(order);
@@ -189,42 +187,42 @@ impl<W: World> Round<W> {
 
     fn follow(&mut self, order: Order) {
         match order {
-            Order::Look(changes) => self.waiting.extend(changes),
-            Order::Adopt(patterns) => self.equipment.bridge.adopt(*patterns),
+            Order::Cross(changes) => self.waiting.extend(changes),
+            Order::Adopt(patterns) => self.tools.sync.adopt(*patterns),
         }
     }
 
     /// Crosses if there is anything to do, and moves the markers.
     fn go(&mut self, report: &dyn Fn(Report)) -> Outcome {
-        let world = Arc::clone(&self.equipment.world);
+        let world = Arc::clone(&self.tools.world);
         if !world.is_protected(Failpoint::FirstmateRowBeforeMarker) {
             self.move_markers()?;
         }
         if self.has_work()? {
             self.cross(report)?;
         }
-        let path = self.equipment.queue.path().to_owned();
+        let path = self.tools.queue.path().to_owned();
         world.reach(Failpoint::FirstmateCrossed).doing("look at", &path)?;
         self.move_markers()?;
         Ok(world.reach(Failpoint::FirstmateMarked).doing("look at", &path)?)
     }
 
     fn has_work(&mut self) -> Result<bool> {
-        let Equipment { bridge, .. } = &mut self.equipment;
-        let before = (bridge.mirror().last(), bridge.mirror().acknowledged());
-        bridge.look()?;
-        let is_old = before == (bridge.mirror().last(), bridge.mirror().acknowledged());
-        Ok(!is_old || self.left != Left::Settled(self.equipment.queue.facts()))
+        let Tools { sync, .. } = &mut self.tools;
+        let before = (sync.view().last(), sync.view().acknowledged());
+        sync.look()?;
+        let is_old = before == (sync.view().last(), sync.view().acknowledged());
+        Ok(!is_old || self.left != Left::Settled(self.tools.queue.facts()))
     }
 
     fn cross(&mut self, report: &dyn Fn(Report)) -> Outcome {
         self.left = Left::Unknown;
-        let Equipment { queue, bridge, holding, .. } = &mut self.equipment;
+        let Tools { queue, sync, holding, .. } = &mut self.tools;
         let held = enter(queue, &self.is_leaving)?;
         if !is_still_ours(holding) {
             return Ok(());
         }
-        let crossed = bridge.cross(&held);
+        let crossed = sync.cross(&held);
         // While the lock is held: whatever is appended after that is found to be new.
         let facts = queue.facts();
         drop(held);
@@ -241,16 +239,16 @@ impl<W: World> Round<W> {
 
     fn move_markers(&mut self) -> Outcome {
         // The lock may have been waited for.
-        if !is_still_ours(&self.equipment.holding) {
+        if !is_still_ours(&self.tools.holding) {
             return Ok(());
         }
-        let (world, state) = (self.equipment.world.as_ref(), &self.equipment.state);
+        let (world, state) = (self.tools.world.as_ref(), &self.tools.state);
         let mut problem = Ok(());
         self.waiting.retain(|name, change| match markers::apply(world, state, name, change) {
             Ok(()) => false,
             Err(error) => {
                 let name = OsStr::new(name).display();
-                problem = Err(Trouble::Unmarked(format!("the marker {name} cannot be moved: {error}")));
+                problem = Err(Problem::Unmarked(format!("the marker {name} cannot be moved: {error}")));
                 true
             }
         });
@@ -264,14 +262,14 @@ fn is_still_ours<W: World>(holding: &Holding<W>) -> bool {
 }
 
 /// Takes the lock of the queue, unless somebody keeps it for long.
-fn enter<'a, W: World>(queue: &'a Queue<W>, is_leaving: &AtomicBool) -> Result<HeldQueue<'a, W>, Trouble> {
+fn enter<'a, W: World>(queue: &'a Queue<W>, is_leaving: &AtomicBool) -> Result<HeldQueue<'a, W>, Problem> {
     let end = Instant::now() + PATIENCE;
     let mut entrance = queue.entrance()?;
     loop {
         let is_last = Instant::now() >= end || is_leaving.load(Ordering::Acquire);
         match entrance.enter(SLICE)? {
             Attempt::Taken(held) => return Ok(held),
-            Attempt::Busy(holder) if is_last => return Err(Trouble::Busy(is_busy(queue.lock_path(), &holder))),
+            Attempt::Busy(holder) if is_last => return Err(Problem::Busy(is_busy(queue.lock_path(), &holder))),
             Attempt::Busy(_) => {}
         }
     }

@@ -66,12 +66,8 @@ impl Row {
     pub fn draft(&self) -> Draft {
         let text = |place| String::from_utf8_lossy(self.field(place)).into_owned();
         Draft {
-            kind: Kind::from_name(cut(&text(2))),
-            key: text(3),
-            text: text(4),
-            context: None,
             mark: Some(Mark::Row { fingerprint: self.fingerprint() }),
-            delivery: Delivery::Now,
+            ..Draft::new(Kind::from_name(cut(&text(2))), text(3), text(4))
         }
     }
 

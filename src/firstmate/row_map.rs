@@ -2,7 +2,7 @@
 //!
 //! # Theory
 //!
-//! A wake is pending until it is acknowledged; a row until a drain takes it. The ledger is the table between the two. It
+//! A wake is pending until it is acknowledged; a row until a drain takes it. The map leads from one to the other. It
 //! is read and replaced only under the queue's lock, so the watcher and a drain never disagree about it.
 //!
 //! - `rows` has the wake of each row that is in the queue and known. A row that is not in it is new and becomes a wake.
@@ -11,11 +11,10 @@
 //!   acknowledged as soon as everything before it is. This is no proof after the loss of power, which can take rows
 //!   that nobody saw, nor when there is no queue at all: a drain leaves an empty one.
 //!
-//! If this were wrong, a wake would be told for ever, or not at all. A ledger that is lost makes everything be told once
+//! If this were wrong, a wake would be told for ever, or not at all. A map that is lost makes everything be told once
 //! more: pending wakes get rows again, and rows become wakes again.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::ffi::OsStr;
 use std::io;
 
 use serde::{Deserialize, Serialize};
@@ -23,15 +22,16 @@ use serde::{Deserialize, Serialize};
 use crate::home::paths::names;
 use crate::system::World;
 use crate::system::storage::{self, Durability};
+use crate::watcher::checkpoint::read_document;
 
 /// The layout that this program writes.
 const SCHEMA: u32 = 1;
-/// The longest ledger that is read, in bytes.
+/// The longest file that is read, in bytes.
 const LIMIT: usize = 64 * 1024 * 1024;
 
 /// The table.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ledger {
+pub struct RowMap {
     schema: u32,
     /// Under which boot it was compared with the queue last; empty where the system does not tell.
     boot_id: String,
@@ -54,24 +54,19 @@ pub enum Absence {
     Unexplained,
 }
 
-impl Ledger {
+impl RowMap {
     /// Reads it from the watch directory. One that is missing or cannot be believed begins with the acknowledged wakes:
     /// they need no rows any more.
     pub fn load<W: World>(world: &W, watch: &W::Node, acknowledged: u64) -> Self {
-        let read = storage::read(world, watch, OsStr::new(names::WAKE_QUEUE), LIMIT);
-        let parsed = read.map(|bytes| bytes.map(|bytes| parse(&bytes)));
-        let ledger = match parsed {
-            Ok(Some(Ok(ledger))) => ledger,
+        let row_map = match read_document(world, watch, names::WAKE_QUEUE, SCHEMA, LIMIT) {
+            Ok(Some(row_map)) => row_map,
             Ok(None) => Self { boot_id: boot_id(world), ..Self::default() },
-            Ok(Some(Err(why))) => Self::begin_anew(&why),
-            Err(error) => Self::begin_anew(&error.to_string()),
+            Err(why) => {
+                tracing::warn!("{} cannot be used: {why}; what waits is told once more", names::WAKE_QUEUE);
+                Self::default()
+            }
         };
-        Self { schema: SCHEMA, published: ledger.published.max(acknowledged), ..ledger }
-    }
-
-    fn begin_anew(why: &str) -> Self {
-        tracing::warn!("{} cannot be used: {why}; what waits is told once more", names::WAKE_QUEUE);
-        Self::default()
+        Self { schema: SCHEMA, published: row_map.published.max(acknowledged), ..row_map }
     }
 
     /// Replaces it durably.
@@ -116,14 +111,6 @@ impl Ledger {
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<Ledger, String> {
-    let ledger: Ledger = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-    match ledger.schema {
-        SCHEMA => Ok(ledger),
-        other => Err(format!("its layout is {other}, and this program knows {SCHEMA}")),
-    }
-}
-
 fn boot_id<W: World>(world: &W) -> String {
     world.boot_id().unwrap_or_default()
 }
@@ -136,8 +123,8 @@ mod tests {
     use super::*;
     use crate::system::Real;
 
-    fn with(rows: &[(&str, u64)]) -> Ledger {
-        Ledger { rows: rows.iter().map(|(row, wake)| ((*row).to_owned(), *wake)).collect(), ..Ledger::default() }
+    fn with(rows: &[(&str, u64)]) -> RowMap {
+        RowMap { rows: rows.iter().map(|(row, wake)| ((*row).to_owned(), *wake)).collect(), ..RowMap::default() }
     }
 
     fn set(rows: &[&str]) -> HashSet<String> {
@@ -146,38 +133,38 @@ mod tests {
 
     #[test]
     fn a_row_that_is_gone_was_consumed_unless_it_may_have_been_lost() {
-        let mut ledger = with(&[("a", 3), ("b", 4)]);
-        ledger.forget_absent(&set(&["b"]), Absence::Consumed);
-        assert_eq!((ledger.rows.len(), &ledger.consumed), (1, &BTreeSet::from([3])));
-        let mut ledger = with(&[("a", 3), ("b", 4)]);
-        ledger.forget_absent(&set(&["b"]), Absence::Unexplained);
-        assert_eq!((ledger.rows.len(), ledger.consumed.len()), (1, 0));
+        let mut row_map = with(&[("a", 3), ("b", 4)]);
+        row_map.forget_absent(&set(&["b"]), Absence::Consumed);
+        assert_eq!((row_map.rows.len(), &row_map.consumed), (1, &BTreeSet::from([3])));
+        let mut row_map = with(&[("a", 3), ("b", 4)]);
+        row_map.forget_absent(&set(&["b"]), Absence::Unexplained);
+        assert_eq!((row_map.rows.len(), row_map.consumed.len()), (1, 0));
     }
 
     #[test]
     fn what_was_consumed_is_retired_only_up_to_the_first_that_was_not() {
-        let mut ledger = Ledger { consumed: BTreeSet::from([2, 3, 5, 7]), ..Ledger::default() };
-        assert_eq!(ledger.retire([3, 5, 6, 7], 2), Some(5));
-        assert_eq!(ledger.consumed, BTreeSet::from([3, 5, 7]));
-        assert_eq!(ledger.retire([6, 7], 5), None);
-        assert_eq!(ledger.retire([], 5), None);
+        let mut row_map = RowMap { consumed: BTreeSet::from([2, 3, 5, 7]), ..RowMap::default() };
+        assert_eq!(row_map.retire([3, 5, 6, 7], 2), Some(5));
+        assert_eq!(row_map.consumed, BTreeSet::from([3, 5, 7]));
+        assert_eq!(row_map.retire([6, 7], 5), None);
+        assert_eq!(row_map.retire([], 5), None);
     }
 
     #[test]
     fn what_is_saved_is_loaded_and_damage_begins_anew() {
         let directory = tempfile::tempdir().unwrap();
         let node = Real.open_directory(directory.path()).unwrap();
-        assert_eq!(Ledger::load(&Real, &node, 5).published, 5);
-        let mut ledger = Ledger { published: 9, schema: SCHEMA, ..with(&[("a", 3)]) };
-        ledger.note_boot(&Real);
-        ledger.save(&Real, &node).unwrap();
-        assert_eq!(Ledger::load(&Real, &node, 5), ledger);
-        assert!(ledger.is_of_this_boot(&Real));
+        assert_eq!(RowMap::load(&Real, &node, 5).published, 5);
+        let mut row_map = RowMap { published: 9, schema: SCHEMA, ..with(&[("a", 3)]) };
+        row_map.note_boot(&Real);
+        row_map.save(&Real, &node).unwrap();
+        assert_eq!(RowMap::load(&Real, &node, 5), row_map);
+        assert!(row_map.is_of_this_boot(&Real));
         for content in ["", "{}", "[1]", r#"{"schema":2}"#] {
             std::fs::write(directory.path().join(names::WAKE_QUEUE), content).unwrap();
-            let ledger = Ledger::load(&Real, &node, 5);
-            assert_eq!((ledger.published, ledger.rows.len()), (5, 0), "{content}");
-            assert!(!ledger.is_of_this_boot(&Real));
+            let row_map = RowMap::load(&Real, &node, 5);
+            assert_eq!((row_map.published, row_map.rows.len()), (5, 0), "{content}");
+            assert!(!row_map.is_of_this_boot(&Real));
         }
     }
 
@@ -186,8 +173,8 @@ mod tests {
         fn nothing_is_retired_that_was_not_consumed(
             pending in prop::collection::btree_set(1..20u64, 0..10), consumed in prop::collection::btree_set(1..20u64, 0..10)
         ) {
-            let mut ledger = Ledger { consumed: consumed.clone(), ..Ledger::default() };
-            let through = ledger.retire(pending.iter().copied(), 0);
+            let mut row_map = RowMap { consumed: consumed.clone(), ..RowMap::default() };
+            let through = row_map.retire(pending.iter().copied(), 0);
             for seq in pending.iter().filter(|seq| Some(**seq) <= through) {
                 prop_assert!(consumed.contains(seq));
             }

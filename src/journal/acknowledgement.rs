@@ -15,11 +15,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::codec;
-use super::damage::Damage;
+use super::error::Damage;
 use super::error::JournalError;
-use super::index::Index;
-use super::journal_lock::JournalLock;
-use super::store::Limits;
+use super::segment::Index;
+use super::writer::{JournalLock, Limits};
 use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint;
 use crate::base::failpoint::Failpoint;
@@ -34,7 +33,7 @@ const SCHEMA: u32 = 1;
 
 /// The content of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Acknowledgement {
+struct Content {
     schema: u32,
     generation: u64,
     through: u64,
@@ -62,7 +61,7 @@ pub(crate) enum Claim {
 
 /// What counts as acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Standing {
+pub(crate) struct Acknowledgement {
     /// The last acknowledged number.
     pub(crate) through: u64,
     /// A number that no new wake may have or be below.
@@ -88,39 +87,39 @@ impl Claim {
         if !codec::is_sealed(line) {
             return Self::Damaged("its checksum is wrong".to_owned());
         }
-        match serde_json::from_slice::<Acknowledgement>(line) {
-            Ok(Acknowledgement { through, issued, generation, .. }) => Self::Through { through, issued, generation },
+        match serde_json::from_slice::<Content>(line) {
+            Ok(Content { through, issued, generation, .. }) => Self::Through { through, issued, generation },
             Err(error) => Self::Damaged(error.to_string()),
         }
     }
 
     /// Compares the file with the highest number that the segments prove to be issued.
-    pub(crate) fn against(self, proven: u64) -> Standing {
-        let nothing = Standing { through: 0, issued: proven, generation: 0, damage: None };
+    pub(crate) fn against(self, proven: u64) -> Acknowledgement {
+        let nothing = Acknowledgement { through: 0, issued: proven, generation: 0, damage: None };
         let disbelieved = |reason: String| {
             let reason = format!("{reason}; nothing counts as acknowledged, so all that is kept is told again");
             Some(Damage::whole(NAME, reason))
         };
         match self {
             Self::Absent => nothing,
-            Self::Damaged(reason) => Standing { damage: disbelieved(reason), ..nothing },
+            Self::Damaged(reason) => Acknowledgement { damage: disbelieved(reason), ..nothing },
             Self::Through { through, issued, generation } if through > proven => {
                 let reason = format!("it acknowledges wake {through}, but the last one is {proven}");
                 let issued = issued.max(through);
-                Standing { issued, generation, damage: disbelieved(reason), ..nothing }
+                Acknowledgement { issued, generation, damage: disbelieved(reason), ..nothing }
             }
             Self::Through { through, issued, generation } => {
-                Standing { through, issued: issued.max(proven), generation, damage: None }
+                Acknowledgement { through, issued: issued.max(proven), generation, damage: None }
             }
         }
     }
 }
 
-impl Standing {
-    /// Makes this standing durable.
+impl Acknowledgement {
+    /// Makes this acknowledgement durable.
     pub(crate) fn write<W: World>(&self, world: &W, directory: &W::Node, path: &Path) -> Result<()> {
         let content =
-            Acknowledgement { schema: SCHEMA, generation: self.generation, through: self.through, issued: self.issued };
+            Content { schema: SCHEMA, generation: self.generation, through: self.through, issued: self.issued };
         let object = serde_json::to_vec(&content).map_err(|error| Error::Failed(error.to_string()))?;
         storage::replace(world, directory, NAME, &codec::seal(object), Durability::Power)
             .doing("replace", path.join(NAME))
@@ -159,7 +158,7 @@ pub fn acknowledge<W: World>(
     if through > proven {
         return Err(JournalError::BeyondLast { asked: through, last: proven });
     }
-    let now = Standing {
+    let now = Acknowledgement {
         through: through.max(found.through),
         issued: found.issued,
         generation: generation.max(found.generation),

@@ -57,8 +57,8 @@ impl<W: World> Journal<W> {
         let _lock = self.lock()?;
         failpoint::reach(Failpoint::JournalCompactLocked).doing("compact", &self.path)?;
         self.catch_up()?;
-        let standing = Claim::read(&*self.world, &self.directory).against(self.index.issued());
-        let needless = Needless { acknowledged: standing.through, covered: covered_by_checkpoint };
+        let acknowledgement = Claim::read(&*self.world, &self.directory).against(self.index.issued());
+        let needless = Needless { acknowledged: acknowledgement.through, covered: covered_by_checkpoint };
         let mut outcome = Compacted::default();
         for name in self.index.iter().map(|(name, _)| name).collect::<Vec<_>>() {
             if self.may_go(name, needless) {

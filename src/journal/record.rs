@@ -1,4 +1,9 @@
-//! A wake: a durable reason to act.
+//! A wake: a durable reason to act, and the line in which it says so.
+//!
+//! Scripts read the reason lines, so their prefixes are a contract: `signal: <file>`, `stale: <window>`,
+//! `check: <script>: <output>`, `heartbeat`, `daemon: <name> <what>`, `custom: <key>: <text>`. A signal's path is one
+//! word, because several of them share a line when they are shown; the other texts are kept as they are and made safe
+//! where they are shown.
 
 use std::fmt;
 
@@ -139,6 +144,13 @@ pub struct Draft {
     pub mark: Option<Mark>,
     /// How it reaches the waiters.
     pub delivery: Delivery,
+}
+
+impl Draft {
+    /// A wake to be delivered at once, without context and mark.
+    pub fn new(kind: Kind, key: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { kind, key: key.into(), text: text.into(), context: None, mark: None, delivery: Delivery::Now }
+    }
 }
 
 /// A wake in the journal.

@@ -120,28 +120,25 @@ fn prefixed(kind: String, text: String) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use proptest::prelude::*;
 
     use super::*;
     use crate::journal::codec::tests::wake;
-    use crate::journal::reason::Reason;
 
-    fn of(seq: u64, reason: Reason<'_>) -> Wake {
-        Wake { kind: reason.kind(), key: reason.key(), text: reason.text(), ..wake(seq) }
+    fn of(seq: u64, kind: Kind, key: &str, text: &str) -> Wake {
+        Wake { kind, key: key.to_owned(), text: text.to_owned(), ..wake(seq) }
     }
 
     #[test]
     fn signals_share_one_line_and_the_others_keep_theirs() {
-        let signal = |path| Reason::Signal { file: Path::new(path) };
+        let signal = |seq, path| of(seq, Kind::Signal, path, &format!("signal: {}", escape::word(path)));
         let wakes = [
-            of(1, Reason::Check { script: Path::new("/s/a.check.sh"), output: "two\nlines" }),
-            of(2, signal("/s/b.status")),
-            of(3, Reason::Heartbeat),
-            of(4, signal("/s/a b.status")),
-            of(5, signal("/s/b.status")),
-            of(6, Reason::Custom { key: "k", text: "t" }),
+            of(1, Kind::Check, "/s/a.check.sh", "check: /s/a.check.sh: two\nlines"),
+            signal(2, "/s/b.status"),
+            of(3, Kind::Heartbeat, "heartbeat", "heartbeat"),
+            signal(4, "/s/a b.status"),
+            signal(5, "/s/b.status"),
+            of(6, Kind::Custom, "k", "custom: k: t"),
         ];
         let expected =
             ["check: /s/a.check.sh: two lines", "signal: /s/b.status /s/a\\040b.status", "heartbeat", "custom: k: t"];
@@ -158,9 +155,8 @@ mod tests {
 
     #[test]
     fn a_drain_line_has_five_fields() {
-        let reason = Reason::Daemon { name: "a\tb", what: "exited\u{1b}[31m" };
         let expected = "1700000000\t8\tdaemon\ta b\tdaemon: a b exited\\033[31m";
-        assert_eq!(drain_line(&of(8, reason)), expected);
+        assert_eq!(drain_line(&of(8, Kind::Daemon, "a\tb", "daemon: a\tb exited\u{1b}[31m")), expected);
     }
 
     #[test]

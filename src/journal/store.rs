@@ -26,47 +26,19 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::acknowledgement::Claim;
 use super::codec;
-use super::damage::{Damage, Harm};
 use super::error::JournalError;
-use super::index::Index;
-use super::journal_lock::JournalLock;
+use super::error::{Damage, Harm};
 use super::record::{Delivery, Draft, Wake};
+use super::segment::Index;
 use super::segment::{Ending, SegmentName};
-use super::writer::{Failure, Writer};
+use super::writer::{Failure, JournalLock, Limits, Writer};
 use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint;
 use crate::base::failpoint::Failpoint;
 use crate::system::World;
-
-/// How much a journal may hold, and how long a writer waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// At this size, in bytes, a segment is full and the next one is begun.
-    pub segment_bytes: u64,
-    /// The most bytes of all segments together.
-    pub journal_max: u64,
-    /// How long a writer waits for the others.
-    pub lock_wait: Duration,
-}
-
-impl Limits {
-    /// The limits of a journal of at most this many bytes. Its segments are small enough that a full journal can be
-    /// emptied one by one, although the newest always stays.
-    pub fn of_journal(journal_max: u64) -> Self {
-        let usual = Self::default();
-        Self { journal_max, segment_bytes: usual.segment_bytes.min(journal_max / 4), ..usual }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { segment_bytes: 4 << 20, journal_max: 256 << 20, lock_wait: Duration::from_secs(2) }
-    }
-}
 
 /// A writer of the journal. Any number of them, in any number of processes, may be open at once.
 pub struct Journal<W: World> {
@@ -160,12 +132,12 @@ impl<W: World> Journal<W> {
     /// Reads the acknowledgement once. One that claims more than the journal has is replaced before its numbers
     /// are given out, or it would retire wakes that nobody has seen.
     fn check_acknowledgement(&mut self) -> Result<u64> {
-        let standing = Claim::read(&*self.world, &self.directory).against(self.index.issued());
-        if let Some(damage) = &standing.damage {
-            standing.write(&*self.world, &self.directory, &self.path)?;
+        let acknowledgement = Claim::read(&*self.world, &self.directory).against(self.index.issued());
+        if let Some(damage) = &acknowledgement.damage {
+            acknowledgement.write(&*self.world, &self.directory, &self.path)?;
             self.damage.push(damage.clone());
         }
-        Ok(standing.issued)
+        Ok(acknowledgement.issued)
     }
 
     fn prepare(&self, floor: u64, generation: u64, drafts: &[Draft]) -> Result<Batch> {

@@ -11,7 +11,7 @@ use std::io;
 use std::path::Path;
 
 use super::acknowledgement::Claim;
-use super::scan::Placed;
+use super::codec::Placed;
 use super::segment::{self, Ending, SegmentName, seek};
 use crate::base::error::{Context, Result};
 use crate::system::{Kind, Open, World};

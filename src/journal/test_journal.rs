@@ -5,9 +5,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::acknowledgement::Acknowledged;
 use super::faulty_disk::Faulty;
+use super::follower::Contents;
 use super::record::{Delivery, Draft, Kind};
-use super::{Acknowledged, Contents, Journal, JournalError, Limits, Summary};
+use super::summary::Summary;
+use super::{Journal, JournalError, Limits};
 use super::{acknowledge, read_all, summarize};
 use crate::system::World;
 
@@ -92,7 +95,7 @@ impl Workbench {
 
 pub(crate) fn draft(key: &str) -> Draft {
     let text = format!("custom: {key}: text");
-    Draft { kind: Kind::Custom, key: key.to_owned(), text, context: None, mark: None, delivery: Delivery::Now }
+    Draft::new(Kind::Custom, key, text)
 }
 
 pub(crate) fn never(key: &str) -> Draft {

@@ -1,12 +1,100 @@
-//! Writing to one segment, and knowing which segments are no longer written to.
+//! Writing: the journal's lock, its limits, one segment, and which segments are no longer written to.
+//!
+//! The lock is a kernel lock on an empty file, taken through a descriptor of its own for each writing and given up by
+//! closing it, so a writer that dies gives it up too. Writers hold it for one append; whoever waits for it, waits at most
+//! so long. A file that was removed and made anew under a waiter is noticed: the lock counts only while its name still
+//! leads to it.
 
+use std::ffi::OsStr;
 use std::io;
+use std::path::Path;
+use std::time::Duration;
 
+use super::error::JournalError;
 use super::segment::SegmentName;
+use crate::base::error::{Context, Error};
 use crate::base::failpoint;
 use crate::base::failpoint::Failpoint;
+use crate::base::wait_until::wait_until;
 use crate::system::storage;
-use crate::system::{Facts, Kind, Open, World};
+use crate::system::{Claim, Facts, Kind, Open, World};
+
+/// The name of the lock in the journal's directory.
+const LOCK: &str = "lock";
+/// How long to pause between two tries.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// How much a journal may hold, and how long a writer waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// At this size, in bytes, a segment is full and the next one is begun.
+    pub segment_bytes: u64,
+    /// The most bytes of all segments together.
+    pub journal_max: u64,
+    /// How long a writer waits for the others.
+    pub lock_wait: Duration,
+}
+
+impl Limits {
+    /// The limits of a journal of at most this many bytes. Its segments are small enough that a full journal can be
+    /// emptied one by one, although the newest always stays.
+    pub fn of_journal(journal_max: u64) -> Self {
+        let usual = Self::default();
+        Self { journal_max, segment_bytes: usual.segment_bytes.min(journal_max / 4), ..usual }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { segment_bytes: 4 << 20, journal_max: 256 << 20, lock_wait: Duration::from_secs(2) }
+    }
+}
+
+/// The held lock. Dropping it gives it up.
+pub(crate) struct JournalLock<W: World> {
+    _node: W::Node,
+}
+
+impl<W: World> JournalLock<W> {
+    /// Takes the lock, waiting at most so long.
+    pub(crate) fn take(world: &W, directory: &W::Node, path: &Path, at_most: Duration) -> Result<Self, JournalError> {
+        let path = path.join(LOCK);
+        let mut opened = None;
+        let taken = wait_until(at_most, PAUSE, || Self::attempt(world, directory, &path, &mut opened).transpose());
+        match taken {
+            Some(taken) => Ok(Self { _node: taken? }),
+            None => Err(JournalError::Busy { path, waited: at_most }),
+        }
+    }
+
+    /// Tries once. The opened file is kept between tries while it is still the one at the path.
+    fn attempt(
+        world: &W,
+        directory: &W::Node,
+        path: &Path,
+        opened: &mut Option<W::Node>,
+    ) -> Result<Option<W::Node>, Error> {
+        let node = match opened.take() {
+            Some(node) => node,
+            None => world.open(directory, OsStr::new(LOCK), Open::Lock).doing("open", path)?,
+        };
+        let facts = world.facts(&node).doing("examine", path)?;
+        if facts.kind != Kind::File {
+            return Err(Error::refused(path, "this is not a regular file", "move it away; it is made anew"));
+        }
+        if !failpoint::is_protected(Failpoint::JournalLock) {
+            return Ok(Some(node));
+        }
+        let claim = world.try_lock(&node).doing("lock", path)?;
+        let is_at_path = world.facts_at(directory, OsStr::new(LOCK)).is_ok_and(|named| named.is_same_inode(&facts));
+        match claim {
+            Claim::Taken if is_at_path => return Ok(Some(node)),
+            Claim::Busy if is_at_path => *opened = Some(node),
+            Claim::Taken | Claim::Busy => {}
+        }
+        Ok(None)
+    }
+}
 
 /// At which step a write failed.
 #[derive(Debug)]

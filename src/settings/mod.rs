@@ -48,6 +48,7 @@ use self::document::nearest;
 use crate::base::environment::Environment;
 use crate::base::error::Result;
 use crate::home::paths::Home;
+use crate::journal::due::Patience;
 
 /// A healthy watcher beats once per poll; so many missing in a row are no accident.
 const STUCK_AFTER_POLLS: u32 = 3;
@@ -86,6 +87,11 @@ impl Settings {
     /// How long a living watcher may show no beat before it counts as stuck.
     pub fn stuck_after(&self) -> Duration {
         self.explicit_stuck_after.unwrap_or(self.poll * STUCK_AFTER_POLLS + STUCK_AFTER_BESIDES)
+    }
+
+    /// How long shown and batched wakes may wait.
+    pub fn patience(&self) -> Patience {
+        Patience { redeliver_after: self.redeliver_after, batch_after: self.batch_after }
     }
 
     /// How long this notifier may take.

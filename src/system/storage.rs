@@ -11,6 +11,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::base::error::{Context, Result};
 use crate::base::failpoint::Failpoint;
@@ -131,25 +132,41 @@ fn temporary_name<W: World>(world: &W, name: &str) -> io::Result<OsString> {
     Ok(format!(".{name}.{}.{nonce:016x}{TEMPORARY}", world.own_pid()).into())
 }
 
-/// Removes temporary files that no living writer can still need: those untouched for an hour, whose writer has ended.
+/// Removes temporary files that no living writer can still need.
 ///
 /// # Errors
 /// Those of the file system.
 pub fn sweep<W: World>(world: &W, directory: &W::Node) -> io::Result<()> {
-    const HOUR_NS: i64 = 3_600_000_000_000;
-    let now = world.now().wall_ms.saturating_mul(1_000_000);
+    const HOUR: Duration = Duration::from_secs(3600);
     for name in world.names(directory)? {
         let bytes = name.as_encoded_bytes();
         let is_temporary = bytes.starts_with(b".") && bytes.ends_with(TEMPORARY.as_bytes());
-        let is_old = |facts: Facts| facts.kind == Kind::File && now.saturating_sub(facts.mtime_ns) > HOUR_NS;
-        // The clock may step, but a process that lives is not done. One of another pid namespace has only its hour.
-        let writer = name.to_str().and_then(|name| name.rsplit('.').nth(2)?.parse().ok());
-        let may_live = || writer.is_some_and(|pid| world.exists(pid).unwrap_or(true));
-        if is_temporary && world.facts_at(directory, &name).is_ok_and(is_old) && !may_live() {
+        if is_temporary && world.facts_at(directory, &name).is_ok_and(|facts| is_abandoned(world, &name, &facts, HOUR))
+        {
             remove(world, directory, &name)?;
         }
     }
     Ok(())
+}
+
+/// Whether nobody will finish a temporary file: it was not touched for so long, and the process in its name has ended.
+///
+/// The clock may step, but a process that lives is not done. One of another pid namespace looks as if it had ended, and a
+/// name without a process says nothing: these have only their time.
+pub fn is_abandoned<W: World>(world: &W, name: &OsStr, facts: &Facts, after: Duration) -> bool {
+    let age_ms = world.now().wall_ms.saturating_sub(facts.mtime_ns.div_euclid(1_000_000));
+    let is_old = u64::try_from(age_ms).is_ok_and(|age| Duration::from_millis(age) > after);
+    let may_live = |pid| world.exists(pid).unwrap_or(true);
+    facts.kind == Kind::File && is_old && !writer_of(name).is_some_and(may_live)
+}
+
+/// The process in a name that [`temporary_name`] gave.
+fn writer_of(name: &OsStr) -> Option<u32> {
+    let stem = name.to_str()?.strip_prefix('.')?.strip_suffix(TEMPORARY)?;
+    let (named, nonce) = stem.rsplit_once('.')?;
+    let (_, pid) = named.rsplit_once('.')?;
+    let is_nonce = nonce.len() == 16 && nonce.bytes().all(|byte| byte.is_ascii_hexdigit());
+    pid.parse().ok().filter(|_| is_nonce)
 }
 
 /// Removes the temporary files of these names, for somebody who keeps all writers away.
@@ -293,5 +310,38 @@ pub fn remove<W: World>(world: &W, directory: &W::Node, name: &OsStr) -> io::Res
     match world.unlink(directory, name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::system::Real;
+
+    #[test]
+    fn a_temporary_file_goes_when_it_is_old_and_its_writer_does_not_live() {
+        /// More than any process has for a number.
+        const NOBODY: u32 = 2_000_000_000;
+        let directory = tempfile::tempdir().unwrap();
+        let own = std::process::id();
+        let own_old = format!(".a.json.{own}.0123456789abcdef.tmp");
+        let of_nobody = format!(".a.json.{NOBODY}.0123456789abcdef.tmp");
+        let old = [own_old.as_str(), &of_nobody, ".a.json.tmp", "a.json"];
+        let new = [".b.json.tmp"];
+        for name in old.iter().chain(&new) {
+            fs::write(directory.path().join(name), "x").unwrap();
+        }
+        for name in old {
+            let file = fs::File::options().write(true).open(directory.path().join(name)).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(2 * 3600)).unwrap();
+        }
+        let node = Real.open_directory(directory.path()).unwrap();
+        sweep(&Real, &node).unwrap();
+        let mut left = Real.names(&node).unwrap();
+        left.sort_unstable();
+        assert_eq!(left, [own_old.as_str(), ".b.json.tmp", "a.json"]);
     }
 }

@@ -14,7 +14,9 @@ use std::ffi::OsStr;
 use std::io;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use super::sources::check_result::CheckMemory;
 use crate::home::paths::names;
@@ -108,13 +110,10 @@ pub enum Origin {
 impl Seen {
     /// Reads the checkpoint of a home from its watch directory. It never fails: see [`Origin`].
     pub fn load<W: World>(world: &W, watch: &W::Node) -> (Self, Origin) {
-        match storage::read(world, watch, OsStr::new(names::SEEN), LIMIT) {
+        match read_document(world, watch, names::SEEN, SCHEMA, LIMIT) {
+            Ok(Some(seen)) => (seen, Origin::Checkpoint),
             Ok(None) => (Self::default(), Origin::Missing),
-            Ok(Some(bytes)) => match parse(&bytes) {
-                Ok(seen) => (seen, Origin::Checkpoint),
-                Err(problem) => (Self::default(), damaged(&problem)),
-            },
-            Err(error) => (Self::default(), damaged(&error.to_string())),
+            Err(why) => (Self::default(), damaged(&why)),
         }
     }
 
@@ -156,19 +155,53 @@ impl Seen {
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<Seen, String> {
+/// Why a document cannot be used.
+#[derive(Debug, Error)]
+pub enum Unusable {
+    /// The file cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] io::Error),
+    /// It is not JSON, or says something else.
+    #[error(transparent)]
+    Malformed(#[from] serde_json::Error),
+    /// Another version has written it.
+    #[error("its layout is {found}, and this program knows {known}")]
+    OtherLayout {
+        /// Its layout.
+        found: u32,
+        /// The one that this program writes.
+        known: u32,
+    },
+}
+
+/// Reads a JSON document whose layout is the number in its field `schema`; `None` when there is no such file.
+///
+/// # Errors
+/// It cannot be read, or is of another layout.
+pub fn read_document<W: World, T: DeserializeOwned>(
+    world: &W,
+    directory: &W::Node,
+    name: &str,
+    known: u32,
+    limit: usize,
+) -> Result<Option<T>, Unusable> {
+    let bytes = storage::read(world, directory, OsStr::new(name), limit)?;
+    bytes.map(|bytes| parse(&bytes, known)).transpose()
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8], known: u32) -> Result<T, Unusable> {
     #[derive(Deserialize)]
     struct Header {
         schema: u32,
     }
-    let Header { schema } = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-    if schema != SCHEMA {
-        return Err(format!("its layout is {schema}, and this program knows {SCHEMA}"));
+    let Header { schema: found } = serde_json::from_slice(bytes)?;
+    if found != known {
+        return Err(Unusable::OtherLayout { found, known });
     }
-    serde_json::from_slice(bytes).map_err(|error| error.to_string())
+    Ok(serde_json::from_slice(bytes)?)
 }
 
-fn damaged(problem: &str) -> Origin {
+fn damaged(problem: &Unusable) -> Origin {
     Origin::Damaged(format!(
         "{} cannot be used: {problem}; everything that is still there is announced again",
         names::SEEN
@@ -258,7 +291,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_load_without_a_panic(bytes: Vec<u8>) {
-            drop(parse(&bytes));
+            drop(parse::<Seen>(&bytes, SCHEMA));
         }
 
         #[test]

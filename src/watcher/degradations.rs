@@ -1,6 +1,7 @@
 //! What works only in a slower or poorer way at present, in words, for `status`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// What can be impaired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,6 +38,22 @@ pub struct Degradations {
     parts: BTreeMap<Part, String>,
 }
 
+/// How a part fares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// As it should.
+    Works,
+    /// In a slower or poorer way, for this reason.
+    Impaired(String),
+}
+
+impl Condition {
+    /// It is impaired if this failed, for the reason that the error says.
+    pub fn of<T, E: fmt::Display>(outcome: Result<T, E>) -> Self {
+        outcome.map_or_else(|error| Self::Impaired(error.to_string()), |_| Self::Works)
+    }
+}
+
 /// Whether something changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
@@ -48,17 +65,17 @@ pub enum Change {
 
 impl Degradations {
     /// Says how a part fares now.
-    pub fn set(&mut self, part: Part, state: Result<(), String>) -> Change {
-        match state {
-            Ok(()) => match self.parts.remove(&part) {
+    pub fn set(&mut self, part: Part, condition: Condition) -> Change {
+        match condition {
+            Condition::Works => match self.parts.remove(&part) {
                 Some(_) => {
                     tracing::info!("{part:?} works again");
                     Change::Changed
                 }
                 None => Change::Same,
             },
-            Err(why) if self.parts.get(&part) == Some(&why) => Change::Same,
-            Err(why) => {
+            Condition::Impaired(why) if self.parts.get(&part) == Some(&why) => Change::Same,
+            Condition::Impaired(why) => {
                 tracing::warn!("{why}");
                 self.parts.insert(part, why);
                 Change::Changed

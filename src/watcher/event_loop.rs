@@ -1,65 +1,42 @@
-//! The loop.
+//! The event loop.
 //!
 //! # Theory
 //!
 //! One thread owns everything that decides and waits on one channel. File events only say where to look sooner; every
-//! `poll` the whole state directory is looked at again, and that scan is the truth. Whatever could take long (checks,
+//! `poll` all [sources](super::sources) look at everything again, and that is the truth. Whatever could take long (checks,
 //! tmux, the disk, other programs) runs in a thread of its own and reports over the channel. So the loop comes round at
 //! least once per `TICK`, and the beat that it publishes then is an honest sign of health.
 //!
 //! At each round, and before each side effect, it asks whether it still holds the home. If not, it stops at
 //! once and leaves the survivor's files alone.
 //!
-//! What it announces goes to the recorder; the markers in memory move when the recorder says that the wakes are
+//! What a source finds goes to the journal thread; the markers in memory move when that says that the wakes are
 //! durable. A watcher that dies in between announces again.
 
-mod control;
-mod daemons;
-mod dispatch;
-mod fleet;
-mod recorded;
 mod script_order;
 mod startup;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
-use std::fs::File;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
-use self::startup::{
-    Recalled, check_rules, notifiers, pane_rules, recall, reporter, set_abandoned_aside, sweep_leftovers, tracker,
-};
-use super::beacon::Beacon;
-use super::checkpoint::Seen;
-use super::degradations::{self, Degradations, Part};
-use super::events::Events;
-use super::journal_thread::Recorder;
-use super::message::Message;
-use super::notifiers::Notifiers;
-use super::sources::check_result::CheckMemory;
-use super::sources::checks::Checks;
-use super::sources::coalesce::Coalescer;
-use super::sources::inbox::{DropIn, Inbox};
-use super::sources::pane_tracker::PaneTracker;
-use super::sources::panes::Panes;
-use super::sources::signals::Signals;
-use super::tasks::Tasks;
-use crate::base::error::{Context, Result};
+use super::degradations::{Condition, Part};
+use super::events::{Event, Events};
+use super::journal_thread::{self, Report};
+use super::source::{LoopContext, Message, Outstanding, Progress, Source, Span, Unrecorded, start_notifiers};
+use crate::base::error::Result;
+use crate::base::escape;
 use crate::base::failpoint::Failpoint;
-use crate::daemons::keeper::Keeper;
-use crate::firstmate::home::Fleet;
-use crate::firstmate::markers::{Changes, PaneMarkers};
-use crate::firstmate::queue_thread::Porter;
 use crate::home::paths::names;
+use crate::journal::ACKNOWLEDGED;
 use crate::journal::record::{Draft, Wake};
-use crate::journal::{ACKNOWLEDGED, Journal, Limits};
 use crate::lock::Ownership;
 use crate::ownership::context::HomeContext;
 use crate::ownership::held_home::{Eviction, Holding};
-use crate::settings::{Patterns, Settings};
-use crate::system::requests::Cause;
+use crate::ownership::waiters;
+use crate::settings::{Loaded, Patterns};
+use crate::system::requests::{Cause, Request};
 use crate::system::sd_notify::ServiceNotifier;
 use crate::system::{Facts, Real, World};
 
@@ -69,14 +46,14 @@ const TICK: Duration = Duration::from_secs(1);
 const QUICK_CHECKS: Duration = Duration::from_millis(150);
 /// Takeovers are looked for at most so often during a burst of events.
 const LEAST_BETWEEN_CHECKS: Duration = Duration::from_millis(50);
-/// After so many wakes the markers are written down, so that a restart has little to replay.
-const WAKES_PER_CHECKPOINT: usize = 1000;
 /// Markers that changed are written down after so long even if few did, and room is made in the journal.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
-/// So many files are read before the recorder gets them.
-const PORTION: usize = 256;
+/// After so many wakes the markers are written down, so that a restart has little to replay.
+const WAKES_PER_CHECKPOINT: usize = 1000;
 /// Wakes that no source would show again and that cannot be written are kept up to this number.
 const KEPT_AT_MOST: usize = 1000;
+/// So many messages at most are handled in one round.
+const MESSAGES_PER_ROUND: usize = 1000;
 
 /// How the loop ended.
 #[derive(Debug)]
@@ -91,98 +68,28 @@ pub enum End {
     Failed(String),
 }
 
-/// Whether a wake ends the loop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Span {
-    /// It stays whatever comes.
-    Resident,
-    /// It ends with the first wake.
-    Once,
-    /// As the watcher script of a firstmate home: it ends with the first wake, or with the first that cannot be written.
-    /// Whoever started it hears of it then, and no marker has moved.
-    Script,
-}
-
-impl Span {
-    /// Whether a wake ends the loop.
-    pub fn ends_with_a_wake(self) -> bool {
-        match self {
-            Self::Resident => false,
-            Self::Once | Self::Script => true,
-        }
-    }
-}
-
 /// The watcher at work.
-pub struct Cycle<'a> {
-    session: &'a HomeContext,
-    /// None unless this is a firstmate home.
-    fleet: Option<&'a Fleet>,
-    span: Span,
-    holding: Arc<Holding<Real>>,
-    state: File,
-    settings: Settings,
-    patterns: Patterns,
+pub struct EventLoop<'a> {
+    context: LoopContext<'a>,
+    sources: Vec<Box<dyn Source>>,
+    /// So many of the first sources are looked at in turn: see [`script_order`].
+    in_turn: usize,
     messages: Receiver<Message>,
     sender: Sender<Message>,
     // Dropping it ends the events.
     events: Option<Events>,
-    recorder: Recorder,
-    beacon: Beacon,
-    notifiers: Notifiers,
-    /// None as long as there was nothing to keep.
-    keeper: Option<Keeper>,
-    /// None unless this is a firstmate home.
-    porter: Option<Porter>,
-    pane_markers: PaneMarkers,
-    tasks: Tasks,
-    signals: Signals,
-    coalescer: Coalescer,
-    checks: Checks<Message>,
-    panes: Panes<Message>,
-    tracker: PaneTracker,
-    seen: Seen,
-    /// Signal files whose wakes are being written.
-    in_flight: BTreeSet<String>,
-    /// Windows whose wakes are being written.
-    windows_in_flight: BTreeSet<String>,
-    inbox: Inbox,
-    /// Something happened in the inbox since it was read last.
-    is_inbox_touched: bool,
-    /// Drop-in files whose wakes are being written.
-    drop_ins: BTreeMap<OsString, DropIn>,
-    /// What moves with each request that the recorder has not answered.
-    carried: VecDeque<Carried>,
-    is_heartbeat_in_flight: bool,
-    kept: Vec<(Draft, Carried)>,
-    /// `--once`: the wakes that came.
-    woken: Vec<Wake>,
-    degradations: Degradations,
+    proof: EventProof,
     /// What the service manager hears, if one started this process.
     voice: ServiceNotifier,
-    proof: EventProof,
     /// What is to happen once everything was looked at and nothing was found.
-    on_first_look: Option<FirstLook<'a>>,
+    on_first_poll: Option<OnFirstPoll<'a>>,
     quick_checks_until: Duration,
-    beats: u64,
     next_poll: Duration,
     next_check: Duration,
-    unsaved: usize,
-    acknowledgement: Option<Facts>,
     next_checkpoint: Duration,
-}
-
-/// What moves when the wakes of a request are durable, besides the marks in the wakes themselves.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Carried {
-    /// Drop-in files that have done their work then.
-    drop_ins: Vec<OsString>,
-    /// What to remember of a check then.
-    check: Option<(String, CheckMemory)>,
-    /// An announcement of the keeper of daemons, which counts then.
-    daemon: Option<u64>,
-    /// Markers of the scripts that say more than these wakes.
-    markers: Changes,
+    /// Wakes that no source would show again and that cannot be written.
+    kept: Vec<(Outstanding, Draft)>,
+    acknowledgement: Option<Facts>,
 }
 
 /// Whether file events are known to arrive.
@@ -192,105 +99,30 @@ enum EventProof {
     Seen,
 }
 
-/// What a cycle begins with.
-pub struct Beginning<'a> {
+/// What the loop starts with.
+pub struct Start<'a> {
     /// The home.
     pub session: &'a HomeContext,
-    /// What makes it a firstmate home, if it is one.
-    pub fleet: Option<&'a Fleet>,
     /// Whether a wake ends it.
     pub span: Span,
     /// The held home.
     pub holding: Arc<Holding<Real>>,
     /// The compiled patterns of the settings.
     pub patterns: Patterns,
-    /// The loop's ear, and what speaks to it.
+    /// What the loop waits on, and what speaks to it.
     pub channel: (Sender<Message>, Receiver<Message>),
     /// File events, or why there are none.
-    pub events: Result<Events, String>,
+    pub events: Result<Events, super::events::Degraded>,
+    /// Sources that only this kind of home has.
+    pub more_sources: Vec<Box<dyn Source>>,
     /// What is to happen once everything was looked at and no wake is under way that would end a `--once` life at once.
-    pub on_first_look: Option<FirstLook<'a>>,
+    pub on_first_poll: Option<OnFirstPoll<'a>>,
 }
 
-/// What is to happen after the first look.
-pub type FirstLook<'a> = Box<dyn FnOnce() + 'a>;
+/// What is to happen after the first poll.
+pub type OnFirstPoll<'a> = Box<dyn FnOnce() + 'a>;
 
-impl<'a> Cycle<'a> {
-    /// Gets everything ready. Takes as long as reading the markers takes; the first beat was published before.
-    ///
-    /// # Errors
-    /// The state directory or the journal cannot be opened, or there is no thread left.
-    pub fn begin(beginning: Beginning<'a>) -> Result<Self> {
-        let Beginning { session, fleet, span, holding, patterns, channel: (sender, messages), events, on_first_look } =
-            beginning;
-        let world = &session.world;
-        let settings = session.settings().clone();
-        let state = world.open_directory(session.home.state()).doing("open", session.home.state())?;
-        sweep_leftovers(session, &holding);
-        set_abandoned_aside(session);
-        let mut degradations = Degradations::default();
-        let Recalled { seen, untold: woken, pending } = recall(session, span, &holding, &mut degradations)?;
-        let path = session.home.ours(names::WAKES);
-        let directory = world.open_directory(&path).doing("open", &path)?;
-        let limits = Limits::of_journal(settings.journal_max);
-        let journal = Journal::open(Arc::clone(world), directory, path, limits);
-        let report = reporter(&sender, Message::Recorder);
-        let recorder = Recorder::start(Arc::clone(world), Arc::clone(&holding), journal, report)
-            .doing("start a thread for", session.home.state())?;
-        let beacon = Beacon::start(Arc::clone(&holding), reporter(&sender, Message::Beacon))
-            .doing("start a thread for", session.home.state())?;
-        degradations.set(Part::Events, events.as_ref().map(|_| ()).map_err(Clone::clone));
-        let now = world.now().monotonic;
-        let mut cycle = Self {
-            keeper: None,
-            porter: None,
-            pane_markers: PaneMarkers::default(),
-            notifiers: notifiers(session, &settings, &sender)?,
-            coalescer: Coalescer::new(settings.signal_grace),
-            checks: Checks::new(check_rules(session, &settings), sender.clone()),
-            panes: Panes::new(pane_rules(session, &settings), sender.clone()),
-            tracker: tracker(&settings, &patterns, span),
-            tasks: Tasks::default(),
-            signals: Signals::default(),
-            events: events.ok(),
-            in_flight: BTreeSet::new(),
-            windows_in_flight: BTreeSet::new(),
-            inbox: Inbox::default(),
-            is_inbox_touched: false,
-            drop_ins: BTreeMap::new(),
-            carried: VecDeque::new(),
-            is_heartbeat_in_flight: false,
-            kept: Vec::new(),
-            woken,
-            voice: ServiceNotifier::of(&session.environment, world.own_pid()),
-            proof: EventProof::Awaited,
-            on_first_look,
-            quick_checks_until: now + QUICK_CHECKS,
-            beats: 0,
-            next_poll: now,
-            next_check: now,
-            unsaved: 0,
-            acknowledgement: None,
-            next_checkpoint: now + CHECKPOINT_EVERY,
-            session,
-            fleet,
-            span,
-            holding,
-            state,
-            settings,
-            patterns,
-            messages,
-            sender,
-            recorder,
-            beacon,
-            degradations,
-            seen,
-        };
-        cycle.keep_daemons();
-        cycle.join_fleet(&pending);
-        Ok(cycle)
-    }
-
+impl EventLoop<'_> {
     /// Goes round until something ends it.
     pub fn run(mut self) -> End {
         let end = self.end_of_once().unwrap_or_else(|| {
@@ -301,60 +133,46 @@ impl<'a> Cycle<'a> {
             }
         });
         self.voice.stops();
-        if let Some(keeper) = &self.keeper {
-            keeper.leave();
-        }
-        self.notifiers.cancel();
-        self.checks.stop();
-        self.notifiers.stop();
+        self.context.notifiers.cancel();
+        self.sources.iter_mut().for_each(|source| source.stop());
+        self.context.notifiers.stop();
         if !matches!(end, End::Evicted(_)) {
             self.checkpoint();
         }
-        self.recorder.finish();
-        let is_protected = self.session.world.is_protected(Failpoint::FirstmateRowBeforeLine);
-        let written = self.porter.map_or(Ok(()), Porter::finish);
-        self.beacon.finish();
-        match (end, written) {
-            // They are in the journal, so the next one tells them, and has another try at their rows.
-            (End::Woken(_), Err(why)) if self.span == Span::Script && is_protected => End::Failed(why),
-            (end, _) => end,
+        self.context.journal.finish();
+        let mut end = end;
+        for source in &mut self.sources {
+            if let (Condition::Impaired(why), End::Woken(_), Span::Script) =
+                (source.finish(&self.context), &end, self.context.span)
+            {
+                // They are in the journal, so the next one tells them, and has another try.
+                end = End::Failed(why);
+            }
         }
+        self.context.beat_writer.finish();
+        end
     }
 
     fn round(&mut self) -> Option<End> {
         let now = self.now();
-        if now >= self.next_check {
-            self.next_check = now + LEAST_BETWEEN_CHECKS;
-            match self.holding.check() {
-                Ok(Ownership::Held) => {}
-                Ok(Ownership::Lost(eviction)) => return Some(End::Evicted(eviction)),
-                Err(error) => tracing::debug!("cannot look whether the home is still held: {error}"),
-            }
-            if let Err(error) = self.holding.publish_beat() {
-                tracing::warn!("cannot publish a beat beside the lock: {error}");
-            }
+        if let Some(eviction) = self.check_ownership(now) {
+            return Some(End::Evicted(eviction));
         }
         if now >= self.next_poll {
-            self.next_poll = now + self.settings.poll;
+            self.next_poll = now + self.context.settings.poll;
             self.poll();
         }
-        if std::mem::take(&mut self.is_inbox_touched) {
-            self.read_inbox();
-        }
-        if let Some(files) = self.coalescer.take_if_due(self.now()) {
-            self.announce(&files);
-        }
-        if let Err(error) = self.session.world.reach(Failpoint::CycleRound) {
+        self.call_due_sources();
+        if let Err(error) = self.context.session.world.reach(Failpoint::CycleRound) {
             tracing::debug!("not paused: {error}");
         }
-        self.tell_of_first_look();
+        self.tell_of_first_poll();
         self.voice.came_round(self.now());
-        let wait = self.wait();
-        // This cycle itself holds a sender, so the channel cannot close: an error is the end of the wait.
-        let mut message = self.messages.recv_timeout(wait).ok();
+        // This loop itself holds a sender, so the channel cannot close: an error is the end of the wait.
+        let mut message = self.messages.recv_timeout(self.wait()).ok();
         // What has gathered is handled in one go, but never so much that the round takes long.
         let enough = self.now() + TICK / 10;
-        for _ in 0..1000 {
+        for _ in 0..MESSAGES_PER_ROUND {
             let Some(happened) = message.take() else { break };
             if let Some(end) = self.handle(happened) {
                 return Some(end);
@@ -367,110 +185,328 @@ impl<'a> Cycle<'a> {
         message.and_then(|happened| self.handle(happened))
     }
 
+    /// Asks whether the home is still held, and shows those who look at the lock that the loop comes round.
+    fn check_ownership(&mut self, now: Duration) -> Option<Eviction> {
+        if now < self.next_check {
+            return None;
+        }
+        self.next_check = now + LEAST_BETWEEN_CHECKS;
+        let holding = &self.context.holding;
+        match holding.check() {
+            Ok(Ownership::Held) => {}
+            Ok(Ownership::Lost(eviction)) => return Some(eviction),
+            Err(error) => tracing::debug!("cannot look whether the home is still held: {error}"),
+        }
+        if let Err(error) = holding.publish_beat() {
+            tracing::warn!("cannot publish a beat beside the lock: {error}");
+        }
+        None
+    }
+
+    /// The earliest deadline first.
+    fn call_due_sources(&mut self) {
+        let deadlines = self.sources.iter().enumerate().filter_map(|(index, source)| Some((source.deadline()?, index)));
+        let mut due: Vec<(Duration, usize)> = deadlines.collect();
+        due.sort_unstable();
+        for (deadline, index) in due {
+            if deadline <= self.now() {
+                self.sources[index].due(&mut self.context);
+            }
+        }
+    }
+
     /// A wake that is being written is waited for, and so are quick checks. One that waits for slow checks, or lingers, is
     /// not: the caller would hear nothing meanwhile.
-    fn tell_of_first_look(&mut self) {
-        let is_recording = !self.carried.is_empty();
-        let is_under_way = match (self.checks.is_sweeping(), self.woken.is_empty()) {
+    fn tell_of_first_poll(&mut self) {
+        let is_recording = self.context.is_recording();
+        let is_under_way = match (self.is_sweeping(), self.context.woken.is_empty()) {
             (true, _) => is_recording || self.now() < self.quick_checks_until,
             (false, is_asleep) => is_recording || !is_asleep,
         };
-        if self.beats > 0
+        if self.context.beats > 0
             && !is_under_way
-            && let Some(tell) = self.on_first_look.take()
+            && let Some(tell) = self.on_first_poll.take()
         {
             tell();
         }
     }
 
     fn now(&self) -> Duration {
-        self.session.world.now().monotonic
+        self.context.now()
+    }
+
+    fn is_sweeping(&self) -> bool {
+        self.sources.iter().any(|source| source.is_sweeping())
     }
 
     fn wait(&self) -> Duration {
-        let first_look = self.on_first_look.as_ref().map(|_| self.quick_checks_until);
-        let first_look = first_look.filter(|until| *until > self.now());
-        let deadlines = [Some(self.next_poll), self.coalescer.due_at(), self.voice.due_at(), first_look];
-        let next = deadlines.into_iter().flatten().min().unwrap_or(self.next_poll);
-        if self.is_inbox_touched { Duration::ZERO } else { next.saturating_sub(self.now()).min(TICK) }
+        let now = self.now();
+        let first_poll = self.on_first_poll.as_ref().map(|_| self.quick_checks_until).filter(|until| *until > now);
+        let of_sources = self.sources.iter().filter_map(|source| source.deadline());
+        let others = [self.voice.due_at(), first_poll].into_iter().flatten();
+        let next = of_sources.chain(others).fold(self.next_poll, Duration::min);
+        next.saturating_sub(now).min(TICK)
     }
 
     fn handle(&mut self, message: Message) -> Option<End> {
         match message {
             Message::Event(event) => self.event(event),
-            Message::Check(result) => return self.check_ended(&result),
-            Message::Panes(capture) => self.panes_read(&capture),
-            Message::Recorder(report) => return self.recorder_reports(report),
-            Message::Beacon(state) => self.degrade(Part::Beacon, state),
-            Message::Notified(state) => self.degrade(Part::Notify, state),
-            Message::Daemon(report) => self.keeper_reports(report),
-            Message::Porter(report) => return self.porter_reports(report),
+            Message::Source(name) => {
+                self.source_reports(name);
+                return self.end_of_once();
+            }
+            Message::Journal(report) => return self.journal_reports(report),
+            Message::Beacon(condition) => self.context.degrade(Part::Beacon, condition),
+            Message::Notified(condition) => self.context.degrade(Part::Notify, condition),
             Message::Request(request) => return self.answer(request),
         }
         None
     }
 
-    fn degrade(&mut self, part: Part, state: Result<(), String>) {
-        if self.degradations.set(part, state) == degradations::Change::Changed && part != Part::Beacon {
-            self.write_beat();
+    fn event(&mut self, event: Event) {
+        self.proof = EventProof::Seen;
+        match event {
+            Event::Touched { directory, name } => {
+                match self.sources.iter().position(|source| source.is_concerned_by(directory, &name)) {
+                    Some(index) if self.is_held_up(index) => {}
+                    Some(index) => self.sources[index].event(&mut self.context, &name),
+                    None => self.next_check = Duration::ZERO,
+                }
+            }
+            Event::Overflow => self.next_poll = Duration::ZERO,
+            Event::Lost(why) => {
+                self.next_check = Duration::ZERO;
+                self.context.degrade(Part::Events, Condition::Impaired(why));
+            }
         }
     }
 
-    fn write_beat(&mut self) {
-        self.beats += 1;
-        let beat = self.holding.new_beat(self.beats, self.settings.poll, self.degradations.in_words());
-        self.beacon.write(beat);
+    fn source_reports(&mut self, name: &str) {
+        let Some(index) = self.index_of(name) else { return };
+        let progress = self.sources[index].report(&mut self.context);
+        self.pass_on_notes(index);
+        if progress == Progress::Over {
+            self.take_next_turns(index);
+        }
+    }
+
+    /// The others hear a note before the source that it comes from.
+    fn pass_on_notes(&mut self, origin: usize) {
+        for note in std::mem::take(&mut self.context.notes) {
+            let others = (0..self.sources.len()).filter(|&index| index != origin);
+            for index in others.chain([origin]) {
+                self.sources[index].heard(&mut self.context, &note);
+            }
+        }
     }
 
     /// Looks at everything.
     fn poll(&mut self) {
-        self.write_beat();
+        self.context.write_beat();
         self.prove_events();
-        let listed = self.session.world.names(&self.state);
-        let state = listed
-            .as_ref()
-            .map(|_| ())
-            .map_err(|error| format!("cannot list {}: {error}", self.session.home.state().display()));
-        self.degrade(Part::Scan, state);
-        if let Ok(listed) = listed {
-            self.tasks.refresh(self.session.world.as_ref(), &self.state, &listed);
-            match self.span {
-                Span::Script => self.look_in_order(&listed),
-                Span::Once | Span::Resident => {
-                    self.scan_signals(&listed);
-                    self.sweep_checks(&listed);
-                }
-            }
+        let listed = self.list();
+        if let Some(listed) = &listed {
+            let LoopContext { session, state, tasks, .. } = &mut self.context;
+            tasks.refresh(session.world.as_ref(), state, listed);
+            self.take_turns(0, listed);
         }
-        self.read_inbox();
-        self.visit_queue(Changes::new());
-        if self.span != Span::Script {
-            self.beat_heart();
-            self.read_panes();
+        for index in self.in_turn..self.sources.len() {
+            self.poll_source(index, listed.as_deref());
         }
         self.retry_kept();
         self.prune_waiters();
         if self.now() >= self.next_checkpoint || self.has_new_acknowledgement() {
             self.checkpoint();
-            set_abandoned_aside(self.session);
+            self.sources.iter_mut().for_each(|source| source.tidy(&mut self.context));
         }
+    }
+
+    fn poll_source(&mut self, index: usize, listed: Option<&[OsString]>) -> Progress {
+        let progress = self.sources[index].poll(&mut self.context, listed);
+        self.pass_on_notes(index);
+        progress
+    }
+
+    fn list(&mut self) -> Option<Vec<OsString>> {
+        let (world, state) = (&self.context.session.world, self.context.session.home.state().display());
+        let listed = world.names(&self.context.state);
+        let condition = Condition::of(listed.as_ref().map_err(|error| format!("cannot list {state}: {error}")));
+        self.context.degrade(Part::Scan, condition);
+        listed.ok()
     }
 
     /// Taking the home changed files that were watched already. If none of that is heard of by the second poll, this
     /// file system tells nothing, although it let itself be asked.
     fn prove_events(&mut self) {
-        if self.proof == EventProof::Awaited && self.events.is_some() && self.beats > 1 {
-            let state = self.session.home.state().display();
-            let poll = humantime::format_duration(self.settings.poll);
+        if self.proof == EventProof::Awaited && self.events.is_some() && self.context.beats > 1 {
+            let state = self.context.session.home.state().display();
+            let poll = humantime::format_duration(self.context.settings.poll);
             let why = format!("no file events arrive for {state}; changes are found by polling every {poll}");
-            self.degrade(Part::Events, Err(why));
+            self.context.degrade(Part::Events, Condition::Impaired(why));
+        }
+    }
+
+    fn prune_waiters(&self) {
+        let path = self.context.session.home.ours(names::WAITERS);
+        let world = self.context.session.world.as_ref();
+        if let Err(error) = world.open_directory(&path).and_then(|directory| waiters::prune(world, &directory)) {
+            tracing::debug!("cannot clear {}: {error}", path.display());
         }
     }
 
     /// Whether wakes were acknowledged since the last look: then there may be room to make in the journal.
     fn has_new_acknowledgement(&mut self) -> bool {
-        let path = self.session.home.ours(names::WAKES).join(ACKNOWLEDGED);
-        let now = self.session.world.facts_of_path(&path).ok();
+        let path = self.context.session.home.ours(names::WAKES).join(ACKNOWLEDGED);
+        let now = self.context.session.world.facts_of_path(&path).ok();
         std::mem::replace(&mut self.acknowledgement, now) != now
+    }
+
+    fn checkpoint(&mut self) {
+        self.context.unsaved = 0;
+        self.next_checkpoint = self.now() + CHECKPOINT_EVERY;
+        self.context.journal.ask(journal_thread::Request::Checkpoint(Box::new(self.context.seen.clone())));
+    }
+
+    fn journal_reports(&mut self, report: Report) -> Option<End> {
+        match report {
+            Report::Recorded(wakes) => {
+                if let Some(request) = self.context.outstanding.pop_front() {
+                    self.settle(request);
+                }
+                return self.recorded(wakes);
+            }
+            Report::Failed { drafts, why } => return self.not_recorded(drafts, why),
+            Report::Checkpointed => self.context.degrade(Part::Checkpoint, Condition::Works),
+            Report::NotCheckpointed(why) => self.context.degrade(Part::Checkpoint, Condition::Impaired(why)),
+            Report::Evicted(eviction) => return Some(End::Evicted(eviction)),
+        }
+        None
+    }
+
+    fn index_of(&self, name: &str) -> Option<usize> {
+        self.sources.iter().position(|source| source.name() == name)
+    }
+
+    /// The wakes of this request are durable.
+    fn settle(&mut self, request: Outstanding) {
+        let Some(index) = self.index_of(request.source) else { return };
+        self.sources[index].recorded(&mut self.context, request.ticket);
+        self.context.notes.extend(request.notes);
+        self.pass_on_notes(index);
+    }
+
+    fn recorded(&mut self, wakes: Vec<Wake>) -> Option<End> {
+        let context = &mut self.context;
+        context.ring();
+        context.degrade(Part::Journal, Condition::Works);
+        for wake in &wakes {
+            tracing::info!(seq = wake.seq, "{}", escape::line(&wake.text));
+            context.seen.announce(wake);
+        }
+        context.notifiers.tell(&wakes);
+        self.sources.iter_mut().for_each(|source| source.announced(&mut self.context, &wakes));
+        self.context.unsaved += wakes.len();
+        if self.context.unsaved >= WAKES_PER_CHECKPOINT {
+            self.checkpoint();
+        }
+        self.context.woken_by(wakes);
+        self.end_of_once()
+    }
+
+    /// One wake ends a `--once` life, but not in the middle of a sweep: else chatty signals would keep slow checks
+    /// from ever coming to their end.
+    fn end_of_once(&mut self) -> Option<End> {
+        let is_over = !self.context.woken.is_empty() && !self.is_sweeping() && !self.context.is_recording();
+        is_over.then(|| End::Woken(std::mem::take(&mut self.context.woken)))
+    }
+
+    /// Most wakes are still where they were found, and will be found again. The rest is kept.
+    fn not_recorded(&mut self, drafts: Vec<Draft>, why: String) -> Option<End> {
+        let request = self.context.outstanding.pop_front()?;
+        if self.context.span == Span::Script {
+            // Nothing keeps what a check has said beyond this life, so the next one is to ask again.
+            self.context.seen.last_check = None;
+            return Some(End::Failed(why));
+        }
+        let source = self.index_of(request.source).map(|index| &mut self.sources[index]);
+        if let Some(source) = source {
+            keep(source.as_mut(), &request, drafts, &mut self.kept);
+        }
+        self.context.degrade(Part::Journal, Condition::Impaired(why));
+        // A journal that is full may only need what is acknowledged to be removed.
+        self.checkpoint();
+        self.end_of_once()
+    }
+
+    fn retry_kept(&mut self) {
+        for (request, draft) in std::mem::take(&mut self.kept) {
+            self.context.record_again(request, vec![draft]);
+        }
+    }
+
+    /// Requests to the watcher: leaving, reading the settings again, a summary for the log.
+    fn answer(&mut self, request: Request) -> Option<End> {
+        match request {
+            Request::Reload => self.reload(),
+            Request::Poke => self.log_summary(),
+            // Children are reaped by the threads that started them.
+            Request::ChildEnded => {}
+            Request::Leave(cause) => return Some(End::Asked(cause)),
+        }
+        None
+    }
+
+    fn reload(&mut self) {
+        let reloaded = self.context.session.reload().and_then(|loaded| Ok((loaded.compile()?, loaded)));
+        match reloaded {
+            Ok((patterns, loaded)) => {
+                self.context.degrade(Part::Settings, Condition::Works);
+                self.adopt(&loaded, patterns);
+            }
+            Err(error) => {
+                let why = format!("settings not read again: {error}");
+                self.context.degrade(Part::Settings, Condition::Impaired(why));
+            }
+        }
+    }
+
+    fn adopt(&mut self, loaded: &Loaded, patterns: Patterns) {
+        let settings = loaded.settings.clone();
+        if settings.notify != self.context.settings.notify {
+            match start_notifiers(self.context.session, &settings, &self.sender) {
+                Ok(notifiers) => self.context.notifiers = notifiers,
+                Err(error) => tracing::error!("{error}"),
+            }
+        }
+        (self.context.patterns, self.context.settings) = (patterns, settings);
+        self.sources.iter_mut().for_each(|source| source.reload(&mut self.context));
+        self.next_poll = Duration::ZERO;
+        tracing::info!("settings read again");
+    }
+
+    fn log_summary(&self) {
+        let context = &self.context;
+        tracing::info!(
+            tasks = context.tasks.count(),
+            announced = context.seen.signals.len(),
+            through_seq = context.seen.through_seq,
+            being_written = context.outstanding.iter().map(|request| request.wakes).sum::<usize>(),
+            kept = self.kept.len(),
+            beats = context.beats,
+            degraded = ?context.degradations.in_words(),
+            "summary"
+        );
+    }
+}
+
+fn keep(source: &mut dyn Source, request: &Outstanding, drafts: Vec<Draft>, kept: &mut Vec<(Outstanding, Draft)>) {
+    for draft in drafts {
+        match source.not_recorded(request.ticket, &draft) {
+            Unrecorded::FoundAgain => {}
+            Unrecorded::Keep if kept.len() < KEPT_AT_MOST => kept.push((request.clone(), draft)),
+            Unrecorded::Keep => {
+                tracing::error!("dropped, because it can be neither written nor kept: {}", draft.text);
+            }
+        }
     }
 }

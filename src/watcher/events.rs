@@ -15,7 +15,6 @@ use notify::event::{ModifyKind, RenameMode};
 use notify::{ErrorKind, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use thiserror::Error;
 
-use crate::firstmate::home::names as firstmate;
 use crate::home::paths::names;
 use crate::system::platform::{self, WatchLimit};
 
@@ -64,17 +63,22 @@ pub struct Events {
 }
 
 impl Events {
-    /// Watches directories, not what is below them. Events are sent as messages of the receiver's own type.
+    /// Watches directories, not what is below them, nor these names, which somebody writes again and again. Events are sent as messages of the receiver's own type.
     ///
     /// # Errors
     /// A limit of the system, or a directory that cannot be watched; then there are no events at all.
-    pub fn watch<M>(directories: &[(PathBuf, Tag)], sender: Sender<M>) -> Result<Self, Degraded>
+    pub fn watch<M>(
+        directories: &[(PathBuf, Tag)],
+        ignored: &'static [(Tag, &'static str)],
+        sender: Sender<M>,
+    ) -> Result<Self, Degraded>
     where
         M: From<Event> + Send + 'static,
     {
         let tags: HashMap<PathBuf, Tag> = directories.iter().cloned().collect();
         let receive = move |received: notify::Result<notify::Event>| {
-            for event in translate(&tags, received) {
+            let is_ignored = |event: &Event| matches!(event, Event::Touched { directory, name } if ignored.iter().any(|(of, other)| of == directory && name == other));
+            for event in translate(&tags, received).into_iter().filter(|event| !is_ignored(event)) {
                 // Without a receiver the loop has ended, and nobody is to be told.
                 let _nobody_listens = sender.send(M::from(event));
             }
@@ -117,12 +121,7 @@ fn about(tags: &HashMap<PathBuf, Tag>, path: &Path, ends_a_name: bool) -> Option
 fn is_own(directory: Tag, name: &OsStr) -> bool {
     let bytes = name.as_encoded_bytes();
     let is_temporary = bytes.starts_with(b".") && bytes.ends_with(b".tmp");
-    let is_written_again_and_again = match directory {
-        Tag::State => name == firstmate::LAST_BEAT,
-        Tag::Watch => OWN.iter().any(|own| name == *own),
-        Tag::Inbox => false,
-    };
-    is_temporary || is_written_again_and_again
+    is_temporary || directory == Tag::Watch && OWN.iter().any(|own| name == *own)
 }
 
 fn degraded(error: &notify::Error, path: Option<&Path>) -> Degraded {
@@ -180,7 +179,7 @@ mod tests {
         let watch = state.join("watch");
         fs::create_dir(&watch).unwrap();
         let (sender, events) = channel::<Event>();
-        let _events = Events::watch(&[(state.into(), Tag::State), (watch.clone(), Tag::Watch)], sender).unwrap();
+        let _events = Events::watch(&[(state.into(), Tag::State), (watch.clone(), Tag::Watch)], &[], sender).unwrap();
         fs::write(state.join("a.status"), "x").unwrap();
         let touched = until_now(&events, state);
         let expected = Event::Touched { directory: Tag::State, name: "a.status".into() };
@@ -201,7 +200,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let file = fs::File::create(state.path().join("a.turn-ended")).unwrap();
         let (sender, events) = channel::<Event>();
-        let _events = Events::watch(&[(state.path().into(), Tag::State)], sender).unwrap();
+        let _events = Events::watch(&[(state.path().into(), Tag::State)], &[], sender).unwrap();
         file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
         assert_eq!(next(&events), Event::Touched { directory: Tag::State, name: "a.turn-ended".into() });
     }
@@ -218,7 +217,7 @@ mod tests {
             let state = home.path().join("state");
             fs::create_dir(&state).unwrap();
             let (sender, events) = channel::<Event>();
-            let _events = Events::watch(&[(state.clone(), Tag::State)], sender).unwrap();
+            let _events = Events::watch(&[(state.clone(), Tag::State)], &[], sender).unwrap();
             end(&state);
             let lost = std::iter::from_fn(|| Some(next(&events))).find(|event| matches!(event, Event::Lost(_)));
             assert_eq!(lost, Some(Event::Lost(format!("{} was removed or renamed", state.display()))));
@@ -228,7 +227,7 @@ mod tests {
     #[test]
     fn a_missing_directory_and_each_limit_are_explained_in_one_line() {
         let (sender, _events) = channel::<Event>();
-        let missing = Events::watch(&[("/nonexistent".into(), Tag::State)], sender).unwrap_err();
+        let missing = Events::watch(&[("/nonexistent".into(), Tag::State)], &[], sender).unwrap_err();
         assert_eq!(missing.reason, "no file events for /nonexistent: there is no such directory; polling instead");
         let by_number = |number| notify::Error::io(std::io::Error::from_raw_os_error(number));
         let watches = [notify::Error::new(ErrorKind::MaxFilesWatch), by_number(libc::ENOSPC)];

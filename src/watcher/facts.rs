@@ -5,7 +5,7 @@
 
 use super::sources::inbox;
 use super::tasks;
-use crate::base::error::{Context, Result};
+use crate::base::error::{Context, Error, Result};
 use crate::home::paths::{Home, names};
 use crate::journal::{Pending, summarize};
 use crate::ownership::waiters;
@@ -24,8 +24,8 @@ pub struct Waiting {
 /// Which wakes wait, and how many would be told of the next.
 #[derive(Debug)]
 pub struct Told {
-    wakes: Result<Waiting, String>,
-    waiters: Result<usize, String>,
+    wakes: Result<Waiting>,
+    waiters: Result<usize>,
 }
 
 impl Told {
@@ -35,8 +35,8 @@ impl Told {
     }
 
     /// Why nobody can tell whether wakes wait.
-    pub fn blindness(&self) -> Option<&str> {
-        self.wakes.as_ref().err().map(String::as_str)
+    pub fn blindness(&self) -> Option<&Error> {
+        self.wakes.as_ref().err()
     }
 
     /// Whether a wake waits, as far as can be told.
@@ -44,9 +44,9 @@ impl Told {
         self.pending().is_some_and(|pending| pending.count > 0)
     }
 
-    /// How many waiters live.
-    pub fn waiters(&self) -> Result<usize, &str> {
-        self.waiters.as_ref().copied().map_err(String::as_str)
+    /// How many waiters live, as far as can be told.
+    pub fn waiters(&self) -> Option<usize> {
+        self.waiters.as_ref().ok().copied()
     }
 
     /// The wakes, for people.
@@ -54,7 +54,7 @@ impl Told {
         match &self.wakes {
             Ok(pending) if pending.count == 0 => "none pending".to_owned(),
             Ok(pending) => format!("at most {} pending", pending.count),
-            Err(why) => why.clone(),
+            Err(error) => error.to_string(),
         }
     }
 
@@ -63,17 +63,14 @@ impl Told {
         match &self.waiters {
             Ok(0) => "none: nobody would be told of a wake".to_owned(),
             Ok(count) => format!("{count} would be told of a wake"),
-            Err(why) => why.clone(),
+            Err(error) => error.to_string(),
         }
     }
 }
 
 /// Looks at the wakes and the waiters of a home. What does not exist yet is empty.
 pub fn told<W: World>(world: &W, home: &Home) -> Told {
-    Told {
-        wakes: pending(world, home).map_err(|error| error.to_string()),
-        waiters: living_waiters(world, home).map_err(|error| error.to_string()),
-    }
+    Told { wakes: pending(world, home), waiters: living_waiters(world, home) }
 }
 
 /// The wakes that nobody has acknowledged. What does not exist yet is empty.

@@ -1,19 +1,27 @@
-//! The recorder: the thread that writes wakes, so that a slow disk never stops the loop.
+//! The threads that write for the loop, so that a slow disk never stops it: one for the journal, one for `beat.json`.
 //!
-//! Batches are written in the order in which they were handed over. Before each, the recorder asks whether this process
-//! still is the holder: one who was evicted announces nothing more. What could not be written comes back, and the
-//! loop decides whether its source will show it again or whether it has to be kept.
+//! Batches of wakes are written in the order in which they were handed over. Before each, the thread asks whether this
+//! process still is the holder: one who was evicted announces nothing more. What could not be written comes back, and
+//! its source says whether it will show it again or whether it has to be kept.
+//!
+//! The loop itself publishes its beat in the kernel, which cannot block, and hands the record for people over to the
+//! [`BeatWriter`]. A record that comes while the last one is still being written takes its place in a queue of one: a
+//! stalled disk makes the file old, never the loop late.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::checkpoint::Seen;
+use super::degradations::Condition;
+use crate::base::error::{Context, Result};
 use crate::base::wait_until::wait_until;
+use crate::home::paths::names;
 use crate::journal::Journal;
 use crate::journal::record::{Draft, Wake};
 use crate::lock::Ownership;
+use crate::ownership::beat::Beat;
 use crate::ownership::held_home::{Eviction, Holding};
 use crate::system::World;
 
@@ -46,14 +54,14 @@ pub enum Report {
     Evicted(Eviction),
 }
 
-/// The loop's end of the recorder.
+/// The loop's end of the journal thread.
 #[derive(Debug)]
-pub struct Recorder {
+pub struct JournalThread {
     requests: Option<Sender<Request>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Recorder {
+impl JournalThread {
     /// Starts the thread.
     ///
     /// # Errors
@@ -65,9 +73,9 @@ impl Recorder {
         report: impl Fn(Report) + Send + 'static,
     ) -> std::io::Result<Self> {
         let (requests, inbound) = channel();
-        let mut desk = Desk { world, holding, journal, last_written: 0, saved: None };
+        let mut worker = Worker { world, holding, journal, last_written: 0, saved: None };
         let thread =
-            std::thread::Builder::new().name("recorder".to_owned()).spawn(move || desk.work(&inbound, &report))?;
+            std::thread::Builder::new().name("recorder".to_owned()).spawn(move || worker.work(&inbound, &report))?;
         Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
 
@@ -82,7 +90,7 @@ impl Recorder {
     }
 
     /// Waits until everything handed over was dealt with, unless the disk or another process holds that up.
-    pub fn finish(mut self) {
+    pub fn finish(&mut self) {
         const AT_MOST: Duration = Duration::from_millis(500);
         self.requests = None;
         let is_done = || self.thread.as_ref().is_none_or(JoinHandle::is_finished).then_some(());
@@ -92,7 +100,7 @@ impl Recorder {
     }
 }
 
-struct Desk<W: World> {
+struct Worker<W: World> {
     world: Arc<W>,
     holding: Arc<Holding<W>>,
     journal: Journal<W>,
@@ -102,7 +110,7 @@ struct Desk<W: World> {
     saved: Option<Seen>,
 }
 
-impl<W: World> Desk<W> {
+impl<W: World> Worker<W> {
     fn work(&mut self, inbound: &Receiver<Request>, report: &dyn Fn(Report)) {
         for request in inbound {
             match self.holding.check() {
@@ -124,33 +132,92 @@ impl<W: World> Desk<W> {
             Request::Record(drafts) => match self.journal.append(self.holding.owner().generation, &drafts) {
                 Ok(wakes) => {
                     self.last_written = wakes.last().map_or(self.last_written, |wake| wake.seq);
+                    for damage in self.journal.take_damage() {
+                        tracing::error!("{damage}");
+                    }
                     Report::Recorded(wakes)
                 }
                 Err(error) => Report::Failed { drafts, why: error.to_string() },
             },
             Request::Checkpoint(seen) => match self.checkpoint(*seen) {
                 Ok(()) => Report::Checkpointed,
-                Err(why) => Report::NotCheckpointed(why),
+                Err(error) => Report::NotCheckpointed(error.to_string()),
             },
         }
     }
 
-    fn checkpoint(&mut self, mut seen: Seen) -> Result<(), String> {
+    fn checkpoint(&mut self, mut seen: Seen) -> Result<()> {
         // Only the holder announces, so if the markers know of the last wake written here, they know of all: what
         // others have added since carries none.
         if seen.through_seq >= self.last_written {
-            let issued = self.journal.issued().map_err(|error| error.to_string())?;
-            seen.through_seq = seen.through_seq.max(issued);
+            seen.through_seq = seen.through_seq.max(self.journal.issued()?);
         }
         if self.saved.as_ref() != Some(&seen) {
-            let saved = seen.save(self.world.as_ref(), self.holding.watch());
-            saved.map_err(|error| format!("cannot write seen.json: {error}"))?;
+            seen.save(self.world.as_ref(), self.holding.watch()).doing("write", names::SEEN)?;
             self.saved = Some(seen.clone());
         }
-        let compacted = self.journal.compact(seen.through_seq).map_err(|error| error.to_string())?;
+        let compacted = self.journal.compact(seen.through_seq)?;
         for damaged in &compacted.set_aside {
             tracing::error!("damaged bytes of the journal were set aside in {damaged}");
         }
         Ok(())
+    }
+}
+
+/// The loop's end of the thread that writes `beat.json`.
+#[derive(Debug)]
+pub struct BeatWriter {
+    records: Option<SyncSender<Beat>>,
+    thread: JoinHandle<()>,
+}
+
+impl BeatWriter {
+    /// Starts the thread. `report` hears of each failure, and of the first success after one.
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub fn start<W: World>(
+        holding: Arc<Holding<W>>,
+        report: impl Fn(Condition) + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let (records, inbound) = sync_channel::<Beat>(1);
+        let thread = std::thread::Builder::new().name("beacon".to_owned()).spawn(move || {
+            let mut is_failing = false;
+            for beat in inbound {
+                // One who was evicted must not touch the survivor's beacon.
+                if !matches!(holding.check(), Ok(Ownership::Held)) {
+                    continue;
+                }
+                match holding.write_beat(&beat) {
+                    Ok(()) if !is_failing => {}
+                    Ok(()) => {
+                        is_failing = false;
+                        report(Condition::Works);
+                    }
+                    Err(error) => {
+                        is_failing = true;
+                        report(Condition::Impaired(format!("cannot write beacon: {error}")));
+                    }
+                }
+            }
+        })?;
+        Ok(Self { records: Some(records), thread })
+    }
+
+    /// Ends the thread, unless the disk holds it up: then it ends with the process.
+    pub fn finish(&mut self) {
+        const AT_MOST: Duration = Duration::from_millis(200);
+        self.records = None;
+        let ended = || self.thread.is_finished().then_some(());
+        let _in_time = wait_until(AT_MOST, Duration::from_millis(1), ended);
+    }
+
+    /// Hands over the record of a beat.
+    pub fn write(&self, beat: Beat) {
+        let Some(records) = &self.records else { return };
+        match records.try_send(beat) {
+            Ok(()) | Err(TrySendError::Full(_)) => {}
+            Err(TrySendError::Disconnected(_)) => tracing::error!("the beacon has ended; beat.json grows old"),
+        }
     }
 }

@@ -12,6 +12,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use thiserror::Error;
+
+use super::degradations::Condition;
+use crate::base::error::Error as Failure;
 use crate::base::wait_until::wait_until;
 use crate::home::paths::Home;
 use crate::journal::record::{Delivery, Wake};
@@ -43,6 +47,25 @@ struct Program {
     cancelled: Arc<AtomicBool>,
 }
 
+/// Why a program was not told.
+#[derive(Debug, Error)]
+enum Untold {
+    #[error("no program is named")]
+    Unnamed,
+    #[error(transparent)]
+    Unusable(#[from] Failure),
+    #[error(transparent)]
+    Unwritable(#[from] serde_json::Error),
+    #[error(transparent)]
+    NotRun(#[from] std::io::Error),
+    #[error("exit code {code}: {complaint}")]
+    Exited { code: i32, complaint: String },
+    #[error("ended by a signal: {complaint}")]
+    Signalled { complaint: String },
+    #[error("killed after {0:?}")]
+    TimedOut(Duration),
+}
+
 impl Notifiers {
     /// Starts a thread for each program. `report` hears how each run went.
     ///
@@ -52,7 +75,7 @@ impl Notifiers {
         settings: &Settings,
         home: &Home,
         environment: &[(String, OsString)],
-        report: impl Fn(Result<(), String>) + Clone + Send + 'static,
+        report: impl Fn(Condition) + Clone + Send + 'static,
     ) -> std::io::Result<Self> {
         let mut all = Self { programs: Vec::new(), threads: Vec::new(), cancelled: Arc::default() };
         for notify in &settings.notify {
@@ -68,7 +91,8 @@ impl Notifiers {
             let thread = std::thread::Builder::new().name("notifier".to_owned()).spawn(move || {
                 while let Some(wakes) = next_batch(&batches) {
                     let name = notifier_name(&program.argv);
-                    report(program.tell(&wakes).map_err(|why| format!("notifier {name}: {why}")));
+                    let outcome = program.tell(&wakes);
+                    report(Condition::of(outcome.map_err(|error| format!("notifier {name}: {error}"))));
                 }
             })?;
             all.threads.push(thread);
@@ -110,11 +134,11 @@ impl Drop for Notifiers {
 }
 
 impl Program {
-    fn tell(&self, wakes: &[Wake]) -> Result<(), String> {
-        let (name, arguments) = self.argv.split_first().ok_or("no program is named")?;
-        check_program(name.as_ref()).map_err(|error| error.to_string())?;
+    fn tell(&self, wakes: &[Wake]) -> Result<(), Untold> {
+        let (name, arguments) = self.argv.split_first().ok_or(Untold::Unnamed)?;
+        check_program(name.as_ref())?;
         let all: Vec<&Wake> = wakes.iter().collect();
-        let document = render::batch_document(&self.home.to_string_lossy(), &all).map_err(|error| error.to_string())?;
+        let document = render::batch_document(&self.home.to_string_lossy(), &all)?;
         let mut command = Command::new(name);
         command.args(arguments).env_clear().envs(self.environment.iter().cloned()).current_dir(&self.home);
         let plan = Plan {
@@ -124,13 +148,13 @@ impl Program {
             stdout_limit: 0,
             stderr_limit: COMPLAINT_LIMIT,
         };
-        let outcome = bounded_command::run(plan, &self.cancelled).map_err(|error| error.to_string())?;
+        let outcome = bounded_command::run(plan, &self.cancelled)?;
         let complaint = String::from_utf8_lossy(&outcome.stderr).trim().to_owned();
         match outcome.ending {
             Ending::Exited(0) | Ending::Cancelled => Ok(()),
-            Ending::Exited(code) => Err(format!("exit code {code}: {complaint}")),
-            Ending::Signalled => Err(format!("ended by a signal: {complaint}")),
-            Ending::TimedOut => Err(format!("killed after {:?}", self.timeout)),
+            Ending::Exited(code) => Err(Untold::Exited { code, complaint }),
+            Ending::Signalled => Err(Untold::Signalled { complaint }),
+            Ending::TimedOut => Err(Untold::TimedOut(self.timeout)),
         }
     }
 }

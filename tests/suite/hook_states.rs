@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use fm_watch::home::paths::{Home, names};
 use fm_watch::storm::dice::Dice;
-use fm_watch::journal::store::{Journal, Limits};
+use fm_watch::journal::{Journal, Limits};
 use fm_watch::journal::record::{Delivery, Draft, Kind};
 use fm_watch::system::{Real, World};
 use rustix::fs::{CWD, FlockOperation, Mode, flock, mkfifoat};

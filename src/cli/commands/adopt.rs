@@ -12,7 +12,7 @@ use crate::cli::args::{self, Global};
 use crate::cli::session::Session;
 use crate::firstmate::adopt::{Bin, Care, Hand, Step};
 use crate::firstmate::queue::Queue;
-use crate::firstmate::queue_sync::Bridge;
+use crate::firstmate::queue_sync::QueueSync;
 use crate::home::paths::{Home, Selection, names};
 use crate::lock::Attempt;
 use crate::ownership::home_lock::{HomeLock, check_private};
@@ -144,14 +144,14 @@ fn set_watch_aside(home: &Home) -> Result<()> {
     };
     // What no script was told of gets a row, so that the scripts' own drain tells it.
     let (patterns, generation) = (session.loaded.compile()?, session.generation());
-    let mut bridge = Bridge::open(&session.world, home, session.settings(), patterns, generation)?;
-    let crossing = bridge.cross(&held)?;
+    let mut sync = QueueSync::open(&session.world, home, session.settings(), patterns, generation)?;
+    let crossing = sync.cross(&held)?;
     if let Some(problem) = crossing.problems.into_iter().next() {
         return Err(problem);
     }
-    let _nobody_writes = bridge.keep_writers_out()?;
-    bridge.look()?;
-    if let Some(wake) = bridge.untold(&crossing.ledger) {
+    let _nobody_writes = sync.keep_writers_out()?;
+    sync.look()?;
+    if let Some(wake) = sync.untold(&crossing.row_map) {
         return refuse(format!("wakes wait in it that no script was told of, such as: {}", wake.text));
     }
     held.tidy()?;

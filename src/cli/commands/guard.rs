@@ -60,7 +60,7 @@ fn warn(session: &Session, mark: Mark) {
     if told.has_pending() {
         let drain = session.command_line("drain");
         session.console.banner(&format!("WARNING: queued wakes pending - {drain} before anything else."));
-        if told.waiters() == Ok(0) {
+        if told.waiters() == Some(0) {
             let arm = session.command_line("arm");
             session.console.banner(&format!("WARNING: wakes wait and no waiter lives, so nobody will be told - {arm}"));
         }

@@ -19,7 +19,9 @@ use crate::base::failpoint::Failpoint;
 use crate::base::wait_until::wait_until;
 use crate::cli::args::{self, Global};
 use crate::cli::session::Session;
+use crate::firstmate::home::names as firstmate_names;
 use crate::firstmate::script_output::{self, Answer};
+use crate::firstmate::source::FirstmateSource;
 use crate::home::log::{self, Log};
 use crate::home::paths::names;
 use crate::journal::record::{Kind, Wake};
@@ -33,9 +35,9 @@ use crate::system::requests::Cause;
 use crate::system::sd_notify::ServiceNotifier;
 use crate::system::status_pipe::{StartStatus, StatusWriter};
 use crate::system::{Real, World};
-use crate::watcher::event_loop::{Beginning, Cycle, End, FirstLook, Span};
-use crate::watcher::events::{Events, Tag};
-use crate::watcher::message::Message;
+use crate::watcher::event_loop::{End, EventLoop, OnFirstPoll, Start};
+use crate::watcher::events::{Degraded, Events, Tag};
+use crate::watcher::source::{Message, Source, Span};
 
 /// Watches until asked to leave, taken over, or (`--once`) woken.
 ///
@@ -77,7 +79,7 @@ type Channel = (Sender<Message>, Receiver<Message>);
 struct Ready {
     patterns: Patterns,
     channel: Channel,
-    events: std::result::Result<Events, String>,
+    events: Result<Events, Degraded>,
 }
 
 fn watch(
@@ -114,10 +116,10 @@ fn watch(
     first_beat(&session, &holding)?;
     let owner = holding.owner();
     let ready_word = StartStatus::Ready { pid: owner.pid().get(), generation: owner.generation };
-    let mut on_first_look: Option<FirstLook<'_>> = None;
+    let mut on_first_poll: Option<OnFirstPoll<'_>> = None;
     if options.tracked {
         speaker.say(&StartStatus::Taken { pid: owner.pid().get() });
-        on_first_look = Some(Box::new(move || speaker.say(&ready_word)));
+        on_first_poll = Some(Box::new(move || speaker.say(&ready_word)));
     } else {
         speaker.say(&ready_word);
     }
@@ -127,14 +129,17 @@ fn watch(
         "watching {}",
         session.home.root().display()
     );
-    stay(&session, holding, ready, Life { span, on_first_look })
+    stay(&session, holding, ready, Life { span, on_first_poll })
 }
 
 /// How a life with a ready home goes on.
 struct Life<'a> {
     span: Span,
-    on_first_look: Option<FirstLook<'a>>,
+    on_first_poll: Option<OnFirstPoll<'a>>,
 }
+
+/// The scripts' watcher and ours touch it at each poll.
+const IGNORED: &[(Tag, &str)] = &[(Tag::State, firstmate_names::LAST_BEAT)];
 
 fn get_ready(session: &Session, options: &args::Run, span: Span) -> Result<Ready> {
     let path = session.home.ours(names::LOG_DIRECTORY);
@@ -155,7 +160,7 @@ fn get_ready(session: &Session, options: &args::Run, span: Span) -> Result<Ready
         (session.home.watch(), Tag::Watch),
         (session.home.ours(names::INBOX), Tag::Inbox),
     ];
-    let events = Events::watch(&directories, channel.0.clone()).map_err(|degraded| degraded.to_string());
+    let events = Events::watch(&directories, IGNORED, channel.0.clone());
     Ok(Ready { patterns, channel, events })
 }
 
@@ -330,18 +335,13 @@ fn first_beat(session: &Session, holding: &Holding<Real>) -> Result<()> {
 fn stay(session: &Session, holding: Holding<Real>, ready: Ready, life: Life<'_>) -> Result<u8> {
     let holding = Arc::new(holding);
     let Ready { patterns, channel, events } = ready;
-    let Life { span, on_first_look } = life;
-    let beginning = Beginning {
-        session,
-        fleet: session.fleet.as_deref(),
-        span,
-        holding: Arc::clone(&holding),
-        patterns,
-        channel,
-        events,
-        on_first_look,
-    };
-    let (end, told) = match Cycle::begin(beginning).map(Cycle::run) {
+    let Life { span, on_first_poll } = life;
+    let of_firstmate = |fleet| Box::new(FirstmateSource::new(fleet, &channel.0)) as Box<dyn Source>;
+    let more_sources = session.fleet.clone().map(of_firstmate).into_iter().collect();
+    let holding_of_loop = Arc::clone(&holding);
+    let start =
+        Start { session, span, holding: holding_of_loop, patterns, channel, events, more_sources, on_first_poll };
+    let (end, told) = match EventLoop::start(start).map(EventLoop::run) {
         Ok(end) => {
             let told = tell(session, &end, span);
             (end, told)

@@ -166,7 +166,7 @@ fn object(
         "tasks": tasks,
         "wakes_pending": told.pending().map(|pending| pending.count),
         "oldest_wake_at": told.pending().and_then(|pending| pending.oldest_at),
-        "waiters": told.waiters().ok(),
+        "waiters": told.waiters(),
         "degraded": degraded(evidence, verdict),
     })
 }

@@ -1,11 +1,12 @@
 use std::ffi::OsStr;
 use std::fs;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
 use super::*;
-use crate::journal::Acknowledged;
+use crate::journal::acknowledgement::Acknowledged;
 use crate::journal::test_journal::{Workbench, draft, never};
 use crate::system::{Claim as LockClaim, Open};
 

@@ -1,45 +1,140 @@
-//! What the loop begins with: the markers, brought up to date, and what each source needs to know.
+//! What the loop starts with: the markers, brought up to date, the threads, and the sources.
 
-use std::ffi::OsString;
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::Duration;
 
-use super::Span;
-use crate::api::wakes::patience;
+use super::{CHECKPOINT_EVERY, EventLoop, EventProof, QUICK_CHECKS, Start};
 use crate::base::error::{Context, Result};
-use crate::firstmate::markers;
 use crate::home::paths::names;
-use crate::journal::delivered::{self, Presented, Shown};
-use crate::journal::due::{self, View};
-use crate::journal::read_all;
+use crate::journal::due::{self, Moment, Presented, Shown, View};
 use crate::journal::record::{Mark, Wake};
-use crate::ownership::context::{HomeContext, Surroundings};
+use crate::journal::{Journal, Limits, read_all};
+use crate::ownership::context::HomeContext;
 use crate::ownership::held_home::Holding;
-use crate::settings::{Patterns, Settings};
-use crate::system::regular_file::Signature;
+use crate::settings::Patterns;
+use crate::system::sd_notify::ServiceNotifier;
 use crate::system::storage;
 use crate::system::{Real, World};
 use crate::watcher::checkpoint::{Origin, Seen};
-use crate::watcher::degradations::{Degradations, Part};
-use crate::watcher::message::Message;
-use crate::watcher::notifiers::Notifiers;
-use crate::watcher::sources::checks::CheckRules;
-use crate::watcher::sources::inbox::{self, Inbox};
-use crate::watcher::sources::pane_tracker::PaneTracker;
-use crate::watcher::sources::panes::PaneRules;
+use crate::watcher::degradations::{Condition, Degradations, Part};
+use crate::watcher::journal_thread::{BeatWriter, JournalThread};
+use crate::watcher::source::{LoopContext, Message, Span, start_notifiers};
+use crate::watcher::sources::panes::tracker;
+use crate::watcher::sources::{self, inbox};
+use crate::watcher::tasks::Tasks;
 
-/// What a life begins with.
-pub(crate) struct Recalled {
-    /// The markers: the checkpoint, brought up to date by the journal.
-    pub(crate) seen: Seen,
-    /// What a life that ends with a wake has to tell first: wakes that were recorded and that nobody was told of, because
-    /// the one who recorded them died before it could.
-    pub(crate) untold: Vec<Wake>,
-    /// The marks of the wakes that nobody has acknowledged.
-    pub(crate) pending: Vec<Mark>,
+impl<'a> EventLoop<'a> {
+    /// Gets everything ready. Takes as long as reading the markers takes; the first beat was published before.
+    ///
+    /// # Errors
+    /// The state directory or the journal cannot be opened, or there is no thread left.
+    pub fn start(start: Start<'a>) -> Result<Self> {
+        let Start {
+            session,
+            span,
+            holding,
+            patterns,
+            channel: (sender, messages),
+            events,
+            more_sources,
+            on_first_poll,
+        } = start;
+        let (mut context, pending) = context(session, span, holding, patterns, &sender)?;
+        context.degradations.set(Part::Events, Condition::of(events.as_ref()));
+        let (mut sources, in_turn) = sources::all(span, &context.settings, &sender, more_sources);
+        let now = context.now();
+        for source in &mut sources {
+            source.begin(&mut context, &pending);
+        }
+        Ok(Self {
+            context,
+            sources,
+            in_turn,
+            messages,
+            sender,
+            events: events.ok(),
+            proof: EventProof::Awaited,
+            voice: ServiceNotifier::of(&session.environment, session.world.own_pid()),
+            on_first_poll,
+            quick_checks_until: now + QUICK_CHECKS,
+            next_poll: now,
+            next_check: now,
+            next_checkpoint: now + CHECKPOINT_EVERY,
+            kept: Vec::new(),
+            acknowledgement: None,
+        })
+    }
 }
 
-pub(crate) fn recall(
+/// What the sources work with, and the marks of the wakes that nobody has acknowledged.
+fn context<'a>(
+    session: &'a HomeContext,
+    span: Span,
+    holding: Arc<Holding<Real>>,
+    patterns: Patterns,
+    messages: &Sender<Message>,
+) -> Result<(LoopContext<'a>, Vec<Mark>)> {
+    let settings = session.settings().clone();
+    let state = session.world.open_directory(session.home.state()).doing("open", session.home.state())?;
+    sweep_leftovers(session, &holding);
+    inbox::tidy(session);
+    let mut degradations = Degradations::default();
+    let Recalled { seen, untold, pending } = recall(session, span, &holding, &mut degradations)?;
+    let journal = journal_thread(session, &holding, settings.journal_max, messages)?;
+    let beats = messages.clone();
+    let report = move |condition| drop(beats.send(Message::Beacon(condition)));
+    let beat_writer = BeatWriter::start(Arc::clone(&holding), report);
+    let context = LoopContext {
+        beat_writer: beat_writer.doing("start a thread for", session.home.state())?,
+        notifiers: start_notifiers(session, &settings, messages)?,
+        tracker: tracker(&settings, &patterns, span),
+        tasks: Tasks::default(),
+        woken: untold,
+        unsaved: 0,
+        beats: 0,
+        outstanding: VecDeque::new(),
+        notes: Vec::new(),
+        session,
+        span,
+        holding,
+        state,
+        settings,
+        patterns,
+        seen,
+        degradations,
+        journal,
+    };
+    Ok((context, pending))
+}
+
+fn journal_thread(
+    session: &HomeContext,
+    holding: &Arc<Holding<Real>>,
+    journal_max: u64,
+    messages: &Sender<Message>,
+) -> Result<JournalThread> {
+    let path = session.home.ours(names::WAKES);
+    let directory = session.world.open_directory(&path).doing("open", &path)?;
+    let journal = Journal::open(Arc::clone(&session.world), directory, path, Limits::of_journal(journal_max));
+    let messages = messages.clone();
+    let report = move |report| drop(messages.send(Message::Journal(report)));
+    JournalThread::start(Arc::clone(&session.world), Arc::clone(holding), journal, report)
+        .doing("start a thread for", session.home.state())
+}
+
+/// What a life begins with.
+struct Recalled {
+    /// The markers: the checkpoint, brought up to date by the journal.
+    seen: Seen,
+    /// What a life that ends with a wake has to tell first: wakes that were recorded and that nobody was told of, because
+    /// the one who recorded them died before it could.
+    untold: Vec<Wake>,
+    /// The marks of the wakes that nobody has acknowledged.
+    pending: Vec<Mark>,
+}
+
+fn recall(
     session: &HomeContext,
     span: Span,
     holding: &Holding<Real>,
@@ -48,7 +143,7 @@ pub(crate) fn recall(
     let world = session.world.as_ref();
     let (mut seen, origin) = Seen::load(world, holding.watch());
     if let Origin::Damaged(why) = origin {
-        degradations.set(Part::Checkpoint, Err(why));
+        degradations.set(Part::Checkpoint, Condition::Impaired(why));
     }
     let path = session.home.ours(names::WAKES);
     let directory = world.open_directory(&path).doing("open", &path)?;
@@ -63,15 +158,15 @@ pub(crate) fn recall(
     }
     for wake in &contents.wakes {
         if wake.seq > seen.through_seq {
-            clear_drop_in(session, wake);
+            inbox::remove_recorded(session, wake);
         }
         seen.apply(wake);
     }
     let presented = Presented::read(world, &directory);
-    let moment = delivered::Moment::of(world);
+    let moment = Moment::of(world);
     let pending = due::pending(&contents.wakes, contents.acknowledged);
     let due = || {
-        let patience = patience(session.settings());
+        let patience = session.settings().patience();
         let view = View { presented: &presented, presented_at_start: presented.through(), moment: &moment, patience };
         due::due(&pending, &view).into_iter().cloned()
     };
@@ -85,111 +180,17 @@ pub(crate) fn recall(
     Ok(Recalled { seen, untold, pending })
 }
 
-fn is_news_to_scripts(wake: &Wake, presented: &Presented, moment: &delivered::Moment) -> bool {
+fn is_news_to_scripts(wake: &Wake, presented: &Presented, moment: &Moment) -> bool {
     !matches!(wake.mark, Some(Mark::Row { .. })) && presented.shown(wake.seq, moment) == Shown::Never
 }
 
-pub(crate) fn reporter<T: 'static>(
-    sender: &Sender<Message>,
-    wrap: fn(T) -> Message,
-) -> impl Fn(T) + Clone + Send + 'static {
-    let sender = sender.clone();
-    move |report| {
-        // The loop has ended; nobody needs to know any more.
-        let _unheard = sender.send(wrap(report));
-    }
-}
-
-pub(crate) fn notifiers(session: &HomeContext, settings: &Settings, sender: &Sender<Message>) -> Result<Notifiers> {
-    Notifiers::start(settings, &session.home, &children(session, settings), reporter(sender, Message::Notified))
-        .doing("start a thread for", session.home.state())
-}
-
-/// What children see.
-pub(crate) fn children(session: &HomeContext, settings: &Settings) -> Vec<(String, OsString)> {
-    if let Surroundings::Caller(_) = session.surroundings {
-        // Not even this home by name: a check may call a script of another home, which finds its home by itself.
-        return session.environment.for_child_of_caller();
-    }
-    let mut environment = session.environment.for_child(&settings.pass);
-    environment.push(("FM_HOME".to_owned(), session.home.root().into()));
-    environment.push(("FM_STATE_OVERRIDE".to_owned(), session.home.state().into()));
-    environment
-}
-
-pub(crate) fn check_rules(session: &HomeContext, settings: &Settings) -> CheckRules {
-    CheckRules {
-        interval: settings.check_interval,
-        timeout: settings.check_timeout,
-        at_most: match session.surroundings {
-            Surroundings::Home => settings.checks_at_once,
-            // One after the other, as the scripts run them.
-            Surroundings::Caller(_) => 1,
-        },
-        output_cap: 64 * 1024,
-        state: session.home.state().to_owned(),
-        working_directory: match &session.surroundings {
-            Surroundings::Home => session.home.root().to_owned(),
-            Surroundings::Caller(here) => here.clone(),
-        },
-        environment: children(session, settings),
-    }
-}
-
 /// Removes the temporary files of writers that were killed.
-pub(crate) fn sweep_leftovers(session: &HomeContext, holding: &Holding<Real>) {
+fn sweep_leftovers(session: &HomeContext, holding: &Holding<Real>) {
     let world = session.world.as_ref();
     let wakes = world.open_directory(&session.home.ours(names::WAKES));
     for directory in std::iter::once(holding.watch()).chain(wakes.as_ref().ok()) {
         if let Err(error) = storage::sweep(world, directory) {
             tracing::debug!("cannot sweep {}: {error}", session.home.watch().display());
         }
-    }
-}
-
-/// Sets aside what scripts began to write into the inbox and never finished.
-pub(crate) fn set_abandoned_aside(session: &HomeContext) {
-    let path = session.home.ours(names::INBOX);
-    let world = session.world.as_ref();
-    let renamed = world.open_directory(&path).and_then(|directory| inbox::set_abandoned_aside(world, &directory));
-    match renamed {
-        Ok(0) => {}
-        Ok(count) => tracing::warn!("{count} files in {} were begun and never finished", path.display()),
-        Err(error) => tracing::debug!("cannot clear {}: {error}", path.display()),
-    }
-}
-
-/// Removes a drop-in whose wake is in the journal already: its watcher died before it could.
-pub(crate) fn clear_drop_in(session: &HomeContext, wake: &Wake) {
-    let Some(Mark::Inbox { name, inode, size, mtime_ns }) = &wake.mark else { return };
-    let recorded = Signature { size: *size, mtime_ns: *mtime_ns, inode: *inode };
-    let path = session.home.ours(names::INBOX);
-    let world = session.world.as_ref();
-    let cleared = world
-        .open_directory(&path)
-        .and_then(|directory| Inbox::default().remove_recorded(world, &directory, name, recorded));
-    if let Err(error) = cleared {
-        tracing::warn!("cannot remove {name} from {}: {error}", path.display());
-    }
-}
-
-pub(crate) fn tracker(settings: &Settings, patterns: &Patterns, span: Span) -> PaneTracker {
-    let polls = match span {
-        Span::Resident | Span::Once => 1,
-        Span::Script => markers::ENOUGH,
-    };
-    PaneTracker::new(patterns.busy.clone(), usize::try_from(settings.context_max).unwrap_or(usize::MAX), polls)
-}
-
-pub(crate) fn pane_rules(session: &HomeContext, settings: &Settings) -> PaneRules {
-    /// tmux answers within milliseconds; one that does not is stopped.
-    const DEADLINE: Duration = Duration::from_secs(10);
-    PaneRules {
-        deadline: DEADLINE,
-        working_directory: match &session.surroundings {
-            Surroundings::Home => session.home.root().to_owned(),
-            Surroundings::Caller(here) => here.clone(),
-        },
-        environment: children(session, settings),
     }
 }

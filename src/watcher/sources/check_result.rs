@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::base::escape;
-use crate::journal::record::{Delivery, Draft, Kind};
+use crate::journal::record::{Draft, Kind};
 use crate::system::regular_file::{Signature, head};
 
 /// How many silent failures in a row are a wake.
@@ -142,14 +142,8 @@ impl CheckResult {
 
     fn draft(&self, what: &str, context: Option<String>) -> Draft {
         let path = self.script.to_string_lossy();
-        Draft {
-            kind: Kind::Check,
-            text: format!("check: {}: {what}", escape::word(&path)),
-            key: path.into_owned(),
-            context,
-            mark: None,
-            delivery: Delivery::Now,
-        }
+        let text = format!("check: {}: {what}", escape::word(&path));
+        Draft { context, ..Draft::new(Kind::Check, path, text) }
     }
 }
 

@@ -11,30 +11,38 @@
 //! The schedule survives restarts through [`crate::watcher::checkpoint::Seen::last_check`], which is to be set to
 //! [`Checks::sweep_began`] when the sweep is over: a sweep that was cut off is due again at once.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Receiver, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::check_result::{CheckResult, How};
+use super::check_result::{CheckMemory, CheckResult, How, Wording};
 use crate::base::wait_until::wait_until;
+use crate::journal::record::{Draft, Mark};
+use crate::ownership::context::Surroundings;
 use crate::system::bounded_command::{self, Ending, Plan};
 use crate::system::platform;
 use crate::system::program;
 use crate::system::regular_file::{Signature, has_suffix};
 use crate::system::{Facts, Kind, World};
 use crate::watcher::checkpoint::Moment;
+use crate::watcher::source::{LoopContext, Message, Note, Progress, Reporter, Source, Span, Unrecorded, mailbox};
 
 /// The end of a check's name.
 const SUFFIX: &str = ".check.sh";
 
 /// How much of a failing check's standard error is kept, in bytes.
 const COMPLAINT_CAP: usize = 4096;
+
+/// How much of a check's output is kept, in bytes.
+const OUTPUT_CAP: usize = 64 * 1024;
+
+const NAME: &str = "checks";
 
 /// How long leaving waits for the running checks to be killed.
 const STOP_WITHIN: Duration = Duration::from_secs(1);
@@ -48,8 +56,6 @@ pub struct CheckRules {
     pub timeout: Duration,
     /// How many run at once; at least one does.
     pub at_most: usize,
-    /// How many bytes of output are kept.
-    pub output_cap: usize,
     /// Where the scripts are: the absolute path of the state directory.
     pub state: PathBuf,
     /// Where they run: the home directory.
@@ -58,12 +64,11 @@ pub struct CheckRules {
     pub environment: Vec<(String, OsString)>,
 }
 
-/// The source of checks. Results are sent as messages of the loop's own type.
-#[derive(Debug)]
-pub struct Checks<M> {
+/// The scripts that run and those that wait for their turn.
+pub struct Checks {
     rules: Arc<CheckRules>,
-    bash: Result<PathBuf, String>,
-    sender: Sender<M>,
+    bash: Option<PathBuf>,
+    reporter: Reporter<CheckResult>,
     waiting: VecDeque<PathBuf>,
     running: BTreeSet<PathBuf>,
     threads: Vec<JoinHandle<()>>,
@@ -71,14 +76,14 @@ pub struct Checks<M> {
     began: Option<Moment>,
 }
 
-impl<M: From<CheckResult> + Send + 'static> Checks<M> {
-    /// A source that has not swept yet.
-    pub fn new(rules: CheckRules, sender: Sender<M>) -> Self {
+impl Checks {
+    /// Nothing runs yet.
+    pub fn new(rules: CheckRules, reporter: Reporter<CheckResult>) -> Self {
         let bash = find_bash(&rules.environment);
         Self {
             rules: Arc::new(rules),
             bash,
-            sender,
+            reporter,
             waiting: VecDeque::new(),
             running: BTreeSet::new(),
             threads: Vec::new(),
@@ -152,32 +157,29 @@ impl<M: From<CheckResult> + Send + 'static> Checks<M> {
         while self.running.len() < self.rules.at_most.max(1) {
             let Some(script) = self.waiting.pop_front() else { break };
             self.running.insert(script.clone());
-            if let Err(why) = self.start(script.clone()) {
-                self.report(script, How::Failed(why));
+            if let Err(how) = self.start(script.clone()) {
+                self.report(script, how);
             }
         }
     }
 
-    fn start(&mut self, script: PathBuf) -> Result<(), String> {
-        let bash = self.bash.clone()?;
-        let (rules, cancelled, sender) = (self.rules.clone(), self.cancelled.clone(), self.sender.clone());
-        let work = move || {
-            let result = run(&rules, &bash, script, &cancelled);
-            // Without a receiver the loop has ended, and nobody is to be told.
-            let _nobody_listens = sender.send(M::from(result));
-        };
+    fn start(&mut self, script: PathBuf) -> Result<(), How> {
+        let bash = self.bash.clone().ok_or_else(|| {
+            How::Failed("no bash in /bin, /usr/bin or PATH; install it, or no check can run".to_owned())
+        })?;
+        let (rules, cancelled, report) = (self.rules.clone(), self.cancelled.clone(), self.reporter.clone());
+        let work = move || report(run(&rules, &bash, script, &cancelled));
         let thread = thread::Builder::new().name("check".into()).spawn(work);
-        self.threads.push(thread.map_err(|error| format!("no thread can be started: {error}"))?);
+        self.threads.push(thread.map_err(|error| How::Failed(format!("no thread can be started: {error}")))?);
         Ok(())
     }
 
     fn report(&self, script: PathBuf, how: How) {
-        let result = CheckResult { script, output: String::new(), complaint: String::new(), how };
-        let _nobody_listens = self.sender.send(M::from(result));
+        (self.reporter)(CheckResult { script, output: String::new(), complaint: String::new(), how });
     }
 }
 
-impl<M> Drop for Checks<M> {
+impl Drop for Checks {
     fn drop(&mut self) {
         self.cancelled.store(true, Ordering::Release);
     }
@@ -229,7 +231,7 @@ fn run(rules: &CheckRules, bash: &Path, script: PathBuf, cancelled: &AtomicBool)
         command,
         input: Vec::new(),
         deadline: rules.timeout,
-        stdout_limit: rules.output_cap,
+        stdout_limit: OUTPUT_CAP,
         stderr_limit: COMPLAINT_CAP,
     };
     match bounded_command::run(plan, cancelled) {
@@ -252,16 +254,123 @@ fn run(rules: &CheckRules, bash: &Path, script: PathBuf, cancelled: &AtomicBool)
     }
 }
 
-fn find_bash(environment: &[(String, OsString)]) -> Result<PathBuf, String> {
+fn find_bash(environment: &[(String, OsString)]) -> Option<PathBuf> {
     let usual = [PathBuf::from("/bin/bash"), PathBuf::from("/usr/bin/bash")];
-    let found = usual.into_iter().find(|path| path.is_file()).or_else(|| find_program("bash", environment));
-    found.ok_or_else(|| "no bash in /bin, /usr/bin or PATH; install it, or no check can run".to_owned())
+    usual.into_iter().find(|path| path.is_file()).or_else(|| find_program("bash", environment))
 }
 
 /// Finds a program in the absolute directories of the `PATH` of an environment.
 pub(crate) fn find_program(name: &str, environment: &[(String, OsString)]) -> Option<PathBuf> {
     let (_, path) = environment.iter().find(|(key, _)| key == "PATH")?;
     program::find_in(path, name)
+}
+
+/// The source of checks.
+pub(crate) struct CheckSource {
+    checks: Option<Checks>,
+    reporter: Reporter<CheckResult>,
+    reports: Receiver<CheckResult>,
+    /// What to remember of a check when the wake of this ticket is durable.
+    memories: BTreeMap<u64, (String, CheckMemory)>,
+    tickets: u64,
+}
+
+impl CheckSource {
+    pub(crate) fn new(messages: &Sender<Message>) -> Self {
+        let (reporter, reports) = mailbox(NAME, messages);
+        Self { checks: None, reporter, reports, memories: BTreeMap::new(), tickets: 0 }
+    }
+
+    fn note_sweep(context: &mut LoopContext<'_>, checks: &Checks) {
+        context.seen.last_check = checks.sweep_began().cloned();
+        context.unsaved += 1;
+        context.say_when_recorded(Note::ChecksSwept);
+    }
+}
+
+impl Source for CheckSource {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn begin(&mut self, context: &mut LoopContext<'_>, _: &[Mark]) {
+        self.reload(context);
+    }
+
+    /// Begins a sweep if one is due.
+    fn poll(&mut self, context: &mut LoopContext<'_>, listed: Option<&[OsString]>) -> Progress {
+        let (Some(checks), Some(listed)) = (&mut self.checks, listed) else { return Progress::Over };
+        let world = context.session.world.as_ref();
+        if checks.due_in(context.seen.last_check.as_ref(), &Moment::now(world)).is_zero() {
+            context.seen.checks.retain(|name, _| listed.iter().any(|other| other.to_str() == Some(name)));
+            if checks.sweep(world, &context.state, listed) > 0 {
+                return Progress::Awaited;
+            }
+            if !checks.is_sweeping() {
+                Self::note_sweep(context, checks);
+            }
+        }
+        if checks.is_sweeping() { Progress::Awaited } else { Progress::Over }
+    }
+
+    fn report(&mut self, context: &mut LoopContext<'_>) -> Progress {
+        let (Some(checks), Ok(result)) = (&mut self.checks, self.reports.try_recv()) else { return Progress::Awaited };
+        let wording = if context.span == Span::Script { Wording::Whole } else { Wording::Line };
+        let name = result.name();
+        let judgement = result.judge(context.seen.checks.get(&name), wording);
+        if context.span == Span::Script && judgement.draft.is_some() {
+            // The first one that has something to say ends the sweep of a script.
+            checks.cut_short();
+        }
+        checks.finish(&result);
+        if let Some(draft) = judgement.draft {
+            self.tickets += 1;
+            self.memories.insert(self.tickets, (name, judgement.memory));
+            context.record(NAME, self.tickets, vec![draft]);
+        } else {
+            context.seen.checks.insert(name, judgement.memory);
+        }
+        if checks.is_sweeping() {
+            return Progress::Awaited;
+        }
+        Self::note_sweep(context, checks);
+        Progress::Over
+    }
+
+    fn is_sweeping(&self) -> bool {
+        self.checks.as_ref().is_some_and(Checks::is_sweeping)
+    }
+
+    fn recorded(&mut self, context: &mut LoopContext<'_>, ticket: u64) {
+        context.seen.checks.extend(self.memories.remove(&ticket));
+    }
+
+    fn not_recorded(&mut self, _: u64, _: &Draft) -> Unrecorded {
+        Unrecorded::Keep
+    }
+
+    fn reload(&mut self, context: &mut LoopContext<'_>) {
+        let session = context.session;
+        let rules = CheckRules {
+            interval: context.settings.check_interval,
+            timeout: context.settings.check_timeout,
+            at_most: match session.surroundings {
+                Surroundings::Home => context.settings.checks_at_once,
+                // One after the other, as the scripts run them.
+                Surroundings::Caller(_) => 1,
+            },
+            state: session.home.state().to_owned(),
+            working_directory: context.working_directory(),
+            environment: context.child_environment(),
+        };
+        self.checks = Some(Checks::new(rules, self.reporter.clone()));
+    }
+
+    fn stop(&mut self) {
+        if let Some(checks) = &mut self.checks {
+            checks.stop();
+        }
+    }
 }
 
 #[cfg(test)]
@@ -278,7 +387,7 @@ mod tests {
         home: tempfile::TempDir,
         node: File,
         results: Receiver<CheckResult>,
-        checks: Checks<CheckResult>,
+        checks: Checks,
     }
 
     fn rules(home: &Path) -> CheckRules {
@@ -286,7 +395,6 @@ mod tests {
             interval: Duration::from_secs(300),
             timeout: Duration::from_secs(20),
             at_most: 2,
-            output_cap: 64 * 1024,
             state: home.join("state"),
             working_directory: home.to_owned(),
             environment: vec![("PATH".into(), "/usr/bin:/bin".into()), ("ONLY".into(), "this".into())],
@@ -301,7 +409,8 @@ mod tests {
             change(&mut rules);
             let (sender, results) = channel();
             let node = Real.open_directory(&rules.state).unwrap();
-            Self { home, node, results, checks: Checks::new(rules, sender) }
+            let reporter = Arc::new(move |result| drop(sender.send(result)));
+            Self { home, node, results, checks: Checks::new(rules, reporter) }
         }
 
         fn script(&self, name: &str, text: &str, mode: u32) -> PathBuf {
@@ -425,9 +534,12 @@ mod tests {
         fixture.script("a.check.sh", "", 0o600);
         fixture.sweep();
         assert!(matches!(fixture.next().how, How::Failed(why) if why.contains("/nonexistent")));
-        fixture.checks.bash = Err("no bash".into());
+        fixture.checks.bash = None;
         fixture.sweep();
-        assert_eq!(fixture.next().how, How::Failed("no bash".into()));
+        assert_eq!(
+            fixture.next().how,
+            How::Failed("no bash in /bin, /usr/bin or PATH; install it, or no check can run".into())
+        );
         assert!(!fixture.checks.is_sweeping());
     }
 

@@ -3,10 +3,12 @@
 //! Its interval doubles with each heartbeat in a row up to a cap, and any other wake takes it back to the base. It is
 //! the last resort against a cause that no source sees; if it never came, such a cause would wait for ever.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
-use crate::journal::record::{Delivery, Draft, Kind, Mark};
+use crate::journal::record::{Draft, Kind, Mark, Wake};
 use crate::watcher::checkpoint::Moment;
+use crate::watcher::source::{LoopContext, Progress, Source, Unrecorded};
 
 /// The key and the reason line of every heartbeat.
 const HEARTBEAT: &str = "heartbeat";
@@ -37,13 +39,45 @@ impl Heartbeat {
 
 /// The wake, when `streak` heartbeats came in a row before it.
 pub fn draft(streak: u32) -> Draft {
-    Draft {
-        kind: Kind::Heartbeat,
-        key: HEARTBEAT.to_owned(),
-        text: HEARTBEAT.to_owned(),
-        context: None,
-        mark: Some(Mark::Heartbeat { streak: streak.saturating_add(1) }),
-        delivery: Delivery::Now,
+    let mark = Some(Mark::Heartbeat { streak: streak.saturating_add(1) });
+    Draft { mark, ..Draft::new(Kind::Heartbeat, HEARTBEAT, HEARTBEAT) }
+}
+
+/// The source of heartbeats.
+#[derive(Debug, Default)]
+pub(crate) struct HeartbeatSource {
+    is_in_flight: bool,
+}
+
+impl Source for HeartbeatSource {
+    fn name(&self) -> &'static str {
+        HEARTBEAT
+    }
+
+    fn poll(&mut self, context: &mut LoopContext<'_>, _: Option<&[OsString]>) -> Progress {
+        let now = Moment::now(context.session.world.as_ref());
+        let heart = Heartbeat { base: context.settings.heartbeat, cap: context.settings.heartbeat_max };
+        match heart.due_in(context.seen.last_heartbeat.as_ref(), context.seen.streak, &now) {
+            None => context.seen.last_heartbeat = Some(now),
+            Some(left) if left.is_zero() && !self.is_in_flight => {
+                self.is_in_flight = true;
+                context.record(HEARTBEAT, 0, vec![draft(context.seen.streak)]);
+            }
+            Some(_) => {}
+        }
+        Progress::Over
+    }
+
+    fn announced(&mut self, context: &mut LoopContext<'_>, wakes: &[Wake]) {
+        if wakes.iter().any(|wake| matches!(wake.mark, Some(Mark::Heartbeat { .. }))) {
+            self.is_in_flight = false;
+            context.seen.last_heartbeat = Some(Moment::now(context.session.world.as_ref()));
+        }
+    }
+
+    fn not_recorded(&mut self, _: u64, _: &Draft) -> Unrecorded {
+        self.is_in_flight = false;
+        Unrecorded::FoundAgain
     }
 }
 

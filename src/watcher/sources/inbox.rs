@@ -13,13 +13,21 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::time::Duration;
 
 use serde::Deserialize;
+use thiserror::Error;
 
 use crate::base::escape;
-use crate::journal::record::{Delivery, Draft, Kind, Mark};
+use crate::home::paths::names;
+use crate::journal::record::{Delivery, Draft, Kind, Mark, Wake};
+use crate::ownership::context::HomeContext;
 use crate::system::regular_file::{self, Signature, has_suffix, head};
+use crate::system::storage;
 use crate::system::{self, World};
+use crate::watcher::degradations::{Condition, Part};
+use crate::watcher::events::Tag;
+use crate::watcher::source::{LoopContext, Progress, Source, Unrecorded};
 
 /// The end of the name of a file that is read.
 const SUFFIX: &str = ".wake";
@@ -34,8 +42,8 @@ const LIMIT: u64 = 64 * 1024;
 const PER_TICK: usize = 256;
 /// How much of the content becomes the reason line, in bytes.
 const TEXT_CAP: usize = 4096;
-/// After how long, in milliseconds by the wall clock, a temporary file counts as abandoned.
-const ABANDONED_AFTER_MS: i64 = 24 * 60 * 60 * 1000;
+/// After how long, by the wall clock, a temporary file whose name does not say who writes it counts as abandoned.
+const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A file that was found, and the wake that it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +84,7 @@ pub fn is_drop_in(name: &OsStr) -> bool {
     has_suffix(name, SUFFIX)
 }
 
-/// The source of drop-in wakes.
+/// The directory of drop-in wakes.
 #[derive(Debug, Default)]
 pub struct Inbox {
     /// Files whose wake is durable and that could not be removed or renamed.
@@ -164,13 +172,11 @@ impl Inbox {
     }
 }
 
-/// Renames temporary files that have not changed for a day, so that a script that died leaves a trace and no work.
-/// Says how many.
+/// Renames temporary files that nobody will finish, so that a script that died leaves a trace and no work. Says how many.
 ///
 /// # Errors
 /// The directory cannot be listed.
 pub fn set_abandoned_aside<W: World>(world: &W, inbox: &W::Node) -> io::Result<usize> {
-    let now = world.now().wall_ms;
     let is_done = |name: &OsString| {
         let name = name.as_encoded_bytes();
         name.ends_with(BAD.as_bytes()) || name.ends_with(ABANDONED.as_bytes())
@@ -178,8 +184,7 @@ pub fn set_abandoned_aside<W: World>(world: &W, inbox: &W::Node) -> io::Result<u
     let mut count = 0;
     for name in world.names(inbox)?.into_iter().filter(|name| !has_suffix(name, SUFFIX) && !is_done(name)) {
         let Ok(facts) = world.facts_at(inbox, &name) else { continue };
-        let age = now.saturating_sub(facts.mtime_ns.div_euclid(1_000_000));
-        if facts.kind == system::Kind::File && age > ABANDONED_AFTER_MS {
+        if storage::is_abandoned(world, &name, &facts, ABANDONED_AFTER) {
             let mut renamed = name.clone();
             renamed.push(ABANDONED);
             count += usize::from(world.rename(inbox, &name, &renamed).is_ok());
@@ -188,17 +193,28 @@ pub fn set_abandoned_aside<W: World>(world: &W, inbox: &W::Node) -> io::Result<u
     Ok(count)
 }
 
-fn read_regular<W: World>(world: &W, inbox: &W::Node, name: &OsStr, facts: &system::Facts) -> Result<String, String> {
+/// Why a file is no wake.
+#[derive(Debug, Error)]
+enum NoWake {
+    #[error("it is not a regular file")]
+    NotRegular,
+    #[error("it is {0} bytes long, and at most {LIMIT} are taken")]
+    TooLong(u64),
+    #[error("it changed while it was opened")]
+    Changed,
+    #[error("it cannot be read: {0}")]
+    Unreadable(#[from] io::Error),
+}
+
+fn read_regular<W: World>(world: &W, inbox: &W::Node, name: &OsStr, facts: &system::Facts) -> Result<String, NoWake> {
     if facts.kind != system::Kind::File {
-        return Err("it is not a regular file".to_owned());
+        return Err(NoWake::NotRegular);
     }
     if facts.size > LIMIT {
-        return Err(format!("it is {} bytes long, and at most {LIMIT} are taken", facts.size));
+        return Err(NoWake::TooLong(facts.size));
     }
-    let unreadable = |error: io::Error| format!("it cannot be read: {error}");
-    let file = regular_file::open(world, inbox, name).map_err(unreadable)?;
-    let file = file.ok_or_else(|| "it changed while it was opened".to_owned())?;
-    let bytes = file.read(world, 0, usize::try_from(LIMIT).unwrap_or(usize::MAX)).map_err(unreadable)?;
+    let file = regular_file::open(world, inbox, name)?.ok_or(NoWake::Changed)?;
+    let bytes = file.read(world, 0, usize::try_from(LIMIT).unwrap_or(usize::MAX))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -223,17 +239,11 @@ fn good(name: OsString, facts: &system::Facts, text: &str) -> DropIn {
     DropIn { draft, name, signature: Signature::of(facts), fate: Fate::Remove }
 }
 
-fn bad(name: OsString, facts: &system::Facts, why: &str) -> DropIn {
+fn bad(name: OsString, facts: &system::Facts, why: &NoWake) -> DropIn {
     let shown = escape::word(&name.to_string_lossy());
     let aside = escape::word(&aside(&name, facts.inode).to_string_lossy());
-    let draft = Draft {
-        kind: Kind::Custom,
-        key: KEY.to_owned(),
-        text: format!("inbox: {shown} is no wake: {why}; it was renamed to {aside}"),
-        context: None,
-        mark: None,
-        delivery: Delivery::Now,
-    };
+    let text = format!("inbox: {shown} is no wake: {why}; it was renamed to {aside}");
+    let draft = Draft::new(Kind::Custom, KEY, text);
     DropIn { draft, name, signature: Signature::of(facts), fate: Fate::SetAside }
 }
 
@@ -277,6 +287,113 @@ fn kind_named(name: &str) -> Option<Kind> {
             .chars()
             .all(|character| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-');
     is_word.then(|| Kind::from_name(name))
+}
+
+/// Sets aside what scripts began to write into the inbox of a home and never finished.
+pub(crate) fn tidy(session: &HomeContext) {
+    let path = session.home.ours(names::INBOX);
+    let world = session.world.as_ref();
+    match world.open_directory(&path).and_then(|directory| set_abandoned_aside(world, &directory)) {
+        Ok(0) => {}
+        Ok(count) => tracing::warn!("{count} files in {} were begun and never finished", path.display()),
+        Err(error) => tracing::debug!("cannot clear {}: {error}", path.display()),
+    }
+}
+
+/// Removes a drop-in whose wake is in the journal already: its watcher died before it could.
+pub(crate) fn remove_recorded(session: &HomeContext, wake: &Wake) {
+    let Some(Mark::Inbox { name, inode, size, mtime_ns }) = &wake.mark else { return };
+    let recorded = Signature { size: *size, mtime_ns: *mtime_ns, inode: *inode };
+    let path = session.home.ours(names::INBOX);
+    let world = session.world.as_ref();
+    let removed = world
+        .open_directory(&path)
+        .and_then(|directory| Inbox::default().remove_recorded(world, &directory, name, recorded));
+    if let Err(error) = removed {
+        tracing::warn!("cannot remove {name} from {}: {error}", path.display());
+    }
+}
+
+/// The source of drop-in wakes.
+#[derive(Debug, Default)]
+pub(crate) struct InboxSource {
+    inbox: Inbox,
+    /// Something happened in the inbox since it was read last.
+    is_touched: bool,
+    /// Files whose wakes are being written, each with the ticket of its batch.
+    taken: BTreeMap<OsString, (u64, DropIn)>,
+    batches: u64,
+}
+
+impl Source for InboxSource {
+    fn name(&self) -> &'static str {
+        KEY
+    }
+
+    fn poll(&mut self, context: &mut LoopContext<'_>, _: Option<&[OsString]>) -> Progress {
+        let path = context.session.home.ours(names::INBOX);
+        let world = context.session.world.as_ref();
+        let read = world
+            .open_directory(&path)
+            .and_then(|directory| self.inbox.read(world, &directory, |name| self.taken.contains_key(name)));
+        match read {
+            Ok(intake) => {
+                context.degrade(Part::Inbox, Condition::Works);
+                self.batches += 1;
+                let drafts = intake.drop_ins.iter().map(|drop_in| drop_in.draft.clone()).collect();
+                let batch = self.batches;
+                self.taken.extend(intake.drop_ins.into_iter().map(|drop_in| (drop_in.name.clone(), (batch, drop_in))));
+                context.record(KEY, batch, drafts);
+            }
+            Err(error) => {
+                let why = format!("cannot read {}: {error}", path.display());
+                context.degrade(Part::Inbox, Condition::Impaired(why));
+            }
+        }
+        Progress::Over
+    }
+
+    fn is_concerned_by(&self, directory: Tag, _: &OsStr) -> bool {
+        directory == Tag::Inbox
+    }
+
+    fn event(&mut self, _: &mut LoopContext<'_>, _: &OsStr) {
+        self.is_touched = true;
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        self.is_touched.then_some(Duration::ZERO)
+    }
+
+    fn due(&mut self, context: &mut LoopContext<'_>) {
+        self.is_touched = false;
+        self.poll(context, None);
+    }
+
+    /// The files of this batch have done their work.
+    fn recorded(&mut self, context: &mut LoopContext<'_>, batch: u64) {
+        let world = context.session.world.as_ref();
+        let Ok(directory) = world.open_directory(&context.session.home.ours(names::INBOX)) else { return };
+        let inbox = &mut self.inbox;
+        self.taken.retain(|_, (of, drop_in)| {
+            let is_done = *of == batch;
+            if is_done {
+                inbox.settle(world, &directory, drop_in);
+            }
+            !is_done
+        });
+        // Of very many only a part is read at a time.
+        self.is_touched = true;
+    }
+
+    fn not_recorded(&mut self, batch: u64, _: &Draft) -> Unrecorded {
+        self.taken.retain(|_, (of, _)| *of != batch);
+        Unrecorded::FoundAgain
+    }
+
+    fn tidy(&mut self, context: &mut LoopContext<'_>) {
+        tidy(context.session);
+    }
 }
 
 #[cfg(test)]

@@ -9,13 +9,28 @@ use std::collections::BTreeMap;
 
 use regex_lite::Regex;
 
-use super::panes::PaneCapture;
 use crate::base::escape;
-use crate::journal::record::{Delivery, Draft, Kind, Mark};
+use crate::journal::record::{Draft, Kind, Mark};
 use crate::system::regular_file;
+
+/// At so many polls without a change a pane is stale to the scripts of a firstmate home.
+pub const ENOUGH_FOR_SCRIPTS: u32 = 2;
 
 /// How many of the last lines that are not blank may show the busy mark.
 const BUSY_LINES: usize = 6;
+
+/// What one poll of all windows gave.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PaneCapture {
+    /// The windows that were asked for.
+    pub asked: Vec<String>,
+    /// The last lines of each window that could be captured.
+    pub panes: BTreeMap<String, String>,
+    /// All that was captured of the same windows, as tmux printed it, without the end of the last line.
+    pub whole: BTreeMap<String, String>,
+    /// Why nothing, or not everything, could be captured. A window that does not exist is no problem.
+    pub problem: Option<String>,
+}
 
 /// The announced digests, by window.
 pub type AnnouncedPanes = BTreeMap<String, String>;
@@ -83,12 +98,9 @@ impl PaneTracker {
 
     fn draft(&self, window: &str, content: &str, digest: &str) -> Draft {
         Draft {
-            kind: Kind::Stale,
-            key: window.to_owned(),
-            text: format!("stale: {}", escape::word(window)),
             context: Some(regular_file::tail(content.as_bytes(), self.context_cap)).filter(|text| !text.is_empty()),
             mark: Some(Mark::Pane { window: window.to_owned(), digest: digest.to_owned() }),
-            delivery: Delivery::Now,
+            ..Draft::new(Kind::Stale, window, format!("stale: {}", escape::word(window)))
         }
     }
 }

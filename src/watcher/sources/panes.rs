@@ -9,20 +9,27 @@
 //! The process runs in a thread with a deadline, and no second one is started while it runs. Without recorded windows
 //! there is no process. If no tmux is found or no server answers, nothing is captured and the reason is told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Receiver, Sender};
 use std::thread;
 use std::time::Duration;
 
 use super::checks::find_program;
+use super::pane_tracker::{ENOUGH_FOR_SCRIPTS, PaneCapture, PaneTracker};
 use crate::base::escape;
+use crate::journal::record::{Draft, Mark, Wake};
+
+use crate::settings::{Patterns, Settings};
+use crate::system::World;
 use crate::system::bounded_command::{self, Ending, Plan};
+use crate::watcher::degradations::{Condition, Part};
+use crate::watcher::source::{LoopContext, Message, Note, Progress, Reporter, Source, Span, Unrecorded, mailbox};
 use crate::watcher::tasks::Task;
 
 /// How many lines of a window count.
@@ -37,38 +44,29 @@ const NAME_LIMIT: usize = 512;
 /// How much of tmux's output is kept, in bytes; hundreds of windows fit.
 const OUTPUT_LIMIT: usize = 16 * 1024 * 1024;
 
+/// tmux answers within milliseconds; one that does not is stopped.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+const NAME: &str = "panes";
+
 /// How much of tmux's complaints is kept, in bytes.
 const COMPLAINT_CAP: usize = 1024;
-
-/// What one poll of all windows gave.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PaneCapture {
-    /// The windows that were asked for.
-    pub asked: Vec<String>,
-    /// The last lines of each window that could be captured.
-    pub panes: BTreeMap<String, String>,
-    /// All that was captured of the same windows, as tmux printed it, without the end of the last line.
-    pub whole: BTreeMap<String, String>,
-    /// Why nothing, or not everything, could be captured. A window that does not exist is no problem.
-    pub problem: Option<String>,
-}
 
 /// How tmux is called.
 #[derive(Debug, Clone)]
 pub struct PaneRules {
     /// How long one poll may take.
-    pub deadline: Duration,
+    pub timeout: Duration,
     /// Where tmux runs.
     pub working_directory: PathBuf,
     /// All it sees of the environment; `PATH` says where it is, `TMUX` and `TMUX_TMPDIR` where its server listens.
     pub environment: Vec<(String, OsString)>,
 }
 
-/// The source of panes. Captures are sent as messages of the loop's own type.
-#[derive(Debug)]
-pub struct Panes<M> {
+/// The polls of the windows, one after the other.
+pub struct Panes {
     rules: Arc<PaneRules>,
-    sender: Sender<M>,
+    reporter: Reporter<PaneCapture>,
     running: Option<thread::JoinHandle<()>>,
     cancelled: Arc<AtomicBool>,
 }
@@ -87,10 +85,10 @@ pub fn windows<'a>(tasks: impl Iterator<Item = &'a Task>) -> Vec<String> {
     windows
 }
 
-impl<M: From<PaneCapture> + Send + 'static> Panes<M> {
+impl Panes {
     /// A source that has not polled yet.
-    pub fn new(rules: PaneRules, sender: Sender<M>) -> Self {
-        Self { rules: Arc::new(rules), sender, running: None, cancelled: Arc::new(AtomicBool::new(false)) }
+    pub fn new(rules: PaneRules, reporter: Reporter<PaneCapture>) -> Self {
+        Self { rules: Arc::new(rules), reporter, running: None, cancelled: Arc::new(AtomicBool::new(false)) }
     }
 
     /// Begins a poll, unless there is nothing to look at or the one before still runs. `nonce` must be a word that
@@ -99,24 +97,20 @@ impl<M: From<PaneCapture> + Send + 'static> Panes<M> {
         if windows.is_empty() || self.running.as_ref().is_some_and(|thread| !thread.is_finished()) {
             return;
         }
-        let (rules, cancelled, sender) = (self.rules.clone(), self.cancelled.clone(), self.sender.clone());
+        let (rules, cancelled, report) = (self.rules.clone(), self.cancelled.clone(), self.reporter.clone());
         let asked = windows.clone();
-        let work = move || {
-            let capture = capture(&rules, windows, &nonce, &cancelled);
-            let _nobody_listens = sender.send(M::from(capture));
-        };
+        let work = move || report(capture(&rules, windows, &nonce, &cancelled));
         match thread::Builder::new().name("panes".into()).spawn(work) {
             Ok(thread) => self.running = Some(thread),
             Err(error) => {
                 let problem = Some(format!("panes are not watched: no thread can be started: {error}"));
-                let _nobody_listens =
-                    self.sender.send(M::from(PaneCapture { asked, problem, ..PaneCapture::default() }));
+                (self.reporter)(PaneCapture { asked, problem, ..PaneCapture::default() });
             }
         }
     }
 }
 
-impl<M> Drop for Panes<M> {
+impl Drop for Panes {
     fn drop(&mut self) {
         self.cancelled.store(true, Ordering::Release);
     }
@@ -134,7 +128,7 @@ fn capture(rules: &PaneRules, asked: Vec<String>, nonce: &str, cancelled: &Atomi
     let plan = Plan {
         command,
         input: commands(&asked, nonce).into_bytes(),
-        deadline: rules.deadline,
+        deadline: rules.timeout,
         stdout_limit: OUTPUT_LIMIT,
         stderr_limit: COMPLAINT_CAP,
     };
@@ -233,6 +227,92 @@ fn last_lines(lines: &[&str]) -> String {
     lines[end.saturating_sub(LINES)..end].join("\n")
 }
 
+/// The source of panes.
+pub(crate) struct PaneSource {
+    panes: Option<Panes>,
+    reporter: Reporter<PaneCapture>,
+    reports: Receiver<PaneCapture>,
+    /// Windows whose wakes are being written.
+    in_flight: BTreeSet<String>,
+}
+
+impl PaneSource {
+    pub(crate) fn new(messages: &Sender<Message>) -> Self {
+        let (reporter, reports) = mailbox(NAME, messages);
+        Self { panes: None, reporter, reports, in_flight: BTreeSet::new() }
+    }
+}
+
+/// The tracker that these settings ask for.
+pub(crate) fn tracker(settings: &Settings, patterns: &Patterns, span: Span) -> PaneTracker {
+    let polls = match span {
+        Span::Resident | Span::Once => 1,
+        Span::Script => ENOUGH_FOR_SCRIPTS,
+    };
+    PaneTracker::new(patterns.busy.clone(), usize::try_from(settings.context_max).unwrap_or(usize::MAX), polls)
+}
+
+impl Source for PaneSource {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn begin(&mut self, context: &mut LoopContext<'_>, _: &[Mark]) {
+        let (working_directory, environment) = (context.working_directory(), context.child_environment());
+        let rules = PaneRules { timeout: TIMEOUT, working_directory, environment };
+        self.panes = Some(Panes::new(rules, self.reporter.clone()));
+    }
+
+    fn poll(&mut self, context: &mut LoopContext<'_>, _: Option<&[OsString]>) -> Progress {
+        let windows = windows(context.tasks.iter());
+        let (Some(panes), false) = (&mut self.panes, windows.is_empty()) else { return Progress::Over };
+        match context.session.world.nonce() {
+            Ok(nonce) => panes.poll(windows, escape::hexadecimal(&nonce)),
+            Err(error) => {
+                let why = format!("panes are not watched: no nonce: {error}");
+                context.degrade(Part::Panes, Condition::Impaired(why));
+            }
+        }
+        Progress::Awaited
+    }
+
+    fn report(&mut self, context: &mut LoopContext<'_>) -> Progress {
+        if let Ok(capture) = self.reports.try_recv() {
+            context.degrade(Part::Panes, capture.problem.clone().map_or(Condition::Works, Condition::Impaired));
+            context.say(Note::PanesRead(capture));
+        }
+        Progress::Over
+    }
+
+    fn heard(&mut self, context: &mut LoopContext<'_>, note: &Note) {
+        let Note::PanesRead(capture) = note else { return };
+        let observed = context.tracker.observe(capture, &context.seen.panes);
+        for window in observed.forget {
+            context.unsaved += usize::from(context.seen.panes.remove(&window).is_some());
+        }
+        let mut drafts = observed.drafts;
+        drafts.retain(|draft| self.in_flight.insert(draft.key.clone()));
+        context.record(NAME, 0, drafts);
+    }
+
+    fn announced(&mut self, _: &mut LoopContext<'_>, wakes: &[Wake]) {
+        for wake in wakes {
+            if let Some(Mark::Pane { window, .. }) = &wake.mark {
+                self.in_flight.remove(window);
+            }
+        }
+    }
+
+    fn not_recorded(&mut self, _: u64, draft: &Draft) -> Unrecorded {
+        self.in_flight.remove(&draft.key);
+        Unrecorded::FoundAgain
+    }
+
+    fn reload(&mut self, context: &mut LoopContext<'_>) {
+        context.tracker = tracker(&context.settings, &context.patterns, context.span);
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::disallowed_methods)]
 mod tests {
@@ -286,7 +366,7 @@ mod tests {
         fn rules(&self) -> PaneRules {
             let working_directory = self.directory.path().to_owned();
             PaneRules {
-                deadline: Duration::from_secs(20),
+                timeout: Duration::from_secs(20),
                 environment: environment(&working_directory),
                 working_directory,
             }
@@ -342,9 +422,9 @@ mod tests {
     fn the_source_sends_one_capture_per_poll_and_starts_nothing_without_windows() {
         let directory = tempfile::tempdir().unwrap();
         let environment = vec![("PATH".to_owned(), directory.path().into())];
-        let rules = PaneRules { deadline: Duration::from_secs(1), environment, working_directory: "/".into() };
+        let rules = PaneRules { timeout: Duration::from_secs(1), environment, working_directory: "/".into() };
         let (sender, captures) = channel::<PaneCapture>();
-        let mut panes = Panes::new(rules, sender);
+        let mut panes = Panes::new(rules, Arc::new(move |capture| drop(sender.send(capture))));
         panes.poll(Vec::new(), "1".into());
         assert!(panes.running.is_none());
         panes.poll(vec!["w".into()], "1".into());

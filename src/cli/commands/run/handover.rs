@@ -42,7 +42,7 @@ use crate::system::platform;
 use crate::system::requests::{Cause, Request};
 use crate::system::sd_notify::ServiceNotifier;
 use crate::watcher::events::Event;
-use crate::watcher::message::Message;
+use crate::watcher::source::Message;
 
 /// How long the end of a shell watcher that leaves no trace may go unnoticed.
 const LOOK: Duration = Duration::from_secs(1);

@@ -21,8 +21,7 @@ use std::time::Duration;
 use crate::base::failpoint::{Failpoint, is_protected, reach};
 use crate::base::wait_until::wait_until;
 use crate::system::requests::{self, Cause, Request, Requests};
-use crate::watcher::event_loop::Span;
-use crate::watcher::message::Message;
+use crate::watcher::source::{Message, Span};
 
 /// All that mean something to a watcher: the end of the terminal is the end of one that lives for a wake, and another one
 /// is told by the same signal to read its settings again.
