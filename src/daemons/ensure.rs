@@ -17,29 +17,6 @@
 //! What breaks if this is wrong: a second daemon beside a living one, or a caller that waits for what cannot come.
 //!
 //! Limits: that a daemon is ready was true when somebody looked. It may have ended since.
-//!
-//! ```no_run
-//! use std::path::PathBuf;
-//! use fm_watch::settings::daemon_definition::Name;
-//! use fm_watch::daemons::ensure::{Daemons, Ensured};
-//! use fm_watch::base::environment::Environment;
-//! use fm_watch::home::paths::Home;
-//! use fm_watch::settings::{Overrides, Settings};
-//!
-//! let home = Home::at("/srv/agents");
-//! let environment = Environment::of_this_process();
-//! let settings = Settings::load(&home, &Overrides::default(), &environment)?.settings;
-//! let cache = settings.daemons.iter().find(|daemon| daemon.name.as_str() == "cache").ok_or("no such daemon")?;
-//! let definition = cache.definition(home.root(), &settings);
-//! let program = PathBuf::from("/usr/local/bin/fm-watch");
-//! let daemons = Daemons::new(&home, program, environment.for_child(&settings.pass));
-//! match daemons.ensure(&cache.name, &definition) {
-//!     Ok(Ensured::Attached { pid, .. }) => println!("it runs already, as pid {pid}"),
-//!     Ok(Ensured::Started { pid, after, .. }) => println!("pid {pid} was ready after {after:?}"),
-//!     Err(failure) => println!("{failure}: {}", failure.last_words()),
-//! }
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
 
 use std::ffi::OsString;
 use std::fmt;
@@ -191,13 +168,6 @@ const SECOND_LOOK: Duration = Duration::from_millis(100);
 const SILENT_STARTS: usize = 2;
 
 impl Daemons {
-    /// Those of a home, with a program that is `fm-watch`, and the environment that daemons get.
-    pub fn new(home: &Home, program: PathBuf, environment: Vec<(String, OsString)>) -> Self {
-        let world = Arc::new(Real);
-        let here = world.standpoint();
-        Self::with(world, home, here, Starter::new(program, home, environment))
-    }
-
     /// Those of a home, with this program.
     ///
     /// # Errors
@@ -220,11 +190,6 @@ impl Daemons {
 
     pub(super) fn note(&self, note: &str) {
         (self.notes)(note);
-    }
-
-    /// The home.
-    pub fn home(&self) -> &Home {
-        &self.home
     }
 
     /// Makes sure that a daemon is ready, and says how that came. It returns when the daemon is ready, when its start has
