@@ -13,8 +13,9 @@ use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
 use self::answer::{failure, leave};
-use self::situation::{HookSession, open};
+use self::situation::{HookSession, in_its_words, open};
 use crate::base::environment::Environment;
+use crate::base::error::Result;
 use crate::base::exit;
 use crate::base::failpoint::Failpoint;
 use crate::cli::args::{self, Global};
@@ -74,7 +75,7 @@ pub fn hook(global: &Global, options: args::Hook) -> u8 {
     }
     let answer = match decide(&global, harness, event, &payload, began + WAITS_UNTIL) {
         Ok(decision) => harness.answer(event, &decision),
-        Err(why) => failure(harness, &why),
+        Err(why) => failure(harness, &why.to_string()),
     };
     platform::claim_last_word();
     leave(&answer)
@@ -116,14 +117,8 @@ fn read_input() -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn decide(
-    global: &Global,
-    harness: Harness,
-    event: Event,
-    payload: &Payload,
-    until: Instant,
-) -> Result<Decision, String> {
-    Real.reach(Failpoint::HooksDecides).map_err(|error| error.to_string())?;
+fn decide(global: &Global, harness: Harness, event: Event, payload: &Payload, until: Instant) -> Result<Decision> {
+    Real.reach(Failpoint::HooksDecides).map_err(in_its_words)?;
     match event {
         Event::PreTool => return before_a_tool(global, payload),
         Event::TurnEnd if payload.is_broken_off() => return Ok(Decision::Silent),
@@ -142,19 +137,19 @@ fn decide(
 }
 
 /// A context that begins anew has to be told again; one that goes on has heard it.
-fn at_prompt(asking: &HookSession<'_>) -> Result<Decision, String> {
+fn at_prompt(asking: &HookSession<'_>) -> Result<Decision> {
     let decision = asking.situation()?.at_start();
     if decision == Decision::Silent {
         return Ok(decision);
     }
     let is_first = asking.with_turn(|world, directory| {
-        hold_limit::tell_once(world, directory, asking.session_key()).map_err(|error| error.to_string())
+        hold_limit::tell_once(world, directory, asking.session_key()).map_err(in_its_words)
     });
     // Saying it twice does no harm.
     Ok(if is_first.unwrap_or(true) { decision } else { Decision::Silent })
 }
 
-fn at_turn_end(asking: &HookSession<'_>, harness: Harness, payload: &Payload) -> Result<Decision, String> {
+fn at_turn_end(asking: &HookSession<'_>, harness: Harness, payload: &Payload) -> Result<Decision> {
     let waking = harness.profile().waking;
     let situation = asking.situation_and_listeners(waking)?;
     if situation.is_well(waking) {
@@ -175,7 +170,7 @@ fn possible_kill(payload: &Payload) -> Option<String> {
     payload.command().filter(|command| command.contains("kill"))
 }
 
-fn before_a_tool(global: &Global, payload: &Payload) -> Result<Decision, String> {
+fn before_a_tool(global: &Global, payload: &Payload) -> Result<Decision> {
     let Some(command) = possible_kill(payload) else { return Ok(Decision::Silent) };
     let session = open(global)?;
     let pid = session.verdict().1.living_pid().map(crate::system::identity::Pid::get);

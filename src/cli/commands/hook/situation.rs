@@ -1,10 +1,12 @@
 //! The situation of a hook: whether its session is responsible, what there is to watch, and who watches it.
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
+use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint::Failpoint;
 use crate::base::wait_until::wait_until;
 use crate::cli::args::Global;
@@ -36,8 +38,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 const STARTS_WITHIN: Duration = Duration::from_secs(1);
 
 /// The session of a home, with less patience than a person has.
-pub(super) fn open(global: &Global) -> Result<Session, String> {
-    let mut session = Session::open(global).map_err(|error| error.to_string())?;
+pub(super) fn open(global: &Global) -> Result<Session> {
+    let mut session = Session::open(global)?;
     let settings = &mut session.loaded.settings;
     settings.arm_timeout = settings.arm_timeout.min(STARTS_WITHIN);
     Ok(session)
@@ -61,7 +63,7 @@ impl<'a> HookSession<'a> {
         (harness, event): (Harness, Event),
         payload: &Payload,
         until: Instant,
-    ) -> Result<Option<Self>, String> {
+    ) -> Result<Option<Self>> {
         let world = session.world.as_ref();
         // A home that nobody has used yet has no work, and a hook does not make it one.
         if payload.is_of_a_sub_agent() || world.facts_of_path(session.home.state()).is_err() {
@@ -73,12 +75,12 @@ impl<'a> HookSession<'a> {
         let path = session.home.ours(names::SESSIONS);
         let directory = match world.open_directory(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                storage::make_directories(&path).map_err(|error| error.to_string())?;
+                storage::make_directories(&path)?;
                 world.open_directory(&path)
             }
             opened => opened,
         };
-        let directory = directory.map_err(|error| format!("cannot open {}: {error}", path.display()))?;
+        let directory = directory.doing("open", &path)?;
         let occasion = Occasion::of(event, payload);
         Ok(Some(Self { session, applicant: Applicant { harness, session: key, agent, occasion }, directory, until }))
     }
@@ -98,44 +100,46 @@ impl<'a> HookSession<'a> {
     }
 
     /// Does something with the records while no other hook does.
-    pub(crate) fn with_turn<T>(&self, work: impl FnOnce(&Real, &File) -> Result<T, String>) -> Result<T, String> {
+    pub(crate) fn with_turn<T>(&self, work: impl FnOnce(&Real, &File) -> Result<T>) -> Result<T> {
         let world = self.session.world.as_ref();
         let path = self.session.home.ours(names::SESSIONS);
         let ask = || match Candidate::open(world, &path).and_then(|candidate| candidate.try_take(world)) {
             Ok(Attempt::Taken(turn)) => Some(Ok(turn)),
             Ok(Attempt::Busy(_)) => None,
-            Err(error) => Some(Err(error.to_string())),
+            Err(error) => Some(Err(in_its_words(error))),
         };
-        let busy = || Err(format!("another hook has kept {} for too long", path.join(names::START).display()));
+        let busy = || {
+            let path = path.join(names::START);
+            Err(Error::Failed(format!("another hook has kept {} for too long", path.display())))
+        };
         let _turn = wait_until(self.left().max(TURN_TAKES), PAUSE, ask).unwrap_or_else(busy)?;
         work(world, &self.directory)
     }
 
     /// Ends the episode, if there is one.
-    pub(crate) fn end_episode(&self) -> Result<(), String> {
+    pub(crate) fn end_episode(&self) -> Result<()> {
         if hold_limit::is_over(self.session.world.as_ref(), &self.directory) {
             return Ok(());
         }
-        self.with_turn(|world, directory| hold_limit::end_episode(world, directory).map_err(|error| error.to_string()))
+        self.with_turn(|world, directory| hold_limit::end_episode(world, directory).map_err(in_its_words))
     }
 
     /// Asks to be responsible.
-    pub(crate) fn role(&self) -> Result<Role, String> {
+    pub(crate) fn role(&self) -> Result<Role> {
         let path = self.session.home.ours(names::SESSIONS).join(session_lease::LEASE);
-        let failed = |doing: &str, error: std::io::Error| format!("cannot {doing} {}: {error}", path.display());
         let (world, here) = (self.session.world.as_ref(), &self.session.here);
         // Nearly always nothing has changed, and then nobody has to wait for anybody.
         let known = session_lease::settled_role(world, &self.directory, &self.applicant, here);
-        if let Some(role) = known.map_err(|error| failed("read", error))? {
+        if let Some(role) = known.doing("read", &path)? {
             return Ok(role);
         }
         self.with_turn(|world, directory| {
-            session_lease::claim(world, directory, &self.applicant, here).map_err(|error| failed("write", error))
+            session_lease::claim(world, directory, &self.applicant, here).doing("write", &path)
         })
     }
 
     /// Looks at everything but who listens, and starts a watcher where that is wanted.
-    pub(crate) fn situation(&self) -> Result<Situation, String> {
+    pub(crate) fn situation(&self) -> Result<Situation> {
         let role = self.role()?;
         let work = self.work();
         let supervision = match (&role, &work) {
@@ -148,7 +152,7 @@ impl<'a> HookSession<'a> {
     }
 
     /// The same, and who listens, where that makes a difference. It takes a moment when nobody does.
-    pub(crate) fn situation_and_listeners(&self, waking: Waking) -> Result<Situation, String> {
+    pub(crate) fn situation_and_listeners(&self, waking: Waking) -> Result<Situation> {
         let mut situation = self.situation()?;
         let matters = waking == Waking::ByWaiter
             && situation.role == Role::Responsible
@@ -176,8 +180,9 @@ impl<'a> HookSession<'a> {
         let can_start = matches!(verdict, Verdict::Dead { .. } | Verdict::Stopped { .. });
         let mut why_not = None;
         if can_start && matches!(work, Work::Some(_)) && session.settings().repair == Repair::Start {
-            match self.start() {
-                Ok(()) => verdict = session.verdict().1,
+            // One that lives and is stuck is left to a person's command: replacing it can take longer than a hook has.
+            match obtain(session, Wish::Kept, &mut session.notes()) {
+                Ok(_) => verdict = session.verdict().1,
                 Err(why) => why_not = Some(why),
             }
         }
@@ -189,12 +194,6 @@ impl<'a> HookSession<'a> {
                 None => verdict.to_string(),
             }),
         }
-    }
-
-    /// Starts a watcher if none runs. One that lives and is stuck is left to a person's command: replacing it can take
-    /// longer than a hook has.
-    fn start(&self) -> Result<(), String> {
-        obtain(self.session, Wish::Kept, &mut self.session.notes()).map(drop).map_err(|failure| failure.to_string())
     }
 
     /// Who would be told of a wake. The hook that waits is started at the same moment as the one that looks for it, so its
@@ -214,14 +213,19 @@ impl<'a> HookSession<'a> {
     fn has_a_waiter_begun(&self) -> bool {
         let name = self.waiter_name();
         let look = |world: &Real, directory: &File| {
-            let node = world.open(directory, &name, Open::Read).map_err(|error| error.to_string())?;
-            world.try_lock(&node).map_err(|error| error.to_string())
+            let node = world.open(directory, &name, Open::Read).map_err(in_its_words)?;
+            world.try_lock(&node).map_err(in_its_words)
         };
-        self.session.world.is_protected(Failpoint::HooksWaiterBegins) && self.with_turn(look) == Ok(Claim::Busy)
+        self.session.world.is_protected(Failpoint::HooksWaiterBegins) && matches!(self.with_turn(look), Ok(Claim::Busy))
     }
 
     /// The file that the one waiter of this session locks.
     pub(crate) fn waiter_name(&self) -> OsString {
         OsString::from(format!("{}.waiter", self.applicant.session.as_str()))
     }
+}
+
+/// An error that needs no more words than its own.
+pub(super) fn in_its_words(error: impl Display) -> Error {
+    Error::Failed(error.to_string())
 }

@@ -11,9 +11,10 @@ use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
 use super::answer::{failure, leave, say};
-use super::situation::{HookSession, open};
+use super::situation::{HookSession, in_its_words, open};
 use crate::api::waiter::{OnLoss, Woken};
 use crate::api::wakes::newest;
+use crate::base::error::{Context, Result};
 use crate::base::exit;
 use crate::base::failpoint::Failpoint;
 use crate::cli::args::Global;
@@ -43,11 +44,11 @@ pub(crate) fn wait(global: &Global, harness: Harness, payload: &Payload) -> u8 {
     }
     match wait_in_home(global, harness, payload) {
         Ok(code) => code,
-        Err(why) => leave(&failure(harness, &why)),
+        Err(why) => leave(&failure(harness, &why.to_string())),
     }
 }
 
-fn wait_in_home(global: &Global, harness: Harness, payload: &Payload) -> Result<u8, String> {
+fn wait_in_home(global: &Global, harness: Harness, payload: &Payload) -> Result<u8> {
     let session = open(global)?;
     let until = Instant::now() + PATIENCE;
     let Some(asking) = HookSession::find(&session, (harness, Event::Wait), payload, until)? else {
@@ -66,12 +67,12 @@ fn wait_in_home(global: &Global, harness: Harness, payload: &Payload) -> Result<
     if !matches!(situation.supervision, Supervision::On(_)) {
         return Ok(exit::OK);
     }
-    let mut waiting = waiter::begin(&session, None).map_err(|error| error.to_string())?;
+    let mut waiting = waiter::begin(&session, None)?;
     if let Some(agent) = agent(&session, &asking) {
         waiting.end_with(agent);
     }
     let on_loss = if session.settings().repair == Repair::Start { OnLoss::Obtain } else { OnLoss::Tell };
-    match waiting.until_due(on_loss).map_err(|error| error.to_string())? {
+    match waiting.until_due(on_loss)? {
         Woken::Due(due) => {
             let answer = harness.answer(Event::Wait, &Decision::Wake(digest(&session, &due)));
             // Whoever was not reached was not shown anything.
@@ -123,17 +124,16 @@ struct Only<'a> {
 
 impl<'a> Only<'a> {
     /// `None`: another one waits.
-    fn take(session: &'a Session, asking: &'a HookSession<'a>) -> Result<Option<Self>, String> {
+    fn take(session: &'a Session, asking: &'a HookSession<'a>) -> Result<Option<Self>> {
         let world = session.world.as_ref();
         let name = asking.waiter_name();
-        let failed = |error: std::io::Error| format!("cannot lock {}: {error}", name.display());
         // Under the turn nobody takes a name away that another one has just opened.
         let locked = asking.with_turn(|world, directory| {
-            let node = world.open(directory, &name, Open::Lock).map_err(failed)?;
-            let claim = world.try_lock(&node).map_err(failed)?;
+            let node = world.open(directory, &name, Open::Lock).doing("lock", &name)?;
+            let claim = world.try_lock(&node).doing("lock", &name)?;
             Ok((claim == Claim::Taken || !world.is_protected(Failpoint::HooksWaiter)).then_some(node))
         })?;
-        world.reach(Failpoint::HooksWaiterTaken).map_err(|error| error.to_string())?;
+        world.reach(Failpoint::HooksWaiterTaken).map_err(in_its_words)?;
         Ok(locked.map(|locked| Self { session, asking, name, _locked: locked }))
     }
 }
@@ -141,9 +141,8 @@ impl<'a> Only<'a> {
 impl Drop for Only<'_> {
     fn drop(&mut self) {
         let world = self.session.world.as_ref();
-        let removed = self
-            .asking
-            .with_turn(|_, directory| storage::remove(world, directory, &self.name).map_err(|error| error.to_string()));
+        let removed =
+            self.asking.with_turn(|_, directory| storage::remove(world, directory, &self.name).map_err(in_its_words));
         if let Err(why) = removed {
             tracing::debug!("the file of a waiter is left: {why}");
         }
