@@ -10,7 +10,7 @@
 //! | responsible | some | nobody can tell | tell | let go, and say so |
 //! | responsible | nobody can tell | off, or nobody can tell | tell | let go, and say so |
 //!
-//! A hold becomes "let go, and say so" when its budget is spent or cannot be counted. *Unknown* holds nobody.
+//! A hold becomes "let go, and say so" when the limit of holds is reached or they cannot be counted. *Unknown* holds nobody.
 
 use crate::base::escape;
 
@@ -190,7 +190,7 @@ impl Work {
     }
 }
 
-/// What the budget of holds says.
+/// What the limit of holds says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Allowance {
     /// This hold is counted.
@@ -201,7 +201,7 @@ pub enum Allowance {
     Uncounted(String),
 }
 
-/// What becomes of a turn that ends with this fault. The budget is asked only about what would be held.
+/// What becomes of a turn that ends with this fault. The limit is asked only about what would be held.
 pub fn turn_end(fault: Fault, ask: impl FnOnce() -> Allowance) -> Decision {
     match fault {
         Fault::None => Decision::Silent,
@@ -314,7 +314,7 @@ mod tests {
             panic!("it was held")
         };
         assert_eq!(message.as_str(), "fm-watch: x (The turn is not held, because the disk is full.)");
-        assert_eq!(turn_end(Fault::None, || panic!("the budget was asked for nothing")), Decision::Silent);
+        assert_eq!(turn_end(Fault::None, || panic!("the limit was asked for nothing")), Decision::Silent);
     }
 
     #[test]

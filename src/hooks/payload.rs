@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::harness::Harness;
+use crate::base::escape::hexadecimal;
 use crate::system::program::single_quoted;
 
 /// A longer payload is not read to its end.
@@ -128,8 +129,7 @@ impl SessionKey {
     /// The key of a session by its harness and its harness's own name for it.
     pub fn of(harness: Harness, id: &str) -> Self {
         let digest = Sha256::new().chain_update(harness.word()).chain_update([0]).chain_update(id).finalize();
-        let digit = |number: u8| char::from_digit(number.into(), 16);
-        Self(digest.iter().take(16).flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).flatten().collect())
+        Self(hexadecimal(&digest[..16]))
     }
 
     /// The digits.

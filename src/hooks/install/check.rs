@@ -6,10 +6,9 @@
 //! Limits: what an administrator has set for all users is not looked at, nor are other files of local settings than those
 //! named here.
 
-mod doubled;
 mod finding;
+mod other_files;
 mod run;
-mod trust;
 
 pub use self::finding::{Finding, Grade, Surroundings};
 
@@ -31,8 +30,8 @@ pub fn check<W: World>(world: &W, target: &Target, around: &Surroundings<'_>) ->
     let absent = || vec![present_none(target)];
     let Some(file) = File::find(world, &target.path, Way::Leave)? else { return Ok(absent()) };
     let Some(content) = file.content() else { return Ok(absent()) };
-    if let Form::Plugin(code) = target.form {
-        return Ok(check_plugin(world, target, &file, (content, code), around));
+    if matches!(target.form, Form::Plugin(_)) {
+        return Ok(check_plugin(world, target, &file, content, around));
     }
     let found = match installed(target, content) {
         Ok(found) => found,
@@ -46,9 +45,9 @@ pub fn check<W: World>(world: &W, target: &Target, around: &Surroundings<'_>) ->
         return Ok(findings);
     }
     findings.extend(waiter(target, content));
-    findings.push(doubled::enabled(world, target, around));
-    findings.push(trust::trusted(world, target, &file, around));
-    findings.extend(doubled::doubled(world, &file, target, &found, around));
+    findings.push(other_files::enabled(world, target, around));
+    findings.push(other_files::trusted(world, target, &file, around));
+    findings.extend(other_files::doubled(world, &file, target, &found, around));
     let event = |command: &str| event_of(target.harness, command).filter(|event| *event != Event::Wait);
     let found = found.iter().filter_map(|(_, command)| Some((event(command)?, command.as_str())));
     findings.extend(run::run_each(target, &found.collect::<Vec<_>>(), around));
@@ -59,15 +58,15 @@ fn check_plugin<W: World>(
     world: &W,
     target: &Target,
     file: &File<W>,
-    (content, code): (&[u8], &str),
+    content: &[u8],
     around: &Surroundings<'_>,
 ) -> Vec<Finding> {
-    let mut findings = vec![plugin_present(target, content, code, around.program)];
+    let mut findings = vec![plugin_present(target, content, around.program)];
     let text = text_of(content).map(|(_, text)| text).unwrap_or_default();
-    let commands = plugin::commands(text, target.harness, code);
+    let commands = plugin::commands(text, target.harness);
     if !commands.is_empty() {
-        findings.push(trust::trusted(world, target, file, around));
-        findings.extend(doubled::doubled(world, file, target, &[], around));
+        findings.push(other_files::trusted(world, target, file, around));
+        findings.extend(other_files::doubled(world, file, target, &[], around));
     }
     let commands: Vec<_> = commands.iter().map(|(event, command)| (*event, command.as_str())).collect();
     findings.extend(run::run_each(target, &commands, around));
@@ -103,9 +102,9 @@ fn present_none(target: &Target) -> Finding {
     Finding::new(Grade::Fail, "present", text).with(target.command_line("install"))
 }
 
-fn plugin_present(target: &Target, content: &[u8], code: &str, program: &Program) -> Finding {
+fn plugin_present(target: &Target, content: &[u8], program: &Program) -> Finding {
     let path = target.path.display();
-    let is_ours = text_of(content).is_ok_and(|(_, text)| plugin::is_ours(text, target.harness, code));
+    let is_ours = text_of(content).is_ok_and(|(_, text)| plugin::is_ours(text, target.harness));
     if !is_ours {
         return Finding::new(Grade::Fail, "present", format!("{path} is not a file that fm-watch has written"));
     }

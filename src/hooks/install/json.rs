@@ -74,10 +74,7 @@ pub(super) fn uninstall(text: &str, harness: Harness) -> Result<Option<String>, 
 
 /// What belongs to others in a text, as they have written it.
 fn others(text: &str, harness: Harness) -> Result<Vec<String>, Refusal> {
-    if is_blank(text) {
-        return Ok(Vec::new());
-    }
-    let root = parse(text)?;
+    let Some(root) = root_of(text)? else { return Ok(Vec::new()) };
     let slice = |value: &Value<'_>| text[value.start()..value.end()].to_owned();
     let is_settings = |name: &str| name != "hooks" && !(has_version(harness) && name == "version");
     let settings = root.properties.iter().filter(|property| is_settings(property.name.as_str()));
@@ -124,10 +121,7 @@ pub(super) fn installed(text: &str, harness: Harness) -> Result<Vec<Installed>, 
 /// # Errors
 /// The text cannot be understood.
 pub(super) fn all(text: &str) -> Result<Vec<Installed>, Refusal> {
-    if is_blank(text) {
-        return Ok(Vec::new());
-    }
-    let root = parse(text)?;
+    let Some(root) = root_of(text)? else { return Ok(Vec::new()) };
     let mut found = Vec::new();
     let Some(hooks) = hooks(&root)? else { return Ok(found) };
     for property in &hooks.properties {
@@ -176,6 +170,11 @@ fn wakes(value: &Value<'_>) -> bool {
 
 fn command_of(value: &Value<'_>) -> Option<String> {
     Some(value.as_object()?.get_string("command")?.value.to_string())
+}
+
+/// The outermost object; `None` in a blank text.
+fn root_of(text: &str) -> Result<Option<Object<'_>>, Refusal> {
+    if is_blank(text) { Ok(None) } else { parse(text).map(Some) }
 }
 
 fn parse(text: &str) -> Result<Object<'_>, Refusal> {
@@ -236,10 +235,7 @@ enum Step {
 
 /// Takes out the first of our entries, together with what was made for it.
 fn step(text: &str, harness: Harness) -> Result<Option<Step>, Refusal> {
-    if is_blank(text) {
-        return Ok(None);
-    }
-    let root = parse(text)?;
+    let Some(root) = root_of(text)? else { return Ok(None) };
     let Some(hooks) = hooks(&root)? else { return Ok(None) };
     let is_ours = |command: &Option<String>| command.as_deref().is_some_and(|text| event_of(harness, text).is_some());
     for (event, property) in hooks.properties.iter().enumerate() {

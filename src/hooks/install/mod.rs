@@ -130,7 +130,7 @@ fn after_install(target: &Target, before: Option<&[u8]>, program: &Program) -> R
     let after = match target.form {
         Form::Json => json::install(text, target.harness, &entries),
         Form::Toml => toml::install(text, target.harness, &entries),
-        Form::Plugin(code) => plugin::install(text, target.harness, code, program),
+        Form::Plugin(_) => plugin::install(text, target.harness, program),
     }?;
     Ok(format!("{}{after}", mark.unwrap_or_default()).into_bytes())
 }
@@ -140,7 +140,7 @@ fn after_uninstall(target: &Target, before: &[u8]) -> Result<Option<Vec<u8>>, Re
     let after = match target.form {
         Form::Json => json::uninstall(text, target.harness),
         Form::Toml => toml::uninstall(text, target.harness),
-        Form::Plugin(code) => Ok(plugin::uninstall(text, target.harness, code)),
+        Form::Plugin(_) => Ok(plugin::uninstall(text, target.harness)),
     }?;
     Ok(after.map(|after| format!("{mark}{after}").into_bytes()))
 }
@@ -148,7 +148,7 @@ fn after_uninstall(target: &Target, before: &[u8]) -> Result<Option<Vec<u8>>, Re
 /// Whether there is nothing in a file but what we have written.
 fn is_nobody_elses(target: &Target, content: &[u8]) -> bool {
     match target.form {
-        Form::Plugin(code) => text_of(content).is_ok_and(|(_, text)| plugin::is_pristine(text, target.harness, code)),
+        Form::Plugin(_) => text_of(content).is_ok_and(|(_, text)| plugin::is_pristine(text, target.harness)),
         Form::Json | Form::Toml => after_uninstall(target, content) == Ok(None),
     }
 }
@@ -178,7 +178,7 @@ pub fn has_entries<W: World>(world: &W, target: &Target) -> Result<bool> {
     let Some(content) = file.content() else { return Ok(false) };
     let text = String::from_utf8_lossy(content);
     Ok(match target.form {
-        Form::Plugin(code) => text_of(content).is_ok_and(|(_, text)| plugin::is_ours(text, target.harness, code)),
+        Form::Plugin(_) => text_of(content).is_ok_and(|(_, text)| plugin::is_ours(text, target.harness)),
         Form::Json | Form::Toml => match installed(target, content) {
             Ok(found) => !found.is_empty(),
             Err(_) => text.contains(NAME) && text.contains(&format!(" hook --harness {} --event ", target.harness)),

@@ -1,7 +1,7 @@
 //! Files as people, editors and other programs write them.
 
 // What is put together here is short and read by nobody who waits.
-#![allow(clippy::format_push_string)]
+#![expect(clippy::format_push_string, reason = "texts for tests, made up by the thousand")]
 
 /// A source of numbers that is the same in every run.
 pub(super) struct Dice(u64);
