@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::base::console::{Color, Console, Format, Verbosity};
 use crate::hooks::event::Event;
 use crate::hooks::harness::Harness;
-use crate::lock::any::Kind;
+use crate::lock::Kind;
 use crate::service::manager::Manager;
 use crate::settings::daemon_definition::{Name, NoName};
 use crate::settings::parse_duration;

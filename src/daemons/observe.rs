@@ -15,7 +15,7 @@ use super::paths::{self, DaemonPaths};
 use super::records::{self, Life, Read, SocketInode};
 use super::state::{Evidence, LockState};
 use crate::base::error::Error;
-use crate::lock::location::Spot;
+use crate::lock::location::Location;
 use crate::lock::socket::probe::{self, Probed, Question};
 use crate::settings::daemon_definition::{Definition, Ready};
 use crate::system::identity::{self, Identity, Observation, Sameness, Standpoint};
@@ -120,12 +120,12 @@ pub fn has_its_socket<W: World + Sockets>(world: &Arc<W>, life: &Life) -> bool {
     let (Ready::Socket { path, exchange: None }, Some(recorded)) = (&life.definition.ready, life.socket) else {
         return false;
     };
-    let is_bound = |spot: &Spot<W>| -> io::Result<bool> {
+    let is_bound = |spot: &Location<W>| -> io::Result<bool> {
         let pinned = world.open(&spot.directory, &spot.name, Open::Pin)?;
         let is_it = SocketInode::of(&world.facts(&pinned)?) == recorded;
         Ok(is_it && probe::binding(world.as_ref(), &spot.directory, &spot.name, &pinned)? == Binding::Bound)
     };
-    Spot::open(world, path).is_ok_and(|spot| is_bound(&spot).unwrap_or(false))
+    Location::open(world, path).is_ok_and(|spot| is_bound(&spot).unwrap_or(false))
 }
 
 /// One who looks again and again whether something has changed about a daemon.

@@ -32,7 +32,7 @@ use std::time::Duration;
 use super::home::{Fleet, Script, names};
 use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint::Failpoint;
-use crate::lock::owner_link::claims::Sight;
+use crate::lock::owner_link::claims::LockState;
 use crate::lock::owner_link::{OwnerLinkGuard, OwnerLinkLock};
 use crate::lock::{Attempt, Guard, Lock, Loss, Ownership};
 use crate::ownership::foreign_holder::{ForeignClaim, Usurper};
@@ -103,7 +103,7 @@ impl<W: World> ForeignClaim for View<W> {
         };
         let Ownership::Lost(loss) = guard.check().map_err(in_io)? else { return Ok(Ownership::Held) };
         let mut contender = lock(&self.world, &self.fleet).map_err(in_io)?;
-        match after(&contender.sight().map_err(in_io)?, self.world.own_pid()) {
+        match after(&contender.state().map_err(in_io)?, self.world.own_pid()) {
             Next::Leave(pid) => Ok(Ownership::Lost(Usurper { pid, lock: SCRIPTS_LOCK })),
             Next::LookAgain => Ok(Ownership::Held),
             Next::Retake => {
@@ -144,13 +144,13 @@ fn lock<W: World>(world: &Arc<W>, fleet: &Fleet) -> Result<OwnerLinkLock<W>> {
 }
 
 /// What to do when the lock is not ours any more: pure.
-fn after(sight: &Sight, own_pid: u32) -> Next {
+fn after(sight: &LockState, own_pid: u32) -> Next {
     match sight {
-        Sight::Free => Next::Retake,
+        LockState::Free => Next::Retake,
         // Our own pid in a record that we did not make: a copy of ours, which keeps shell watchers out just as well.
-        Sight::Held(testimony) if testimony.pid == own_pid => Next::LookAgain,
-        Sight::Held(testimony) => Next::Leave(testimony.pid),
-        Sight::Changing | Sight::Unjudged(_) => Next::LookAgain,
+        LockState::Held(claims) if claims.pid == own_pid => Next::LookAgain,
+        LockState::Held(claims) => Next::Leave(claims.pid),
+        LockState::Changing | LockState::Unjudged(_) => Next::LookAgain,
     }
 }
 
@@ -163,20 +163,20 @@ fn in_io(error: Error) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lock::owner_link::claims::Testimony;
+    use crate::lock::owner_link::claims::Claims;
     use crate::system::identity::Sameness;
 
-    fn held(pid: u32) -> Sight {
+    fn held(pid: u32) -> LockState {
         let identity = Sameness::Unknown("it recorded a pid and no identity".to_owned());
-        Sight::Held(Testimony { pid, identity, home: None, watcher_path: None, held_for: Duration::ZERO })
+        LockState::Held(Claims { pid, identity, home: None, watcher_path: None, held_for: Duration::ZERO })
     }
 
     #[test]
     fn a_lost_lock_is_taken_again_or_left_to_whoever_has_it() {
         let table = [
-            (Sight::Free, Next::Retake),
-            (Sight::Changing, Next::LookAgain),
-            (Sight::Unjudged("its pid is 0".to_owned()), Next::LookAgain),
+            (LockState::Free, Next::Retake),
+            (LockState::Changing, Next::LookAgain),
+            (LockState::Unjudged("its pid is 0".to_owned()), Next::LookAgain),
             (held(7), Next::LookAgain),
             (held(8), Next::Leave(8)),
         ];

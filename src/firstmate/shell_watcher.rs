@@ -40,7 +40,7 @@ use super::published_lock::View;
 use crate::base::error::{Context, Result};
 use crate::base::failpoint::Failpoint;
 use crate::lock::owner_link::OwnerLinkLock;
-use crate::lock::owner_link::claims::{Sight, Testimony};
+use crate::lock::owner_link::claims::{Claims, LockState};
 use crate::lock::{Attempt, Guard, Lock};
 use crate::ownership::foreign_holder::{ForeignClaim, ForeignHolder, ForeignKind, ForeignObservation, ForeignState};
 use crate::ownership::home_lock;
@@ -109,11 +109,11 @@ impl ShellHolder {
     /// Looks who holds the scripts' lock. `None`: nobody, or nobody who lives.
     fn look<W: World>(world: &Arc<W>, fleet: &Fleet) -> Option<Self> {
         let who = match sight(world, fleet) {
-            Ok(Sight::Free) => return None,
-            Ok(Sight::Changing) => Who::Nobody,
-            Ok(Sight::Held(testimony)) => who(&testimony, fleet),
+            Ok(LockState::Free) => return None,
+            Ok(LockState::Changing) => Who::Nobody,
+            Ok(LockState::Held(claims)) => who(&claims, fleet),
             // What is no lock of theirs holds nothing, but ours cannot take its place either.
-            Ok(Sight::Unjudged(why)) => Who::Unjudged(why),
+            Ok(LockState::Unjudged(why)) => Who::Unjudged(why),
             Err(error) => Who::Unjudged(error.to_string()),
         };
         Some(Self { who, beacon: beacon(world.as_ref(), fleet) })
@@ -220,10 +220,10 @@ impl<W: World> ForeignHolder<W> for Fleet {
 
     fn clear_record(&self, world: &Arc<W>, seen: &ForeignObservation) -> Result<bool> {
         let contender = || OwnerLinkLock::at(world, &self.file(names::WATCH_LOCK));
-        let Sight::Held(testimony) = contender()?.sight()? else { return Ok(false) };
-        let is_of_this_home = testimony.home.as_deref() == Some(self.home())
-            && testimony.watcher_path.as_deref() == Some(self.script(Script::Watch).as_os_str());
-        if !is_of_this_home || seen.pid.map(Pid::get) != Some(testimony.pid) {
+        let LockState::Held(claims) = contender()?.state()? else { return Ok(false) };
+        let is_of_this_home = claims.home.as_deref() == Some(self.home())
+            && claims.watcher_path.as_deref() == Some(self.script(Script::Watch).as_os_str());
+        if !is_of_this_home || seen.pid.map(Pid::get) != Some(claims.pid) {
             return Ok(false);
         }
         match contender()?.believing_the_command().attempt()? {
@@ -268,20 +268,20 @@ fn written_by_us<W: World>(world: &W, fleet: &Fleet) -> Result<()> {
 }
 
 /// What is at the scripts' lock.
-fn sight<W: World>(world: &Arc<W>, fleet: &Fleet) -> Result<Sight> {
-    OwnerLinkLock::at(world, &fleet.file(names::WATCH_LOCK))?.stale_after(fleet.lock_stale_after()).sight()
+fn sight<W: World>(world: &Arc<W>, fleet: &Fleet) -> Result<LockState> {
+    OwnerLinkLock::at(world, &fleet.file(names::WATCH_LOCK))?.stale_after(fleet.lock_stale_after()).state()
 }
 
-fn who(testimony: &Testimony, fleet: &Fleet) -> Who {
-    match Pid::new(testimony.pid) {
-        Some(pid) => Who::Process { pid, standing: standing(testimony, fleet), held_for: testimony.held_for },
-        None => Who::Unjudged(format!("its pid is {}, which is no ordinary process", testimony.pid)),
+fn who(claims: &Claims, fleet: &Fleet) -> Who {
+    match Pid::new(claims.pid) {
+        Some(pid) => Who::Process { pid, standing: standing(claims, fleet), held_for: claims.held_for },
+        None => Who::Unjudged(format!("its pid is {}, which is no ordinary process", claims.pid)),
     }
 }
 
 /// Whether what a holder tells is what this home's watcher would tell.
-fn standing(testimony: &Testimony, fleet: &Fleet) -> Standing {
-    let Testimony { home, watcher_path, identity, .. } = testimony;
+fn standing(claims: &Claims, fleet: &Fleet) -> Standing {
+    let Claims { home, watcher_path, identity, .. } = claims;
     let (Some(home), Some(path)) = (home, watcher_path) else {
         return Standing::Untold;
     };

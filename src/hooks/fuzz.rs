@@ -9,7 +9,6 @@ use super::hold_limit::Episode;
 use super::kill_guard::{self, Target};
 use super::origin::tests::ENDS;
 use super::origin::{Received, receive};
-use crate::storm::dice::Dice;
 
 /// All of a hook but the disk.
 fn answer(bytes: &[u8], harness: Harness, event: Event, situation: &Situation, target: &Target) -> Answer {
@@ -35,7 +34,7 @@ fn answer(bytes: &[u8], harness: Harness, event: Event, situation: &Situation, t
 }
 
 /// A payload of a harness, bent in up to four places.
-fn bent(dice: &mut Dice) -> Vec<u8> {
+fn bent(rng: &mut fastrand::Rng) -> Vec<u8> {
     const PIECES: [&str; 14] = [
         "{",
         "}",
@@ -52,22 +51,22 @@ fn bent(dice: &mut Dice) -> Vec<u8> {
         "\"command\":",
         "\"pkill fm-watch\"",
     ];
-    let mut bytes = ENDS[dice.index(ENDS.len())].1.as_bytes().to_vec();
-    if dice.index(4) == 0 {
+    let mut bytes = ENDS[rng.usize(..ENDS.len())].1.as_bytes().to_vec();
+    if rng.usize(..4) == 0 {
         let tool = br#","tool_input":{"command":"kill $(pgrep fm-watch)"}}"#;
         bytes.pop();
         bytes.extend_from_slice(tool);
     }
-    for _ in 0..dice.index(5) {
+    for _ in 0..rng.usize(..5) {
         if bytes.is_empty() {
             break;
         }
-        let at = dice.index(bytes.len());
-        match dice.index(4) {
+        let at = rng.usize(..bytes.len());
+        match rng.usize(..4) {
             0 => bytes.truncate(at),
-            1 => bytes[at] = u8::try_from(dice.index(256)).unwrap(),
-            2 => drop(bytes.splice(at..at, PIECES[dice.index(PIECES.len())].bytes())),
-            _ => drop(bytes.drain(at..bytes.len().min(at + 1 + dice.index(20)))),
+            1 => bytes[at] = u8::try_from(rng.usize(..256)).unwrap(),
+            2 => drop(bytes.splice(at..at, PIECES[rng.usize(..PIECES.len())].bytes())),
+            _ => drop(bytes.drain(at..bytes.len().min(at + 1 + rng.usize(..20)))),
         }
     }
     bytes
@@ -88,12 +87,12 @@ fn a_hundred_thousand_bent_payloads_are_answered_as_the_contracts_allow() {
         status: "fm-watch status".to_owned(),
     });
     let target = Target { pid: Some(7), command_line: "fm-watch --home /h run".to_owned() };
-    let mut dice = Dice::new(7);
+    let mut rng = fastrand::Rng::with_seed(7);
     let (mut silent, mut said) = (0, 0);
     for round in 0..100_000 {
-        let bytes = bent(&mut dice);
-        let harness = Harness::ALL[dice.index(Harness::ALL.len())];
-        let event = Event::ALL[dice.index(Event::ALL.len())];
+        let bytes = bent(&mut rng);
+        let harness = Harness::ALL[rng.usize(..Harness::ALL.len())];
+        let event = Event::ALL[rng.usize(..Event::ALL.len())];
         let answer = answer(&bytes, harness, event, &situations[round % situations.len()], &target);
         assert!(
             is_allowed(harness, event, &answer),

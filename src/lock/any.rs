@@ -3,21 +3,20 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::holder::Holder;
 use super::kernel::{KernelGuard, KernelLock};
 use super::owner_link::{OwnerLinkGuard, OwnerLinkLock};
 use super::pidfile::{PidfileGuard, PidfileLock};
 use super::socket::{SocketGuard, SocketLock};
 use super::soft::{SoftGuard, SoftLock};
-use super::{Attempt, Guard, Lock, Ownership};
+use super::{Attempt, Guard, Holder, Lock, Ownership};
 use crate::base::error::Result;
 use crate::system::Real;
 use crate::system::handle::HandleRef;
 
 /// The kinds of lock.
-// These comments are the help as well, and a terminal shows them as they are.
-#[allow(clippy::doc_markdown)]
+#[expect(clippy::doc_markdown, reason = "these comments are the help as well, and a terminal shows them as they are")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
+#[non_exhaustive]
 pub enum Kind {
     /// The kernel's own, as flock(1) takes it; ends with its holder
     Kernel,
@@ -33,7 +32,7 @@ pub enum Kind {
 
 /// By what a process other than the one that took a lock can hold it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tie {
+pub(crate) enum HeldBy {
     /// By a descriptor that it inherits ([`AnyGuard::descriptor`]), and so can its own children.
     Descriptor,
     /// By a record of its pid ([`Subject::Child`]): it and nobody else.
@@ -42,10 +41,10 @@ pub enum Tie {
 
 impl Kind {
     /// By what another process holds a lock of this kind.
-    pub fn tie(self) -> Tie {
+    pub(crate) fn held_by(self) -> HeldBy {
         match self {
-            Self::Kernel | Self::Socket => Tie::Descriptor,
-            Self::Soft | Self::OwnerLink | Self::Pidfile => Tie::Record,
+            Self::Kernel | Self::Socket => HeldBy::Descriptor,
+            Self::Soft | Self::OwnerLink | Self::Pidfile => HeldBy::Record,
         }
     }
 }
@@ -59,49 +58,56 @@ pub enum Subject {
     Child(u32),
 }
 
+/// A contender of one of the kinds.
+#[derive(Debug)]
+pub struct AnyLock(Contender);
+
+/// What an [`AnyLock`] gives.
+#[derive(Debug)]
+pub struct AnyGuard(Held);
+
 /// Declares contender and guard as one variant per kind, and hands every call on to it.
 macro_rules! kinds {
     ($($kind:ident: $lock:ident, $guard:ident;)+) => {
-        /// A contender of one of the kinds.
         #[derive(Debug)]
-        #[allow(clippy::large_enum_variant)]
-        pub enum AnyLock {
-            $(#[doc = concat!("See [`Kind::", stringify!($kind), "`].")] $kind($lock<Real>),)+
+        enum Contender {
+            $($kind($lock<Real>),)+
         }
 
-        /// What an [`AnyLock`] gives.
         #[derive(Debug)]
-        pub enum AnyGuard {
-            $(#[doc = concat!("See [`Kind::", stringify!($kind), "`].")] $kind($guard<Real>),)+
+        enum Held {
+            $($kind($guard<Real>),)+
         }
 
         impl Lock for AnyLock {
             type Guard = AnyGuard;
 
             fn path(&self) -> &Path {
-                match self { $(Self::$kind(lock) => lock.path(),)+ }
+                match &self.0 { $(Contender::$kind(lock) => lock.path(),)+ }
             }
 
             fn attempt(&mut self) -> Result<Attempt<AnyGuard, ()>> {
-                Ok(match self { $(Self::$kind(lock) => lock.attempt()?.map(AnyGuard::$kind),)+ })
+                Ok(match &mut self.0 {
+                    $(Contender::$kind(lock) => lock.attempt()?.map(|guard| AnyGuard(Held::$kind(guard))),)+
+                })
             }
 
             fn holder(&self) -> Holder {
-                match self { $(Self::$kind(lock) => lock.holder(),)+ }
+                match &self.0 { $(Contender::$kind(lock) => lock.holder(),)+ }
             }
         }
 
         impl Guard for AnyGuard {
             fn path(&self) -> &Path {
-                match self { $(Self::$kind(guard) => guard.path(),)+ }
+                match &self.0 { $(Held::$kind(guard) => guard.path(),)+ }
             }
 
             fn check(&self) -> Result<Ownership> {
-                match self { $(Self::$kind(guard) => guard.check(),)+ }
+                match &self.0 { $(Held::$kind(guard) => guard.check(),)+ }
             }
 
             fn release(self) -> Result<()> {
-                match self { $(Self::$kind(guard) => guard.release(),)+ }
+                match self.0 { $(Held::$kind(guard) => guard.release(),)+ }
             }
         }
     };
@@ -116,34 +122,36 @@ kinds! {
 }
 
 impl AnyLock {
-    /// A contender for the lock at this path.
+    /// A contender for the lock at this path. The directory must exist, the lock need not.
     ///
     /// # Errors
     /// Those of the kind.
     pub fn at(kind: Kind, path: &Path, subject: Subject) -> Result<Self> {
         let world = Arc::new(Real);
-        Ok(match (kind, subject) {
-            (Kind::Kernel, _) => Self::Kernel(KernelLock::at(&world, path)?),
-            (Kind::Socket, _) => Self::Socket(SocketLock::at(&world, path)?),
-            (Kind::Soft, Subject::Myself) => Self::Soft(SoftLock::at(&world, path)?),
-            (Kind::Soft, Subject::Child(pid)) => Self::Soft(SoftLock::at(&world, path)?.for_process(pid)),
-            (Kind::OwnerLink, Subject::Myself) => Self::OwnerLink(OwnerLinkLock::at(&world, path)?),
+        Ok(Self(match (kind, subject) {
+            (Kind::Kernel, _) => Contender::Kernel(KernelLock::at(&world, path)?),
+            (Kind::Socket, _) => Contender::Socket(SocketLock::at(&world, path)?),
+            (Kind::Soft, Subject::Myself) => Contender::Soft(SoftLock::at(&world, path)?),
+            (Kind::Soft, Subject::Child(pid)) => Contender::Soft(SoftLock::at(&world, path)?.for_process(pid)),
+            (Kind::OwnerLink, Subject::Myself) => Contender::OwnerLink(OwnerLinkLock::at(&world, path)?),
             (Kind::OwnerLink, Subject::Child(pid)) => {
-                Self::OwnerLink(OwnerLinkLock::at(&world, path)?.for_process(pid))
+                Contender::OwnerLink(OwnerLinkLock::at(&world, path)?.for_process(pid))
             }
-            (Kind::Pidfile, Subject::Myself) => Self::Pidfile(PidfileLock::at(&world, path)?),
-            (Kind::Pidfile, Subject::Child(pid)) => Self::Pidfile(PidfileLock::at(&world, path)?.for_process(pid)?),
-        })
+            (Kind::Pidfile, Subject::Myself) => Contender::Pidfile(PidfileLock::at(&world, path)?),
+            (Kind::Pidfile, Subject::Child(pid)) => {
+                Contender::Pidfile(PidfileLock::at(&world, path)?.for_process(pid)?)
+            }
+        }))
     }
 }
 
 impl AnyGuard {
-    /// The descriptor that keeps the lock for whoever inherits it, for kinds with [`Tie::Descriptor`].
-    pub fn descriptor(&self) -> Option<HandleRef<'_>> {
-        match self {
-            Self::Kernel(guard) => Some(guard.descriptor()),
-            Self::Socket(guard) => Some(guard.descriptor()),
-            Self::Soft(_) | Self::OwnerLink(_) | Self::Pidfile(_) => None,
+    /// The descriptor that keeps the lock for whoever inherits it, for kinds with [`HeldBy::Descriptor`].
+    pub(crate) fn descriptor(&self) -> Option<HandleRef<'_>> {
+        match &self.0 {
+            Held::Kernel(guard) => Some(guard.descriptor()),
+            Held::Socket(guard) => Some(guard.descriptor()),
+            Held::Soft(_) | Held::OwnerLink(_) | Held::Pidfile(_) => None,
         }
     }
 }

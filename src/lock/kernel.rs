@@ -18,16 +18,14 @@
 //! ```
 //! # let directory = tempfile::tempdir()?;
 //! # let path = directory.path().join("build.lock");
-//! use std::sync::Arc;
-//! use fm_watch::lock::{Attempt, Lock, kernel::KernelLock};
-//! use fm_watch::system::Real;
+//! use fm_watch::lock::{AnyLock, Attempt, Kind, Lock, Subject};
 //!
-//! let world = Arc::new(Real);
-//! let Attempt::Taken(guard) = KernelLock::at(&world, &path)?.try_acquire()? else { panic!("nobody has it") };
+//! let contender = || AnyLock::at(Kind::Kernel, &path, Subject::Myself);
+//! let Attempt::Taken(guard) = contender()?.try_acquire()? else { panic!("nobody has it") };
 //! // Another contender, also one in this process, is told that it is busy.
-//! assert!(matches!(KernelLock::at(&world, &path)?.try_acquire()?, Attempt::Busy(_)));
+//! assert!(matches!(contender()?.try_acquire()?, Attempt::Busy(_)));
 //! drop(guard);
-//! assert!(matches!(KernelLock::at(&world, &path)?.try_acquire()?, Attempt::Taken(_)));
+//! assert!(matches!(contender()?.try_acquire()?, Attempt::Taken(_)));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -35,10 +33,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::holder::Holder;
-use super::location::{Spot, description, found};
-use super::once::{Once, until_answered};
-use super::{Attempt, Guard, Lock, Ownership};
+use super::location::{Location, description, found};
+use super::{Attempt, Guard, Holder, Lock, Once, Ownership, until_answered};
 use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint::Failpoint;
 use crate::system::FileSystem;
@@ -49,13 +45,13 @@ use crate::system::{Claim, Facts, Kind, LockTaker, Open, Real, World};
 /// A contender for the kernel's lock on a file or directory.
 #[derive(Debug)]
 pub struct KernelLock<W: World> {
-    spot: Spot<W>,
+    location: Location<W>,
 }
 
 /// The held lock.
 #[derive(Debug)]
 pub struct KernelGuard<W: World> {
-    spot: Spot<W>,
+    location: Location<W>,
     node: W::Node,
     facts: Facts,
 }
@@ -66,12 +62,12 @@ impl<W: World> KernelLock<W> {
     /// # Errors
     /// Those of opening the directory.
     pub fn at(world: &Arc<W>, path: &Path) -> Result<Self> {
-        Ok(Self { spot: Spot::open(world, path)? })
+        Ok(Self { location: Location::open(world, path)? })
     }
 
     /// Opens what is to be locked. What cannot be written can still be locked, and so can a directory.
     fn open(&self) -> Result<(W::Node, Facts)> {
-        let Spot { world, directory, name, path } = &self.spot;
+        let Location { world, directory, name, path } = &self.location;
         let opened = world.open(directory, name, Open::Lock).or_else(|error| match error.kind() {
             io::ErrorKind::IsADirectory => world.open_directory_at(directory, name),
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
@@ -79,7 +75,7 @@ impl<W: World> KernelLock<W> {
             }
             _ => Err(error),
         });
-        let node = opened.map_err(|error| match self.spot.facts() {
+        let node = opened.map_err(|error| match self.location.facts() {
             Ok(Some(facts)) if !can_be_locked(facts.kind) => refused(path, facts.kind),
             _ => Error::system("open", path, error),
         })?;
@@ -88,7 +84,7 @@ impl<W: World> KernelLock<W> {
     }
 
     fn attempt_once(&self) -> Result<Once<KernelGuard<W>>> {
-        let Spot { world, path, .. } = &self.spot;
+        let Location { world, path, .. } = &self.location;
         let (node, facts) = self.open()?;
         if let FileSystem::Untrusted(found) = world.file_system(&node).doing("examine", path)? {
             return Err(Error::refused(
@@ -102,7 +98,7 @@ impl<W: World> KernelLock<W> {
         if world.try_lock(&node).doing("lock", path)? == Claim::Busy {
             return Ok(Once::Busy(()));
         }
-        let guard = KernelGuard { spot: self.spot.clone(), node, facts };
+        let guard = KernelGuard { location: self.location.clone(), node, facts };
         if world.is_protected(Failpoint::KernelRecheck) && !guard.check()?.is_held() {
             return Ok(Once::Again);
         }
@@ -122,15 +118,15 @@ impl<W: World> Lock for KernelLock<W> {
     type Guard = KernelGuard<W>;
 
     fn path(&self) -> &Path {
-        &self.spot.path
+        &self.location.path
     }
 
     fn attempt(&mut self) -> Result<Attempt<KernelGuard<W>, ()>> {
-        until_answered(&self.spot.path, "locked", || self.attempt_once())
+        until_answered(&self.location.path, "locked", || self.attempt_once())
     }
 
     fn holder(&self) -> Holder {
-        let Spot { world, directory, name, .. } = &self.spot;
+        let Location { world, directory, name, .. } = &self.location;
         let node = found(world.open(directory, name, Open::Read));
         let taker = node.and_then(|node| node.map_or(Ok(LockTaker::NotSeen), |node| world.lock_taker(&node)));
         match taker {
@@ -151,11 +147,11 @@ impl<W: World> Lock for KernelLock<W> {
 
 impl<W: World> Guard for KernelGuard<W> {
     fn path(&self) -> &Path {
-        &self.spot.path
+        &self.location.path
     }
 
     fn check(&self) -> Result<Ownership> {
-        let there = self.spot.facts_by_path().doing("examine", &self.spot.path)?;
+        let there = self.location.facts_by_path().doing("examine", &self.location.path)?;
         Ok(Ownership::by_inode(there, &self.facts))
     }
 

@@ -2,40 +2,80 @@
 //!
 //! # Theory
 //!
-//! The home's own authority is [`home_lock`](crate::ownership::home_lock). Beside it stands a family of five kinds of lock, because people share
-//! files with programs that speak other protocols: [`kernel`] (what flock(1) takes), [`soft`] (the marker file of the
-//! Python package filelock), [`owner_link`] (the symbolic link of firstmate's shell scripts), [`pidfile`] and
-//! [`socket`] (a daemon that claims an address). They have one shape, [`Lock`]: try, try until a deadline, and a
-//! [`Guard`] whose drop releases.
+//! There are five kinds, because people share files with programs that speak other protocols: `kernel` (what flock(1)
+//! takes), `soft` (the marker file of the Python package filelock), `owner_link` (the symbolic link of firstmate's
+//! shell scripts), `pidfile` and `socket` (a daemon that claims an address); see [`Kind`]. They have one shape, [`Lock`]:
+//! try, try until a deadline, and a [`Guard`] whose drop releases. The lock of a home is not one of them.
 //!
 //! "Busy" and "broken" can never be confused: busy is an answer ([`Attempt::Busy`]) and carries what is known of the
 //! holder; everything else that is not "taken" is an error. A lock whose holder's life nobody can judge is busy.
 //!
 //! Only the kernel kind ends with its holder by itself. The others leave a record that somebody must judge later; each
 //! module says when a record may be taken over, and what its protocol cannot promise.
+//!
+//! # Running under a lock
+//!
+//! A tool that knows the kind only when it runs uses [`AnyLock`]:
+//!
+//! ```
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("build.lock");
+//! use std::time::Duration;
+//! use fm_watch::lock::{AnyLock, Attempt, Guard, Kind, Lock, Ownership, Subject};
+//!
+//! let mut lock = AnyLock::at(Kind::Kernel, &path, Subject::Myself)?;
+//! match lock.acquire(Duration::from_secs(5))? {
+//!     Attempt::Taken(guard) => {
+//!         // The work is done here. One that takes long asks now and then whether it still has the lock.
+//!         assert_eq!(guard.check()?, Ownership::Held);
+//!         // Dropping the guard releases as well; this way a failure is told.
+//!         guard.release()?;
+//!     }
+//!     Attempt::Busy(holder) => println!("{} is held {holder}", lock.path().display()),
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
-pub mod any;
+mod any;
 #[cfg(test)]
 pub(crate) mod exploration;
-pub mod holder;
-pub mod kernel;
-pub mod location;
-pub mod once;
-pub mod owner_link;
-pub mod pidfile;
-pub mod socket;
-pub mod soft;
-pub mod subject;
+pub(crate) mod location;
 mod temp_name;
+mod unchanged;
+
+// The suite of tests looks into the kinds; everybody else takes them by their names.
+#[cfg(not(feature = "test-support"))]
+pub(crate) mod kernel;
+#[cfg(feature = "test-support")]
+pub mod kernel;
+#[cfg(not(feature = "test-support"))]
+pub(crate) mod owner_link;
+#[cfg(feature = "test-support")]
+pub mod owner_link;
+#[cfg(not(feature = "test-support"))]
+pub(crate) mod pidfile;
+#[cfg(feature = "test-support")]
+pub mod pidfile;
+#[cfg(not(feature = "test-support"))]
+pub(crate) mod socket;
+#[cfg(feature = "test-support")]
+pub mod socket;
+#[cfg(not(feature = "test-support"))]
+pub(crate) mod soft;
+#[cfg(feature = "test-support")]
+pub mod soft;
+
+pub use crate::system::identity::{Difference, Proof, Sameness};
+pub(crate) use any::HeldBy;
+pub use any::{AnyGuard, AnyLock, Kind, Subject};
 
 use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::base::wait_until;
 use crate::system::{Facts, platform};
-pub use holder::Holder;
 
 /// The answer to an attempt that does not wait.
 #[derive(Debug)]
@@ -96,16 +136,16 @@ pub trait Lock {
     fn acquire(&mut self, at_most: Duration) -> Result<Attempt<Self::Guard>> {
         let (began, mut pace) = (Instant::now(), Pace::default());
         loop {
-            let looked = Instant::now();
+            let tried = Instant::now();
             if let Attempt::Taken(guard) = self.attempt()? {
                 return Ok(Attempt::Taken(guard));
             }
-            let look = looked.elapsed();
+            let cost = tried.elapsed();
             let left = at_most.saturating_sub(began.elapsed());
             if left.is_zero() {
                 return Ok(Attempt::Busy(self.holder()));
             }
-            wait_until::pause(pace.next_pause(look).min(left));
+            wait_until::pause(pace.next_pause(cost).min(left));
         }
     }
 }
@@ -127,6 +167,92 @@ pub trait Guard: fmt::Debug {
     /// # Errors
     /// Those of the system. What is left at the path is then stale as soon as this process has ended.
     fn release(self) -> Result<()>;
+}
+
+/// The holder of a busy lock, as far as anybody can tell.
+///
+/// It informs and never authorises: whether a lock may be taken over is each protocol's own judgement, made before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Its pid, on its own machine and in its own pid namespace.
+    pub pid: Option<u32>,
+    /// Its machine, as its protocol writes it. `None`: this one, or the protocol does not say.
+    pub host: Option<String>,
+    /// For how long at least it has held the lock. It comes from file times, so a stepped clock makes it wrong.
+    pub since: Option<Duration>,
+    /// Whether the process under that pid today is the one that took the lock.
+    pub identity: Sameness,
+    /// What a person can do when it is known that the lock should be free, if there is anything to do but wait.
+    pub remedy: Option<String>,
+}
+
+impl Holder {
+    /// A holder of whom nothing is known but why that is so.
+    pub fn unknown(why: impl Into<String>) -> Self {
+        Self { pid: None, host: None, since: None, identity: Sameness::Unknown(why.into()), remedy: None }
+    }
+}
+
+/// A phrase that goes on after "is held": ` by pid 12 on buildhost for 3s (another pid namespace)`.
+impl fmt::Display for Holder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pid {
+            Some(pid) => write!(formatter, "by pid {pid}")?,
+            None => formatter.write_str("by an unknown process")?,
+        }
+        if let Some(host) = &self.host {
+            write!(formatter, " on {host}")?;
+        }
+        if let Some(since) = self.since {
+            // Tenths of seconds are enough for people.
+            let rounded = Duration::from_millis(u64::try_from(since.as_millis() / 100 * 100).unwrap_or(u64::MAX));
+            write!(formatter, " for {}", humantime::format_duration(rounded))?;
+        }
+        match &self.identity {
+            Sameness::Same(_) => Ok(()),
+            Sameness::Different(difference) => write!(formatter, " ({difference})"),
+            Sameness::Unknown(why) => write!(formatter, " ({why})"),
+        }
+    }
+}
+
+/// What one look came to; see [`until_answered`].
+pub(crate) enum Once<L, B = ()> {
+    /// It was taken.
+    Taken(L),
+    /// Somebody has it.
+    Busy(B),
+    /// Something changed meanwhile; nothing is held any more.
+    Again,
+}
+
+/// Looks until that is an answer. The two words are for people: where, and what was being done (`locked`).
+///
+/// What an attempt has found at a path may be another thing by the time it acts on it. That is no answer: neither is
+/// the lock busy, nor is anything broken. So the attempt begins again. Each time somebody else has got on, so it ends;
+/// but a program that replaces the path for ever must not keep anybody here for ever, and is reported.
+///
+/// # Errors
+/// Those of a look, at once, and one when all looks were in vain.
+pub(crate) fn until_answered<L, B>(
+    path: impl AsRef<Path>,
+    done: &str,
+    mut look: impl FnMut() -> Result<Once<L, B>>,
+) -> Result<Attempt<L, B>> {
+    /// How often something that is replaced under us is looked at again before that is reported.
+    const RETRIES: usize = 100;
+    for _ in 0..RETRIES {
+        match look()? {
+            Once::Taken(taken) => return Ok(Attempt::Taken(taken)),
+            Once::Busy(why) => return Ok(Attempt::Busy(why)),
+            Once::Again => {}
+        }
+    }
+    Err(Error::refused(
+        path.as_ref(),
+        format!("was replaced {RETRIES} times while it was being {done}"),
+        "find out which program replaces it, then try again",
+    ))
 }
 
 /// Whether a holder still has what it took.
@@ -160,6 +286,7 @@ impl<L> Ownership<L> {
 
 /// How a lock was lost while it was held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Loss {
     /// Nothing is at its path any more.
     Removed,
@@ -183,7 +310,7 @@ impl fmt::Display for Loss {
 /// the time keep the holder from its own work; so one that has waited for a while takes about a hundredth of a processor
 /// at most. On a busy machine looks take longer, and contenders hold back by themselves.
 #[derive(Debug)]
-pub struct Pace {
+pub(crate) struct Pace {
     next: Duration,
 }
 
@@ -203,7 +330,7 @@ impl Pace {
     const LOOKS: (u32, u32) = (20, 100);
 
     /// The length of the next pause, after a look that took so long.
-    pub fn next_pause(&mut self, look: Duration) -> Duration {
+    pub(crate) fn next_pause(&mut self, look: Duration) -> Duration {
         let clock = platform::monotonic().subsec_nanos();
         self.pause(look, clock ^ std::process::id())
     }
@@ -213,8 +340,8 @@ impl Pace {
         let pause = look.saturating_mul(looks).clamp(self.next, Self::LONGEST_OF_DEAR);
         self.next = (self.next * 2).min(Self::LONGEST);
         // Between half and all of it. Contenders that started together would otherwise look together for ever.
-        let dice = chance.wrapping_mul(0x9E37_79B9) >> 24;
-        pause / 2 + pause / 512 * dice
+        let share = chance.wrapping_mul(0x9E37_79B9) >> 24;
+        pause / 2 + pause / 512 * share
     }
 }
 

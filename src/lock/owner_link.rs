@@ -67,23 +67,20 @@
 //! ```
 //! # let directory = tempfile::tempdir()?;
 //! # let path = directory.path().join("state.lock");
-//! use std::sync::Arc;
-//! use fm_watch::lock::{Attempt, Lock, owner_link::OwnerLinkLock};
-//! use fm_watch::system::Real;
+//! use fm_watch::lock::{AnyLock, Attempt, Kind, Lock, Subject};
 //!
-//! let world = Arc::new(Real);
-//! let Attempt::Taken(guard) = OwnerLinkLock::at(&world, &path)?.try_acquire()? else { panic!("nobody has it") };
+//! let contender = || AnyLock::at(Kind::OwnerLink, &path, Subject::Myself);
+//! let Attempt::Taken(guard) = contender()?.try_acquire()? else { panic!("nobody has it") };
 //! let pid = std::fs::read_to_string(path.join("pid"))?;
 //! assert_eq!(pid, format!("{}\n", std::process::id()));
 //!
-//! let Attempt::Busy(holder) = OwnerLinkLock::at(&world, &path)?.try_acquire()? else { panic!("it is held") };
+//! let Attempt::Busy(holder) = contender()?.try_acquire()? else { panic!("it is held") };
 //! assert_eq!(holder.pid, Some(std::process::id()));
 //! drop(guard);
 //! assert!(!path.exists());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod adoption;
 pub mod claims;
 pub(crate) mod entry;
 mod exchange;
@@ -101,8 +98,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::holder::Holder;
-use super::{Attempt, Guard, Lock, Ownership};
+use super::{Attempt, Guard, Holder, Lock, Ownership};
 use crate::base::error::{Context, Result};
 use crate::base::failpoint::Failpoint;
 use crate::system::World;
@@ -111,15 +107,15 @@ use exchange::Swap;
 use identity::Belief;
 use judge::{Judge, Judged};
 use owner::{Owner, Signature};
-use path::Place;
-use published::Claim;
+use path::LinkPath;
+use published::{Claim, Undo};
 use record::Record;
 use verdict::{Held, Next, Stale, Verdict};
 
 /// A contender for the lock at a path.
 #[derive(Debug)]
 pub struct OwnerLinkLock<W: World> {
-    place: Place<W>,
+    at: LinkPath<W>,
     signature: Signature,
     judge: Judge,
 }
@@ -137,7 +133,7 @@ impl<W: World> OwnerLinkLock<W> {
     /// Those of opening the directory, and a relative path without a working directory.
     pub fn at(world: &Arc<W>, path: &Path) -> Result<Self> {
         Ok(Self {
-            place: Place::of_lock(world, path)?,
+            at: LinkPath::of_lock(world, path)?,
             signature: Signature::of(world.own_pid()),
             judge: Judge::patient_for(verdict::FLOOR),
         })
@@ -183,14 +179,14 @@ impl<W: World> OwnerLinkLock<W> {
 
     /// Takes a lock that nobody has.
     fn claim(&mut self) -> Result<Attempt<OwnerLinkGuard<W>, ()>> {
-        let owner = Owner::prepare(&self.place, &self.signature)?;
-        let Some(claim) = Claim::publish(&self.place, owner)? else { return Ok(Attempt::Busy(())) };
-        let world = self.place.world();
-        let steal = self.place.steal();
+        let owner = Owner::prepare(&self.at, &self.signature)?;
+        let Some(claim) = Claim::publish(&self.at, owner)? else { return Ok(Attempt::Busy(())) };
+        let world = self.at.world();
+        let steal = self.at.steal();
         // In this order: who removed our link by its path had `.steal` from before our link was there until after it was
         // gone. If `.steal` is not there now, either nobody has removed the link and nobody will, or the next look sees it.
         if world.is_protected(Failpoint::OwnerLinkRefuseWhileSteal)
-            && steal.spot().facts().doing("examine", steal.path())?.is_some()
+            && steal.location().facts().doing("examine", steal.path())?.is_some()
         {
             return Ok(Attempt::Busy(()));
         }
@@ -199,11 +195,11 @@ impl<W: World> OwnerLinkLock<W> {
 
     /// Takes a lock whose holder is dead, or one that nobody has beside a dead mutex.
     fn reclaim(&mut self, dead: Option<Record<W>>) -> Result<Attempt<OwnerLinkGuard<W>, ()>> {
-        self.place.world().reach(Failpoint::OwnerLinkJudged).doing("lock", self.place.path())?;
-        if !self.place.world().is_protected(Failpoint::OwnerLinkStealMutex) {
+        self.at.world().reach(Failpoint::OwnerLinkJudged).doing("lock", self.at.path())?;
+        if !self.at.world().is_protected(Failpoint::OwnerLinkStealMutex) {
             return self.reclaim_under(None, dead);
         }
-        let Some(mut steal) = steal::take(&mut self.judge, &self.place)? else {
+        let Some(mut steal) = steal::take(&mut self.judge, &self.at)? else {
             return Ok(Attempt::Busy(()));
         };
         let outcome = self.reclaim_under(Some(&steal), dead)?;
@@ -217,8 +213,8 @@ impl<W: World> OwnerLinkLock<W> {
         steal: Option<&Claim<W>>,
         dead: Option<Record<W>>,
     ) -> Result<Attempt<OwnerLinkGuard<W>, ()>> {
-        let now = self.judge.look(&self.place)?;
-        let is_protected = self.place.world().is_protected(Failpoint::OwnerLinkStealRevalidation);
+        let now = self.judge.observe(&self.at)?;
+        let is_protected = self.at.world().is_protected(Failpoint::OwnerLinkStealRevalidation);
         let claim = match (dead, now) {
             (None, Judged::Nothing) => self.publish_under(steal)?,
             (Some(dead), Judged::Stale(now, _)) if now.is_same(&dead) => self.swap_under(steal, now)?,
@@ -230,14 +226,14 @@ impl<W: World> OwnerLinkLock<W> {
     }
 
     fn publish_under(&self, steal: Option<&Claim<W>>) -> Result<Option<Claim<W>>> {
-        let owner = Owner::prepare(&self.place, &self.signature)?;
-        let Some(claim) = Claim::publish(&self.place, owner)? else { return Ok(None) };
+        let owner = Owner::prepare(&self.at, &self.signature)?;
+        let Some(claim) = Claim::publish(&self.at, owner)? else { return Ok(None) };
         Ok(is_still_ours(steal)?.then_some(claim))
     }
 
     fn swap_under(&mut self, steal: Option<&Claim<W>>, dead: Record<W>) -> Result<Option<Claim<W>>> {
-        let owner = Owner::prepare(&self.place, &self.signature)?;
-        let Some(swap) = Swap::make(&mut self.judge, owner, dead, &self.place)? else { return Ok(None) };
+        let owner = Owner::prepare(&self.at, &self.signature)?;
+        let Some(swap) = Swap::make(&mut self.judge, owner, dead, &self.at)? else { return Ok(None) };
         // After the exchange: if the mutex is ours now, no peer is between its last look at the lock and its removal.
         match is_still_ours(steal) {
             Ok(true) if swap.claim().ownership()?.is_held() => Ok(Some(swap.settle())),
@@ -249,7 +245,7 @@ impl<W: World> OwnerLinkLock<W> {
 
 /// Whether we still have the mutex. Without one, a test has taken that protection away.
 fn is_still_ours<W: World>(steal: Option<&Claim<W>>) -> Result<bool> {
-    let Some(steal) = steal.filter(|steal| steal.place.world().is_protected(Failpoint::OwnerLinkStealRecheck)) else {
+    let Some(steal) = steal.filter(|steal| steal.at.world().is_protected(Failpoint::OwnerLinkStealRecheck)) else {
         return Ok(true);
     };
     Ok(steal.ownership()?.is_held())
@@ -258,7 +254,7 @@ fn is_still_ours<W: World>(steal: Option<&Claim<W>>) -> Result<bool> {
 /// The last look of a claim: the link and the pid are still ours, and the path leads to them.
 fn taken<W: World>(claim: Claim<W>) -> Result<Attempt<OwnerLinkGuard<W>, ()>> {
     let guard = OwnerLinkGuard { claim };
-    let is_protected = guard.claim.place.world().is_protected(Failpoint::OwnerLinkClaimRecheck);
+    let is_protected = guard.claim.at.world().is_protected(Failpoint::OwnerLinkClaimRecheck);
     if is_protected && !guard.check()?.is_held() {
         return Ok(Attempt::Busy(()));
     }
@@ -269,15 +265,15 @@ impl<W: World> Lock for OwnerLinkLock<W> {
     type Guard = OwnerLinkGuard<W>;
 
     fn path(&self) -> &Path {
-        self.place.path()
+        self.at.path()
     }
 
     fn attempt(&mut self) -> Result<Attempt<OwnerLinkGuard<W>, ()>> {
-        let lock = self.judge.look(&self.place)?;
+        let lock = self.judge.observe(&self.at)?;
         if matches!(lock, Judged::Held(..) | Judged::Changing) {
             return Ok(Attempt::Busy(()));
         }
-        let steal = self.judge.look(&self.place.steal())?;
+        let steal = self.judge.observe(&self.at.steal())?;
         if matches!(steal, Judged::Changing) {
             return Ok(Attempt::Busy(()));
         }
@@ -294,19 +290,16 @@ impl<W: World> Lock for OwnerLinkLock<W> {
     fn holder(&self) -> Holder {
         // A judge of its own: looking for people's sake must not count as watching.
         let mut judge = self.judge.clone();
-        let look = |judge: &mut Judge, place: &Place<W>| judge.look(place);
-        match look(&mut judge, &self.place) {
-            Ok(Judged::Nothing) => match look(&mut judge, &self.place.steal()) {
+        match judge.observe(&self.at) {
+            Ok(Judged::Nothing) => match judge.observe(&self.at.steal()) {
                 Ok(Judged::Held(record, verdict) | Judged::Stale(record, verdict)) => {
-                    reclaimer(describe(&self.place.steal(), &record, &verdict))
+                    reclaimer(describe(&self.at.steal(), &record, &verdict))
                 }
                 Ok(Judged::Nothing | Judged::Changing) => Holder::unknown("it has let go just now"),
                 Err(error) => Holder::unknown(error.to_string()),
             },
             Ok(Judged::Changing) => Holder::unknown("it changes hands just now"),
-            Ok(Judged::Held(record, verdict) | Judged::Stale(record, verdict)) => {
-                describe(&self.place, &record, &verdict)
-            }
+            Ok(Judged::Held(record, verdict) | Judged::Stale(record, verdict)) => describe(&self.at, &record, &verdict),
             Err(error) => Holder::unknown(error.to_string()),
         }
     }
@@ -321,11 +314,10 @@ fn reclaimer(holder: Holder) -> Holder {
     Holder { identity, ..holder }
 }
 
-fn describe<W: World>(place: &Place<W>, record: &Record<W>, verdict: &Verdict) -> Holder {
-    let since = place.world().now().wall_ms.saturating_sub(record.facts.mtime_ns / 1_000_000);
-    let since = u64::try_from(since).ok().map(Duration::from_millis);
-    let removal = || format!("rm {}", place.path().display());
-    let by_hand = |pid: u32| format!("if pid {pid} does not use {}: {}", place.path().display(), removal());
+fn describe<W: World>(at: &LinkPath<W>, record: &Record<W>, verdict: &Verdict) -> Holder {
+    let since = at.location().age(record.facts.mtime_ns);
+    let removal = || format!("rm {}", at.path().display());
+    let by_hand = |pid: u32| format!("if pid {pid} does not use {}: {}", at.path().display(), removal());
     let (pid, identity, remedy) = match verdict {
         Verdict::Held(Held::Lives(pid, same @ Sameness::Same(_))) => (Some(*pid), same.clone(), None),
         Verdict::Held(Held::Lives(pid, unsure)) => (Some(*pid), unsure.clone(), Some(by_hand(*pid))),
@@ -359,11 +351,11 @@ impl<W: World> OwnerLinkGuard<W> {
 
 impl<W: World> Guard for OwnerLinkGuard<W> {
     fn path(&self) -> &Path {
-        self.claim.place.path()
+        self.claim.at.path()
     }
 
     fn check(&self) -> Result<Ownership> {
-        let by_path = self.claim.place.spot().facts_by_path().doing("examine", self.path())?;
+        let by_path = self.claim.at.location().facts_by_path().doing("examine", self.path())?;
         match Ownership::by_inode(by_path, &self.claim.facts) {
             Ownership::Held => self.claim.ownership(),
             lost @ Ownership::Lost(_) => Ok(lost),

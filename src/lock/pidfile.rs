@@ -32,17 +32,15 @@
 //! ```
 //! # let directory = tempfile::tempdir()?;
 //! # let path = directory.path().join("daemon.pid");
-//! use std::sync::Arc;
-//! use fm_watch::lock::{Attempt, Lock, pidfile::PidfileLock};
-//! use fm_watch::system::Real;
+//! use fm_watch::lock::{AnyLock, Attempt, Kind, Lock, Subject};
 //!
-//! let world = Arc::new(Real);
-//! let Attempt::Taken(guard) = PidfileLock::at(&world, &path)?.try_acquire()? else { panic!("nobody has it") };
+//! let contender = || AnyLock::at(Kind::Pidfile, &path, Subject::Myself);
+//! let Attempt::Taken(guard) = contender()?.try_acquire()? else { panic!("nobody has it") };
 //! // The first line is the pid, for everybody.
 //! let text = std::fs::read_to_string(&path)?;
 //! assert_eq!(text.lines().next(), Some(std::process::id().to_string().as_str()));
 //! // The others prove whose it is.
-//! let Attempt::Busy(holder) = PidfileLock::at(&world, &path)?.try_acquire()? else { panic!("it is held") };
+//! let Attempt::Busy(holder) = contender()?.try_acquire()? else { panic!("it is held") };
 //! assert_eq!(holder.pid, Some(std::process::id()));
 //! drop(guard);
 //! assert!(!path.exists());
@@ -51,59 +49,37 @@
 
 mod guard;
 pub mod record;
-mod sight;
 pub mod staleness;
 mod takeover;
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use self::guard::Claimed;
 pub use self::guard::PidfileGuard;
+use self::guard::{Claimed, KIND, Subject};
 use self::record::Claim;
-use self::sight::Sight;
-use self::staleness::{SETTLES, Verdict};
-use self::takeover::Takeover;
-use super::holder::Holder;
-use super::location::Spot;
-use super::once::{self, until_answered};
-use super::subject::Subject;
-use super::temp_name::{PrivateName, Publication};
-use super::{Attempt, Lock};
+use self::staleness::{SETTLES, Snapshot, Verdict};
+use self::takeover::{Attempted, Obstacle, Takeover};
+use super::location::{Location, Publication};
+use super::temp_name::PrivateName;
+use super::unchanged::Unchanged;
+use super::{Attempt, Holder, Lock, Once, until_answered};
 use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint::Failpoint;
 use crate::system::FileSystem;
 use crate::system::identity::Sameness;
 use crate::system::{Facts, LockTaker, Open, World};
 
-/// How the private names of this kind end.
-const KIND: &str = "pidfile";
-
 /// A contender for a pid file.
 #[derive(Debug)]
 pub struct PidfileLock<W: World> {
-    spot: Spot<W>,
+    location: Location<W>,
     subject: Subject<W>,
-    /// What was seen last of a file that must stay as it is for a while, and since when (`CLOCK_MONOTONIC`).
-    watched: Option<(Facts, Duration)>,
+    /// What was seen of a file that must stay as it is for a while.
+    unchanged: Unchanged<Facts>,
     obstacle: Option<Obstacle>,
 }
-
-/// Why a file whose owner is dead was not taken over at the last attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Obstacle {
-    /// The file itself is locked.
-    Locked,
-    /// It has not been watched for long enough.
-    NotStill,
-    /// The file system has no exchange.
-    NoExchange,
-}
-
-/// What one attempt came to.
-type Once<W> = once::Once<PidfileGuard<W>, Option<Obstacle>>;
 
 impl<W: World> PidfileLock<W> {
     /// A contender for the pid file at this path, on behalf of this process. The directory must exist.
@@ -111,15 +87,15 @@ impl<W: World> PidfileLock<W> {
     /// # Errors
     /// Those of opening the directory, and one whose file system nobody measured.
     pub fn at(world: &Arc<W>, path: &Path) -> Result<Self> {
-        let spot = Spot::open(world, path)?;
-        if let FileSystem::Untrusted(found) = world.file_system(&spot.directory).doing("examine", path)? {
+        let location = Location::open(world, path)?;
+        if let FileSystem::Untrusted(found) = world.file_system(&location.directory).doing("examine", path)? {
             return Err(Error::refused(
                 path,
                 format!("is on {found}, which other machines may share: a pid says nothing there"),
                 "use a pid file on a local file system",
             ));
         }
-        Ok(Self { spot, subject: Subject::Myself, watched: None, obstacle: None })
+        Ok(Self { location, subject: Subject::Myself, unchanged: Unchanged::default(), obstacle: None })
     }
 
     /// The same contender on behalf of another process, which lives now and whose number cannot be given away before
@@ -129,41 +105,35 @@ impl<W: World> PidfileLock<W> {
     /// # Errors
     /// A process that has ended, or that the system does not let us pin.
     pub fn for_process(self, pid: u32) -> Result<Self> {
-        Ok(Self { subject: Subject::other(&self.spot, pid)?, ..self })
+        Ok(Self { subject: Subject::other(&self.location, pid)?, ..self })
     }
 
-    fn attempt_once(&mut self) -> Result<Once<W>> {
-        let Some(sight) = Sight::look(&self.spot)? else { return self.create() };
-        let verdict = sight.judge(&self.spot);
+    fn attempt_once(&mut self) -> Result<Attempted<W>> {
+        let Some(snapshot) = Snapshot::take(&self.location)? else { return self.create() };
+        let verdict = snapshot.judge(&self.location);
         match verdict {
             Verdict::Held(..) => Ok(Once::Busy(None)),
-            Verdict::DeadOnceStill(_) if !self.is_still(&sight.facts) => Ok(Once::Busy(Some(Obstacle::NotStill))),
-            Verdict::Dead(_) | Verdict::DeadOnceStill(_) => Takeover { lock: self, stale: sight }.attempt(),
-        }
-    }
-
-    /// Whether a file has stayed as it is for long enough, on our own clock. File times are only compared with
-    /// themselves.
-    fn is_still(&mut self, facts: &Facts) -> bool {
-        let now = self.spot.world.now().monotonic;
-        match &self.watched {
-            Some((known, since)) if known == facts => now.saturating_sub(*since) >= SETTLES,
-            _ => {
-                self.watched = Some((*facts, now));
-                false
+            Verdict::DeadOnceStill(_) if !self.is_still(&snapshot.facts) => Ok(Once::Busy(Some(Obstacle::NotStill))),
+            Verdict::Dead(_) | Verdict::DeadOnceStill(_) => {
+                Takeover { location: &self.location, subject: &self.subject, stale: snapshot }.attempt()
             }
         }
     }
 
+    /// Whether a file has stayed as it is for long enough.
+    fn is_still(&mut self, facts: &Facts) -> bool {
+        self.unchanged.watch(*facts, self.location.world.now().monotonic) >= SETTLES
+    }
+
     /// Makes the file where there is none.
-    fn create(&self) -> Result<Once<W>> {
-        let Spot { world, path, .. } = &self.spot;
-        let claim = self.subject.claim(&self.spot)?;
+    fn create(&self) -> Result<Attempted<W>> {
+        let Location { world, path, .. } = &self.location;
+        let claim = self.subject.claim(&self.location)?;
         if !world.is_protected(Failpoint::PidfileCompleteBeforeName) {
             return self.create_then_fill(&claim);
         }
-        let private = PrivateName::new(&self.spot, claim.nonce, KIND);
-        let claimed = self.write(&private, &claim)?;
+        let private = PrivateName::new(&self.location, claim.nonce, KIND);
+        let claimed = Claimed::write(&self.location, &private, &claim)?;
         world.reach(Failpoint::PidfileWritten).doing("make", path)?;
         if private.publish()? == Publication::NameTaken {
             return Ok(Once::Again);
@@ -174,29 +144,21 @@ impl<W: World> PidfileLock<W> {
     }
 
     /// What must not be done, for the test that shows why.
-    fn create_then_fill(&self, claim: &Claim) -> Result<Once<W>> {
-        let Spot { world, directory, name, path } = &self.spot;
+    fn create_then_fill(&self, claim: &Claim) -> Result<Attempted<W>> {
+        let Location { world, directory, name, path } = &self.location;
         let node = match world.open(directory, name, Open::CreateNew) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(Once::Again),
             opened => opened.doing("make", path)?,
         };
         world.reach(Failpoint::PidfileCreated).doing("make", path)?;
-        let claimed = Claimed::fill(&self.spot, node, claim)?;
+        let claimed = Claimed::fill(&self.location, node, claim)?;
         Ok(Once::Taken(claimed.published()))
     }
 
-    /// Writes a complete record under a private name.
-    fn write(&self, private: &PrivateName<W>, claim: &Claim) -> Result<Claimed<W>> {
-        let Spot { world, directory, path, .. } = &self.spot;
-        let node = world.open(directory, private.name(), Open::CreateNew).doing("make a file beside", path)?;
-        Claimed::fill(&self.spot, node, claim)
-    }
-
-    fn holder_of(&self, sight: &Sight<W>) -> Holder {
-        let path = self.spot.path.display();
-        let since = u64::try_from(self.spot.world.now().wall_ms.saturating_sub(sight.facts.mtime_ns / 1_000_000));
-        let since = since.ok().map(Duration::from_millis);
-        let (pid, identity) = match sight.judge(&self.spot) {
+    fn holder_of(&self, snapshot: &Snapshot<W>) -> Holder {
+        let path = self.location.path.display();
+        let since = self.location.age(snapshot.facts.mtime_ns);
+        let (pid, identity) = match snapshot.judge(&self.location) {
             Verdict::Held(pid, identity) => {
                 let remedy = match (&identity, pid) {
                     (Sameness::Unknown(_), Some(pid)) => Some(format!("if pid {pid} is not its owner, remove {path}")),
@@ -206,7 +168,7 @@ impl<W: World> PidfileLock<W> {
                 return Holder { pid, identity, since, remedy, host: None };
             }
             Verdict::Dead(difference) | Verdict::DeadOnceStill(difference) => {
-                (sight.pid(), Sameness::Different(difference))
+                (snapshot.pid(), Sameness::Different(difference))
             }
         };
         let known = Holder { pid, identity, since, host: None, remedy: None };
@@ -218,16 +180,16 @@ impl<W: World> PidfileLock<W> {
                 let wait = format!("its line has no end yet; wait {} s", SETTLES.as_secs());
                 Holder { remedy: Some(wait), ..known }
             }
-            Some(Obstacle::Locked) => Holder { since, ..locker_of(&self.spot, sight) },
+            Some(Obstacle::Locked) => Holder { since, ..locker_of(&self.location, snapshot) },
             None => known,
         }
     }
 }
 
 /// Whoever has locked a file whose recorded owner is dead: it is taking it over, or letting go of it.
-fn locker_of<W: World>(spot: &Spot<W>, sight: &Sight<W>) -> Holder {
+fn locker_of<W: World>(location: &Location<W>, snapshot: &Snapshot<W>) -> Holder {
     let holder = Holder::unknown("the process that it names has ended, and another one has locked the file");
-    match spot.world.lock_taker(&sight.node) {
+    match location.world.lock_taker(&snapshot.node) {
         Ok(LockTaker::Taken(pid)) => Holder { pid: Some(pid), ..holder },
         Ok(LockTaker::NotSeen) | Err(_) => holder,
     }
@@ -237,19 +199,19 @@ impl<W: World> Lock for PidfileLock<W> {
     type Guard = PidfileGuard<W>;
 
     fn path(&self) -> &Path {
-        &self.spot.path
+        &self.location.path
     }
 
     fn attempt(&mut self) -> Result<Attempt<PidfileGuard<W>, ()>> {
-        let answer = until_answered(self.spot.path.clone(), "judged", || self.attempt_once())?;
+        let answer = until_answered(self.location.path.clone(), "judged", || self.attempt_once())?;
         Ok(answer.map_busy(|obstacle| {
             self.obstacle = obstacle;
         }))
     }
 
     fn holder(&self) -> Holder {
-        match Sight::look(&self.spot) {
-            Ok(Some(sight)) => self.holder_of(&sight),
+        match Snapshot::take(&self.location) {
+            Ok(Some(snapshot)) => self.holder_of(&snapshot),
             Ok(None) => Holder::unknown("it has just let go"),
             Err(error) => Holder::unknown(error.to_string()),
         }

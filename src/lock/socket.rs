@@ -35,22 +35,18 @@
 //! # let directory = tempfile::tempdir()?;
 //! # let path = directory.path().join("daemon.sock");
 //! use std::os::unix::net::UnixStream;
-//! use std::sync::Arc;
-//! use fm_watch::lock::{Attempt, Lock, socket::SocketLock};
-//! use fm_watch::system::Real;
+//! use fm_watch::lock::{AnyLock, Attempt, Kind, Lock, Subject};
 //!
-//! let world = Arc::new(Real);
-//! let Attempt::Taken(guard) = SocketLock::at(&world, &path)?.try_acquire()? else { panic!("nobody has it") };
+//! let contender = || AnyLock::at(Kind::Socket, &path, Subject::Myself);
+//! let Attempt::Taken(guard) = contender()?.try_acquire()? else { panic!("nobody has it") };
 //! let _client = UnixStream::connect(&path)?;
-//! let (_connection, _) = guard.listener().accept()?;
-//! assert!(matches!(SocketLock::at(&world, &path)?.try_acquire()?, Attempt::Busy(_)));
+//! assert!(matches!(contender()?.try_acquire()?, Attempt::Busy(_)));
 //! drop(guard);
 //! assert!(!path.exists());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod exchange;
-mod farewell;
 mod guard;
 pub mod probe;
 
@@ -63,15 +59,12 @@ use std::time::Duration;
 pub use self::guard::SocketGuard;
 use self::guard::{Claimed, Sidecar};
 use self::probe::{Readiness, Stall, Stranger};
-use super::holder::Holder;
 use super::kernel::KernelLock;
-use super::location::{Spot, description, found};
-use super::once::{self, until_answered};
-use super::temp_name::{self, Judged, PrivateName, Publication, Swap};
-use super::{Attempt, Lock};
+use super::location::{Location, Publication, description, found};
+use super::temp_name::{self, PrivateName, Swap};
+use super::{Attempt, Holder, Lock, Once, until_answered};
 use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint::Failpoint;
-use crate::system::platform;
 use crate::system::storage;
 use crate::system::{Binding, Facts, Kind, Open, Sockets};
 
@@ -85,7 +78,7 @@ const LEFTOVERS: usize = 1000;
 /// A contender for a socket.
 #[derive(Debug)]
 pub struct SocketLock<W: Sockets> {
-    spot: Spot<W>,
+    location: Location<W>,
     sidecar: KernelLock<W>,
     obstacle: Option<Obstacle>,
 }
@@ -109,16 +102,8 @@ enum Occupant<W: Sockets> {
     Stale(W::Node, Facts),
 }
 
-/// Whether a socket of ours has got the lock's name.
-enum Naming {
-    Given,
-    Busy(Option<Obstacle>),
-    /// Something changed meanwhile.
-    Again,
-}
-
 /// What one attempt came to.
-type Once<W> = once::Once<SocketGuard<W>, Option<Obstacle>>;
+type Attempted<W> = Once<SocketGuard<W>, Option<Obstacle>>;
 
 impl<W: Sockets> SocketLock<W> {
     /// A contender for the socket at this path, of whatever length. The directory must exist.
@@ -129,13 +114,13 @@ impl<W: Sockets> SocketLock<W> {
         let mut sidecar = path.as_os_str().to_owned();
         sidecar.push(".lock");
         Ok(Self {
-            spot: Spot::open(world, path)?,
+            location: Location::open(world, path)?,
             sidecar: KernelLock::at(world, Path::new(&sidecar))?,
             obstacle: None,
         })
     }
 
-    fn attempt_once(&mut self) -> Result<Once<W>> {
+    fn attempt_once(&mut self) -> Result<Attempted<W>> {
         // A contender that finds a holder leaves no trace.
         if matches!(self.occupant()?, Occupant::Holder) {
             return Ok(Once::Busy(None));
@@ -147,7 +132,7 @@ impl<W: Sockets> SocketLock<W> {
     }
 
     fn take_sidecar(&mut self) -> Result<Attempt<Sidecar<W>, ()>> {
-        if self.spot.world.is_protected(Failpoint::SocketRemovalLock) {
+        if self.location.world.is_protected(Failpoint::SocketRemovalLock) {
             Ok(self.sidecar.attempt()?.map(Sidecar::Held))
         } else {
             Ok(Attempt::Taken(Sidecar::Without))
@@ -156,7 +141,7 @@ impl<W: Sockets> SocketLock<W> {
 
     /// What has the lock's name now.
     fn occupant(&self) -> Result<Occupant<W>> {
-        let Spot { world, directory, name, path } = &self.spot;
+        let Location { world, directory, name, path } = &self.location;
         let Some(pinned) = found(world.open(directory, name, Open::Pin)).doing("examine", path)? else {
             return Ok(Occupant::Nothing);
         };
@@ -175,14 +160,14 @@ impl<W: Sockets> SocketLock<W> {
     }
 
     /// Makes a socket that listens, and gives it the lock's name.
-    fn claim(&self, sidecar: Sidecar<W>) -> Result<Once<W>> {
-        let Spot { world, directory, path, .. } = &self.spot;
+    fn claim(&self, sidecar: Sidecar<W>) -> Result<Attempted<W>> {
+        let Location { world, directory, path, .. } = &self.location;
         let nonce = world.nonce().doing("make a name beside", path)?;
-        let mut private = PrivateName::new(&self.spot, nonce, KIND);
+        let mut private = PrivateName::new(&self.location, nonce, KIND);
         let listener = world.bind(directory, private.name()).doing("bind a socket beside", path)?;
         let pinned = world.open(directory, private.name(), Open::Pin).doing("examine a socket beside", path)?;
         let facts = world.facts(&pinned).doing("examine a socket beside", path)?;
-        let claimed = Claimed::new(&self.spot, pinned, facts, sidecar);
+        let claimed = Claimed::new(&self.location, pinned, facts, sidecar);
         let mut guard = SocketGuard { listener, claimed };
         world.reach(Failpoint::SocketBound).doing("make", path)?;
         if world.is_protected(Failpoint::SocketPublishAfterListen) {
@@ -190,9 +175,9 @@ impl<W: Sockets> SocketLock<W> {
             world.reach(Failpoint::SocketListening).doing("make", path)?;
         }
         match self.give_name(&mut private, &mut guard.claimed)? {
-            Naming::Given => {}
-            Naming::Busy(obstacle) => return Ok(Once::Busy(obstacle)),
-            Naming::Again => return Ok(Once::Again),
+            Once::Taken(()) => {}
+            Once::Busy(obstacle) => return Ok(Once::Busy(obstacle)),
+            Once::Again => return Ok(Once::Again),
         }
         world.reach(Failpoint::SocketPublished).doing("make", path)?;
         if !world.is_protected(Failpoint::SocketPublishAfterListen) {
@@ -202,44 +187,44 @@ impl<W: Sockets> SocketLock<W> {
     }
 
     /// Gives a socket of ours the lock's name.
-    fn give_name(&self, private: &mut PrivateName<W>, claimed: &mut Claimed<W>) -> Result<Naming> {
+    fn give_name(&self, private: &mut PrivateName<W>, claimed: &mut Claimed<W>) -> Result<Once<(), Option<Obstacle>>> {
         if private.publish()? == Publication::Published {
             claimed.note_published();
-            return Ok(Naming::Given);
+            return Ok(Once::Taken(()));
         }
         let (stale, facts) = match self.occupant()? {
-            Occupant::Nothing => return Ok(Naming::Again),
-            Occupant::Holder => return Ok(Naming::Busy(None)),
+            Occupant::Nothing => return Ok(Once::Again),
+            Occupant::Holder => return Ok(Once::Busy(None)),
             Occupant::Stale(pinned, facts) => (pinned, facts),
         };
-        self.spot.world.reach(Failpoint::SocketJudged).doing("replace", &self.spot.path)?;
-        let swap = private.exchange(&claimed.facts, |name| self.judged(name, &facts))?;
+        self.location.world.reach(Failpoint::SocketJudged).doing("replace", &self.location.path)?;
+        let swap = private.exchange(&claimed.facts, |name| self.is_judged(name, &facts))?;
         // Pinned until here, so that its inode's number could not become another's.
         drop(stale);
         Ok(match swap {
-            Swap::Replaced => Naming::Again,
-            Swap::Unsupported => Naming::Busy(Some(Obstacle::NoExchange)),
+            Swap::Replaced => Once::Again,
+            Swap::Unsupported => Once::Busy(Some(Obstacle::NoExchange)),
             Swap::Done => {
                 claimed.note_published();
                 // Best effort: what stays is found again.
                 drop(self.sweep(private.name()));
-                Naming::Given
+                Once::Taken(())
             }
         })
     }
 
     /// Whether what came out is what was judged.
-    fn judged(&self, name: &OsStr, stale: &Facts) -> io::Result<Judged> {
-        let Spot { world, directory, .. } = &self.spot;
+    fn is_judged(&self, name: &OsStr, stale: &Facts) -> io::Result<bool> {
+        let Location { world, directory, .. } = &self.location;
         if !world.is_protected(Failpoint::SocketInodeCheck) {
-            return Ok(Judged::Same);
+            return Ok(true);
         }
-        Ok(Judged::from_sameness(world.facts_at(directory, name)?.is_same_inode(stale)))
+        Ok(world.facts_at(directory, name)?.is_same_inode(stale))
     }
 
     /// Removes private sockets of processes that have died. Nobody is bound to them, so nobody ever will be.
     fn sweep(&self, own: &OsStr) -> io::Result<()> {
-        let Spot { world, directory, .. } = &self.spot;
+        let Location { world, directory, .. } = &self.location;
         let names = world.names(directory)?;
         for name in temp_name::of_kind(&names, KIND).filter(|&name| name != own).take(LEFTOVERS) {
             let Some(pinned) = found(world.open(directory, name, Open::Pin))? else { continue };
@@ -251,6 +236,11 @@ impl<W: Sockets> SocketLock<W> {
         Ok(())
     }
 
+    /// How old the name's socket is.
+    fn age(&self) -> Option<Duration> {
+        self.location.age(self.location.facts().ok()??.mtime_ns)
+    }
+
     fn holder_of(&self, readiness: &Readiness) -> Holder {
         let server = match readiness {
             Readiness::Ready(server)
@@ -258,7 +248,7 @@ impl<W: Sockets> SocketLock<W> {
             | Readiness::Foreign(Stranger::OtherUser(server) | Stranger::WrongAnswer(server)) => Some(server),
             _ => None,
         };
-        let path = self.spot.path.display();
+        let path = self.location.path.display();
         match (server, readiness, self.obstacle) {
             (Some(server), _, _) => {
                 Holder { pid: server.pid, identity: server.identity.clone(), ..Holder::unknown("") }
@@ -277,38 +267,27 @@ impl<W: Sockets> Lock for SocketLock<W> {
     type Guard = SocketGuard<W>;
 
     fn path(&self) -> &Path {
-        &self.spot.path
+        &self.location.path
     }
 
     fn attempt(&mut self) -> Result<Attempt<SocketGuard<W>, ()>> {
-        let answer = until_answered(self.spot.path.clone(), "judged", || self.attempt_once())?;
+        let answer = until_answered(self.location.path.clone(), "judged", || self.attempt_once())?;
         Ok(answer.map_busy(|obstacle| {
             self.obstacle = obstacle;
         }))
     }
 
     fn holder(&self) -> Holder {
-        let Spot { world, directory, name, .. } = &self.spot;
+        let Location { world, directory, name, .. } = &self.location;
         // A holder of this protocol is known without a connection, which would stay in the backlog of one that does not
         // accept any.
         let keeper = self.sidecar.holder();
         if keeper.pid.is_some() {
             return Holder { since: self.age(), ..keeper };
         }
-        match probe::gather(world, directory, name, None, INTRODUCTION) {
-            Ok(gathered) => {
-                let holder = self.holder_of(&probe::judge(gathered.evidence, platform::effective_uid()));
-                Holder { since: self.age(), ..holder }
-            }
+        match probe::probe_in(world, directory, name, None, INTRODUCTION) {
+            Ok(probed) => Holder { since: self.age(), ..self.holder_of(&probed.readiness) },
             Err(error) => Holder::unknown(format!("the socket cannot be probed: {error}")),
         }
-    }
-}
-
-impl<W: Sockets> SocketLock<W> {
-    /// How old the name's socket is, by the wall clock.
-    fn age(&self) -> Option<Duration> {
-        let made_ms = self.spot.facts().ok()??.mtime_ns / 1_000_000;
-        u64::try_from(self.spot.world.now().wall_ms - made_ms).ok().map(Duration::from_millis)
     }
 }

@@ -7,19 +7,19 @@
 //! holder's marker makes two holders, and so does to take a dead one's in two steps. Three rules carry all:
 //!
 //! 1. **Complete before it has its name.** The record is written under a private name and then linked to the lock's
-//!    ([`temp_record`]). A process that is killed anywhere leaves no marker that nobody can judge.
+//!    (`temp_record`). A process that is killed anywhere leaves no marker that nobody can judge.
 //! 2. **Break only on proof of death** ([`staleness`], [`observation`]), and read a record exactly as the peer does
 //!    ([`marker`]). Another machine, another pid namespace, a start that cannot be read, an empty marker: held. What is
-//!    no record at all is taken when this contender has seen it unchanged for two seconds ([`stillness`]).
-//! 3. **Break by exchange** ([`takeover`]). A record of ours takes the place of the dead one in one step, and what came
+//!    no record at all is taken when this contender has seen it unchanged for two seconds ([`UNCHANGED_FOR`]).
+//! 3. **Break by exchange** (`takeover`). A record of ours takes the place of the dead one in one step, and what came
 //!    out is compared with what was judged. Breakers that die on the way leave names that either side reads and
-//!    finishes ([`recovery`]).
+//!    finishes (`recovery`).
 //!
 //! A release removes the file only if it is our own inode. If somebody has set it aside for a moment, our record is
 //! overwritten through the descriptor that it was created with, so that it ages out wherever it comes back to.
 //!
 //! A contender that takes the same lock again keeps its file under the private name meanwhile, because to make one is
-//! what takes the time ([`reuse`]).
+//! what takes the time (`reuse`).
 //!
 //! A lock can be taken for a child ([`SoftLock::for_process`]); then it counts as held for as long as that process
 //! exists. Until it is reaped its number does, so let go first and reap second. After that others may have taken the
@@ -44,52 +44,45 @@
 //! ```
 //! # let directory = tempfile::tempdir()?;
 //! # let path = directory.path().join("cache.lock");
-//! use std::sync::Arc;
-//! use fm_watch::lock::{Attempt, Lock, soft::SoftLock};
-//! use fm_watch::system::Real;
+//! use fm_watch::lock::{AnyLock, Attempt, Kind, Lock, Subject};
 //!
-//! let world = Arc::new(Real);
-//! let Attempt::Taken(guard) = SoftLock::at(&world, &path)?.try_acquire()? else { panic!("nobody has it") };
+//! let contender = || AnyLock::at(Kind::Soft, &path, Subject::Myself);
+//! let Attempt::Taken(guard) = contender()?.try_acquire()? else { panic!("nobody has it") };
 //! // `SoftFileLock(path, timeout=0).acquire()` in Python would time out now, and so does this:
-//! let Attempt::Busy(holder) = SoftLock::at(&world, &path)?.try_acquire()? else { panic!("it is held") };
+//! let Attempt::Busy(holder) = contender()?.try_acquire()? else { panic!("it is held") };
 //! assert_eq!(holder.pid, Some(std::process::id()));
 //! drop(guard);
 //! assert!(!path.exists());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-pub mod decimal;
-pub mod holder_info;
-pub mod host;
+mod decimal;
+mod holder_info;
 pub mod marker;
-pub mod names;
+mod names;
 pub mod observation;
 pub mod process_id;
-pub mod recovery;
-pub mod reuse;
-pub mod reuse_marker;
+mod recovery;
+mod reuse;
 pub mod staleness;
-pub mod stillness;
-pub mod takeover;
-pub mod temp_record;
+mod takeover;
+mod temp_record;
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::marker::{RELEASED, Record};
+use self::marker::{Marker, RELEASED, Record};
 use self::names::Trace;
 use self::recovery::Recovery;
-use self::reuse::Stock;
-use self::reuse_marker::Marker;
-use self::staleness::Verdict;
-use self::stillness::Stillness;
+use self::reuse::Reuse;
+use self::staleness::{UNCHANGED_FOR, Verdict, fingerprint};
 use self::takeover::Takeover;
 use self::temp_record::Own;
-use super::holder::Holder;
-use super::location::{Spot, description, found};
-use super::{Attempt, Guard, Lock, Loss, Ownership};
+use super::location::{Location, description, found};
+use super::unchanged::Unchanged;
+use super::{Attempt, Guard, Holder, Lock, Loss, Once, Ownership};
 use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint::Failpoint;
 use crate::system::{Facts, Kind, Open, World};
@@ -102,13 +95,13 @@ const PATIENCE: Duration = Duration::from_millis(20);
 /// A contender for a marker file.
 #[derive(Debug)]
 pub struct SoftLock<W: World> {
-    spot: Spot<W>,
+    location: Location<W>,
     signer: Signer,
     /// Our own pid and when it started, once they were asked for. Neither changes for as long as we are this process;
     /// everything else in a record can.
     started: Option<(u32, u64)>,
-    stillness: Stillness,
-    stock: Arc<Stock<W>>,
+    unchanged: Unchanged<(i64, u64, i64)>,
+    reuse: Arc<Reuse<W>>,
     /// Why the last attempt did not take a marker that may be taken.
     hindrance: Option<String>,
 }
@@ -123,11 +116,11 @@ enum Signer {
 /// The held lock.
 #[derive(Debug)]
 pub struct SoftGuard<W: World> {
-    spot: Spot<W>,
+    location: Location<W>,
     /// Who took it. A copy of the guard in a forked child is not the holder.
     acting: u32,
     signer: Signer,
-    stock: Arc<Stock<W>>,
+    reuse: Arc<Reuse<W>>,
     /// `None` once it was released.
     own: Option<Own<W>>,
 }
@@ -138,10 +131,10 @@ impl<W: World> SoftLock<W> {
     /// # Errors
     /// Those of opening the directory.
     pub fn at(world: &Arc<W>, path: &Path) -> Result<Self> {
-        let spot = Spot::open(world, path)?;
-        let stock = Arc::new(Stock::new(spot.clone()));
-        let stillness = Stillness::default();
-        Ok(Self { spot, signer: Signer::Myself, started: None, stillness, stock, hindrance: None })
+        let location = Location::open(world, path)?;
+        let reuse = Arc::new(Reuse::new(location.clone()));
+        let unchanged = Unchanged::default();
+        Ok(Self { location, signer: Signer::Myself, started: None, unchanged, reuse, hindrance: None })
     }
 
     /// The same contender, but its record names another process, which lives and is a child of this one. To others the
@@ -153,7 +146,7 @@ impl<W: World> SoftLock<W> {
 
     /// The record that we leave. That its process is alive is asked each time: a record of a dead one is nobody's.
     fn record(&mut self) -> Result<Record> {
-        let Spot { world, path, .. } = &self.spot;
+        let Location { world, path, .. } = &self.location;
         match self.signer {
             Signer::Myself => {
                 let pid = world.own_pid();
@@ -175,11 +168,11 @@ impl<W: World> SoftLock<W> {
 
     fn publish(&mut self) -> Result<Attempt<SoftGuard<W>, ()>> {
         let record = self.record()?;
-        let Spot { world, path, .. } = &self.spot;
+        let Location { world, path, .. } = &self.location;
         let published = if world.is_protected(Failpoint::SoftCompleteBeforeName) {
-            self.stock.publish(&record)
+            self.reuse.publish(&record)
         } else {
-            temp_record::create_then_fill(&self.spot, &record)
+            temp_record::create_then_fill(&self.location, &record)
         };
         let Some(own) = published.doing("make the lock", path)? else { return Ok(Attempt::Busy(())) };
         let guard = self.guard(own);
@@ -188,31 +181,31 @@ impl<W: World> SoftLock<W> {
     }
 
     fn guard(&self, own: Own<W>) -> SoftGuard<W> {
-        let (spot, stock) = (self.spot.clone(), Arc::clone(&self.stock));
-        SoftGuard { acting: spot.world.own_pid(), signer: self.signer, stock, own: Some(own), spot }
+        let (location, reuse) = (self.location.clone(), Arc::clone(&self.reuse));
+        SoftGuard { acting: location.world.own_pid(), signer: self.signer, reuse, own: Some(own), location }
     }
 
     /// Judges what is there, and takes its place if that may be.
-    fn contest(&mut self) -> Result<Contest<W>> {
-        let Spot { world, directory, name, path } = &self.spot;
+    fn contest(&mut self) -> Result<Once<SoftGuard<W>>> {
+        let Location { world, directory, name, path } = &self.location;
         // From here on the inode number of what is judged means nothing else.
         let Some(pin) = found(world.open(directory, name, Open::Pin)).doing("examine", path)? else {
-            return Ok(Contest::Vanished);
+            return Ok(Once::Again);
         };
         let pinned = world.facts(&pin).doing("examine", path)?;
-        let judged = match reuse_marker::read(&self.spot, name) {
+        let judged = match marker::read(&self.location, name) {
             Ok(Some(marker)) if marker.facts.is_same_inode(&pinned) => marker,
-            Ok(_) => return Ok(Contest::Vanished),
+            Ok(_) => return Ok(Once::Again),
             // What cannot be read cannot be judged.
-            Err(_) => return Ok(Contest::Held),
+            Err(_) => return Ok(Once::Busy(())),
         };
         let breaker = match observation::verdict(&**world, &judged.content) {
-            Verdict::Held(_) => return Ok(Contest::Held),
+            Verdict::Held(_) => return Ok(Once::Busy(())),
             Verdict::Gone { breaker, .. } => Some(breaker),
             Verdict::Malformed { breaker, .. } => {
-                let still = self.stillness.watch(&judged.facts, world.now().monotonic);
-                if still < stillness::ENOUGH && world.is_protected(Failpoint::SoftStillness) {
-                    return Ok(Contest::Held);
+                let unchanged_for = self.unchanged.watch(fingerprint(&judged.facts), world.now().monotonic);
+                if unchanged_for < UNCHANGED_FOR && world.is_protected(Failpoint::SoftStillness) {
+                    return Ok(Once::Busy(()));
                 }
                 breaker
             }
@@ -221,35 +214,35 @@ impl<W: World> SoftLock<W> {
         self.take_over(&judged, breaker.as_ref())
     }
 
-    fn take_over(&mut self, judged: &Marker, breaker: Option<&decimal::Decimal>) -> Result<Contest<W>> {
+    fn take_over(&mut self, judged: &Marker, breaker: Option<&decimal::Decimal>) -> Result<Once<SoftGuard<W>>> {
         let record = self.record()?;
         if let Some(breaker) = breaker {
-            match recovery::recover(&self.spot, breaker, judged) {
+            match recovery::recover(&self.location, breaker, judged) {
                 Ok(Recovery::Nothing) => {}
-                Ok(Recovery::Held) => return Ok(Contest::Held),
+                Ok(Recovery::Held) => return Ok(Once::Busy(())),
                 Err(error) => return Ok(self.hindered(format!("what a dead breaker took cannot be found: {error}"))),
             }
         }
-        match takeover::take_over(&self.spot, judged, &record).doing("make the lock", &self.spot.path)? {
+        match takeover::take_over(&self.location, judged, &record).doing("make the lock", &self.location.path)? {
             Takeover::Done(own) => {
                 let guard = self.guard(own);
-                recovery::sweep(&self.spot);
-                Ok(Contest::Won(guard))
+                recovery::sweep(&self.location);
+                Ok(Once::Taken(guard))
             }
-            Takeover::Overtaken => Ok(Contest::Held),
+            Takeover::Overtaken => Ok(Once::Busy(())),
             Takeover::Impossible(why) => Ok(self.hindered(why)),
         }
     }
 
-    fn hindered(&mut self, why: String) -> Contest<W> {
+    fn hindered(&mut self, why: String) -> Once<SoftGuard<W>> {
         self.hindrance = Some(why);
-        Contest::Held
+        Once::Busy(())
     }
 
     /// What the peer refuses as well: a path that no marker can ever be at, or that nobody may lock.
     fn refuse_the_impossible(&self, facts: &Facts) -> Result<()> {
         const OWNER_MAY_WRITE: u32 = 0o200;
-        let Spot { world, directory, name, path } = &self.spot;
+        let Location { world, directory, name, path } = &self.location;
         if facts.kind == Kind::Directory {
             return Err(Error::refused(path, description(facts.kind), "give a path at which a file can be made"));
         }
@@ -267,36 +260,31 @@ impl<W: World> SoftLock<W> {
     }
 }
 
-enum Contest<W: World> {
-    Won(SoftGuard<W>),
-    Held,
-    /// What was there is not there any more.
-    Vanished,
-}
-
 impl<W: World> Lock for SoftLock<W> {
     type Guard = SoftGuard<W>;
 
     fn path(&self) -> &Path {
-        &self.spot.path
+        &self.location.path
     }
 
     fn attempt(&mut self) -> Result<Attempt<SoftGuard<W>, ()>> {
         self.hindrance = None;
         for _ in 0..LOOKS {
-            let Some(facts) = self.spot.facts().doing("examine", &self.spot.path)? else { return self.publish() };
+            let Some(facts) = self.location.facts().doing("examine", &self.location.path)? else {
+                return self.publish();
+            };
             self.refuse_the_impossible(&facts)?;
             match self.contest()? {
-                Contest::Won(guard) => return Ok(Attempt::Taken(guard)),
-                Contest::Held => break,
-                Contest::Vanished => {}
+                Once::Taken(guard) => return Ok(Attempt::Taken(guard)),
+                Once::Busy(()) => break,
+                Once::Again => {}
             }
         }
         Ok(Attempt::Busy(()))
     }
 
     fn holder(&self) -> Holder {
-        holder_info::holder(&self.spot, self.hindrance.as_deref())
+        holder_info::holder(&self.location, self.hindrance.as_deref())
     }
 }
 
@@ -311,21 +299,21 @@ enum Fate {
 impl<W: World> SoftGuard<W> {
     fn let_go(&mut self) -> io::Result<()> {
         let Some(own) = self.own.take() else { return Ok(()) };
-        if self.spot.world.own_pid() != self.acting {
+        if self.location.world.own_pid() != self.acting {
             return Ok(());
         }
         let let_go = if self.is_nobodys() { Ok(Fate::Discarded) } else { self.give_up_the_name(&own) };
         match let_go {
-            Ok(Fate::Reusable) => self.stock.put_back(own),
-            Ok(Fate::Discarded) | Err(_) => self.stock.discard(&own),
+            Ok(Fate::Reusable) => self.reuse.put_back(own),
+            Ok(Fate::Discarded) | Err(_) => self.reuse.discard(&own),
         }
         let_go.map(drop)
     }
 
     fn give_up_the_name(&self, own: &Own<W>) -> io::Result<Fate> {
-        let Spot { world, directory, name, .. } = &self.spot;
+        let Location { world, directory, name, .. } = &self.location;
         world.reach(Failpoint::SoftReleasing)?;
-        let is_ours = self.spot.facts()?.is_some_and(|there| there.is_same_inode(&own.facts));
+        let is_ours = self.location.is_at(name, &own.facts)?;
         if is_ours || !world.is_protected(Failpoint::SoftOwnInodeOnRelease) {
             found(world.unlink(directory, name))?;
         }
@@ -340,18 +328,18 @@ impl<W: World> SoftGuard<W> {
     /// Whether our record names a process that is gone. Then anybody may be about to take its place, and between a look
     /// and an unlink the name can come to be somebody else's.
     fn is_nobodys(&self) -> bool {
-        matches!(self.signer, Signer::Process(pid) if observation::is_gone(&*self.spot.world, pid))
+        matches!(self.signer, Signer::Process(pid) if observation::is_gone(&*self.location.world, pid))
     }
 
     /// The name of a breaker, or of somebody who puts things back, under which our marker stands.
     fn set_aside(&self, own: &Own<W>) -> io::Result<Option<Trace>> {
-        let Spot { world, directory, name: lock, .. } = &self.spot;
+        let Location { world, directory, name: lock, .. } = &self.location;
         if !own.has_a_public_name(world)? {
             return Ok(None);
         }
         for name in world.names(directory)? {
             let Some(trace @ (Trace::Aside(_) | Trace::Claim(_))) = names::trace(lock, &name) else { continue };
-            if self.spot.facts_of(&name)?.is_some_and(|facts| facts.is_same_inode(&own.facts)) {
+            if self.location.is_at(&name, &own.facts)? {
                 return Ok(Some(trace));
             }
         }
@@ -360,8 +348,8 @@ impl<W: World> SoftGuard<W> {
 
     /// Whether whoever takes what is at the lock's name now must put our marker back instead. Until then nobody holds.
     fn goes_back(&self, from: &Trace) -> io::Result<bool> {
-        let Some(there) = reuse_marker::read(&self.spot, &self.spot.name)? else { return Ok(false) };
-        let breaker = match observation::verdict(&*self.spot.world, &there.content) {
+        let Some(there) = marker::read(&self.location, &self.location.name)? else { return Ok(false) };
+        let breaker = match observation::verdict(&*self.location.world, &there.content) {
             Verdict::Gone { breaker, .. } | Verdict::Malformed { breaker: Some(breaker), .. } => breaker,
             Verdict::Held(_) | Verdict::Malformed { .. } => return Ok(false),
         };
@@ -375,12 +363,12 @@ impl<W: World> SoftGuard<W> {
     /// What has become of our marker when something else is at the lock's name. A breaker that was overtaken has it for
     /// a moment, and a dead one until somebody comes; anything else is a loss.
     fn whereabouts(&self, own: &Own<W>) -> io::Result<Ownership> {
-        let world = &self.spot.world;
+        let world = &self.location.world;
         let deadline = world.now().monotonic + PATIENCE;
         let mut misses = 0;
         loop {
             let stands = self.set_aside(own)?;
-            let by_path = Ownership::by_inode(self.spot.facts_by_path()?, &own.facts);
+            let by_path = Ownership::by_inode(self.location.facts_by_path()?, &own.facts);
             if by_path != Ownership::Lost(Loss::Replaced) {
                 return Ok(by_path);
             }
@@ -399,20 +387,20 @@ impl<W: World> SoftGuard<W> {
 
 impl<W: World> Guard for SoftGuard<W> {
     fn path(&self) -> &Path {
-        &self.spot.path
+        &self.location.path
     }
 
     fn check(&self) -> Result<Ownership> {
-        let path = &self.spot.path;
+        let path = &self.location.path;
         let Some(own) = &self.own else { return Ok(Ownership::Lost(Loss::Removed)) };
-        match Ownership::by_inode(self.spot.facts_by_path().doing("examine", path)?, &own.facts) {
+        match Ownership::by_inode(self.location.facts_by_path().doing("examine", path)?, &own.facts) {
             Ownership::Lost(Loss::Replaced) => self.whereabouts(own).doing("examine", path),
             known => Ok(known),
         }
     }
 
     fn release(mut self) -> Result<()> {
-        self.let_go().doing("release", &self.spot.path)
+        self.let_go().doing("release", &self.location.path)
     }
 }
 

@@ -17,10 +17,11 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 
-use super::location::Spot;
+use super::location::{Location, Publication};
 use crate::base::error::{Context, Error, Result};
 use crate::base::escape::hexadecimal;
 use crate::base::failpoint::Failpoint;
+use crate::system::storage;
 use crate::system::{Exchange, Facts, World};
 
 /// How often something that is replaced while it is being put back is put back.
@@ -32,7 +33,7 @@ const PREFIX: &str = ".fm-watch.";
 /// be somebody else's.
 #[derive(Debug)]
 pub(super) struct PrivateName<W: World> {
-    spot: Spot<W>,
+    location: Location<W>,
     name: OsString,
     content: Content,
 }
@@ -44,15 +45,6 @@ enum Content {
     Disposable,
     /// It may be the claim of somebody who lives.
     Unknown,
-}
-
-/// Whether a claim has got the lock's name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Publication {
-    /// It has.
-    Published,
-    /// Something has that name already.
-    NameTaken,
 }
 
 /// Whether a claim has got the name of what was judged to be stale.
@@ -68,8 +60,8 @@ pub(super) enum Swap {
 
 impl<W: World> PrivateName<W> {
     /// A name that nobody else uses: made from sixteen bytes that nobody can guess and the name of the kind.
-    pub(super) fn new(spot: &Spot<W>, nonce: [u8; 16], kind: &str) -> Self {
-        Self { spot: spot.clone(), name: name_of(nonce, kind), content: Content::Disposable }
+    pub(super) fn new(location: &Location<W>, nonce: [u8; 16], kind: &str) -> Self {
+        Self { location: location.clone(), name: name_of(nonce, kind), content: Content::Disposable }
     }
 
     /// The name.
@@ -79,21 +71,13 @@ impl<W: World> PrivateName<W> {
 
     /// Gives the complete claim the lock's name, if that is free.
     pub(super) fn publish(&self) -> Result<Publication> {
-        match self.spot.world.link(&self.spot.directory, &self.name, &self.spot.name) {
-            Ok(()) => Ok(Publication::Published),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Publication::NameTaken),
-            Err(error) => Err(Error::system("make", &self.spot.path, error)),
-        }
+        self.location.publish(&self.name).doing("make", &self.location.path)
     }
 
     /// Gives the complete claim the lock's name in place of what was judged to be stale, which is removed. `own` is the
     /// claim; `is_judged` says whether what has the private name is what was judged.
-    pub(super) fn exchange(
-        &mut self,
-        own: &Facts,
-        is_judged: impl FnOnce(&OsStr) -> io::Result<Judged>,
-    ) -> Result<Swap> {
-        let Spot { world, directory, name, path } = &self.spot;
+    pub(super) fn exchange(&mut self, own: &Facts, is_judged: impl FnOnce(&OsStr) -> io::Result<bool>) -> Result<Swap> {
+        let Location { world, directory, name, path } = &self.location;
         self.content = Content::Unknown;
         let exchanged = match world.exchange(directory, &self.name, name) {
             Ok(exchanged) => exchanged,
@@ -112,18 +96,18 @@ impl<W: World> PrivateName<W> {
             return Ok(Swap::Unsupported);
         }
         let judged = world.reach(Failpoint::TakeoverExchanged).and_then(|()| is_judged(&self.name));
-        if matches!(judged, Ok(Judged::Same)) {
+        if matches!(judged, Ok(true)) {
             self.content = Content::Disposable;
             return Ok(Swap::Done);
         }
         self.put_back(own).map_err(|why| self.stranded(&why))?;
         self.content = Content::Disposable;
-        judged.map(|_| Swap::Replaced).doing("examine", &self.spot.path)
+        judged.map(|_| Swap::Replaced).doing("examine", &self.location.path)
     }
 
     /// Exchanges until our own claim has come out.
     fn put_back(&self, own: &Facts) -> io::Result<()> {
-        let Spot { world, directory, name, .. } = &self.spot;
+        let Location { world, directory, name, .. } = &self.location;
         for _ in 0..PUT_BACK_RETRIES {
             match world.exchange(directory, &self.name, name) {
                 Ok(Exchange::Done) if world.facts_at(directory, &self.name)?.is_same_inode(own) => return Ok(()),
@@ -131,9 +115,8 @@ impl<W: World> PrivateName<W> {
                 Ok(Exchange::Unsupported) => return Err(io::ErrorKind::Unsupported.into()),
                 // Our claim was removed, by somebody who took it for another.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    match world.link(directory, &self.name, name) {
-                        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                        linked => return linked,
+                    if self.location.publish(&self.name)? == Publication::Published {
+                        return Ok(());
                     }
                 }
                 Err(error) => return Err(error),
@@ -145,26 +128,65 @@ impl<W: World> PrivateName<W> {
     fn stranded(&self, why: &io::Error) -> Error {
         let name = self.name.to_string_lossy();
         Error::refused(
-            &self.spot.path,
+            &self.location.path,
             format!("was replaced while it was being taken over, and what was there could not be put back: {why}"),
             format!("see whose the file {name} in the same directory is, and rename it back if its owner lives"),
         )
     }
 }
 
-/// Whether something is what was judged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Judged {
-    /// It is.
-    Same,
-    /// It is something else.
-    Other,
+/// The lock's name, as far as it is that of a file of ours.
+#[derive(Debug)]
+pub(super) struct OwnName<W: World> {
+    location: Location<W>,
+    /// Who made the file. A forked copy of that process has a copy of the guard, and lets go of nothing.
+    maker: u32,
+    state: Name,
 }
 
-impl Judged {
-    /// From whether it is the same.
-    pub(super) fn from_sameness(is_same: bool) -> Self {
-        if is_same { Self::Same } else { Self::Other }
+/// Which name a file of ours has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Name {
+    /// The lock's own.
+    Published,
+    /// Another one, or none any more.
+    Private,
+}
+
+impl<W: World> OwnName<W> {
+    /// That of a new file, which has not got it yet.
+    pub(super) fn not_yet(location: &Location<W>) -> Self {
+        Self { location: location.clone(), maker: location.world.own_pid(), state: Name::Private }
+    }
+
+    /// Notes that the file has it now.
+    pub(super) fn note_published(&mut self) {
+        self.state = Name::Published;
+    }
+
+    pub(super) fn location(&self) -> &Location<W> {
+        &self.location
+    }
+
+    /// Removes the name, once, if what is there is still ours. The two names are those of the kind's step and protection.
+    pub(super) fn withdraw(
+        &mut self,
+        releasing: Failpoint,
+        by_maker: Failpoint,
+        is_ours: impl FnOnce(&Location<W>, &Facts) -> Result<bool>,
+    ) -> Result<()> {
+        let Location { world, directory, name, path } = &self.location;
+        let was_published = std::mem::replace(&mut self.state, Name::Private) == Name::Published;
+        if !was_published || (world.own_pid() != self.maker && world.is_protected(by_maker)) {
+            return Ok(());
+        }
+        world.reach(releasing).doing("remove", path)?;
+        match self.location.facts().doing("examine", path)? {
+            Some(there) if is_ours(&self.location, &there)? => {
+                storage::remove(&**world, directory, name).doing("remove", path)
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -172,7 +194,7 @@ impl<W: World> Drop for PrivateName<W> {
     fn drop(&mut self) {
         if self.content == Content::Disposable {
             // Best effort: a leftover is found and removed at the next takeover.
-            drop(self.spot.world.unlink(&self.spot.directory, &self.name));
+            drop(self.location.world.unlink(&self.location.directory, &self.name));
         }
     }
 }

@@ -3,18 +3,19 @@
 //! One loop in one thread. Nothing in it blocks for longer than a killed process may take to end, so the bound on the
 //! time in which nobody gets the lock holds whatever a worker does.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use super::dice::Dice;
+use fastrand::Rng;
+
 use super::intervals::Hold;
 use super::kind::Protocol;
-use super::line::Line;
-use super::plan::{Kills, Plan, orders_of_peer};
+use super::plan::{Plan, peer_command};
 use super::processes::{Output, Worker, end_awaited, wait_for_word};
-use super::record::{End, Progress, Record, Wish};
-use super::worker::now;
+use super::summary::{End, Progress, Record};
+use super::worker::{Line, now};
 use super::worker_history::{Doing, Event, Window};
 
 /// How often the loop goes round at least, to be asked whether it shall stop.
@@ -24,9 +25,11 @@ const TOLD_OF: usize = 8;
 /// How often the pipe of a dead worker is read; more than it holds.
 const MOST_READS: usize = 64;
 
-/// Lets a storm of one protocol blow at a path in a directory of its own. The caller is told many times a second how far
-/// it is.
-pub fn blow(plan: &Plan, protocol: Protocol, path: &Path, watch: &mut dyn FnMut(&Progress) -> Wish) -> Record {
+/// Who is told many times a second how far a storm is, and may end it early.
+pub type Watch<'a> = &'a mut dyn FnMut(&Progress) -> ControlFlow<()>;
+
+/// Makes a storm of one protocol at a path in a directory of its own. `watch` is told how far it is.
+pub fn run(plan: &Plan, protocol: Protocol, path: &Path, watch: Watch<'_>) -> Record {
     let mut storm = Storm::new(plan, protocol, path);
     let end = storm.run(watch);
     storm.finish(end)
@@ -70,10 +73,10 @@ struct Storm<'a> {
     last_hold: u64,
     next_kill: Option<u64>,
     aim: Aim,
-    dice: Dice,
+    rng: Rng,
     slots: Vec<Slot>,
     /// Killed, and not ended.
-    undead: Vec<Worker>,
+    unreaped: Vec<Worker>,
     failures: Vec<String>,
     holds: Vec<Hold>,
     waits: Vec<u64>,
@@ -115,11 +118,11 @@ impl<'a> Storm<'a> {
             path,
             began,
             last_hold: began,
-            next_kill: interval(plan.kills).map(|interval| began + interval),
+            next_kill: plan.kill_interval.map(|interval| began + nanoseconds(interval)),
             aim: Aim::None,
-            dice: Dice::new(plan.seed),
+            rng: Rng::with_seed(plan.seed),
             slots: (0..plan.workers).map(slot).collect(),
-            undead: Vec::new(),
+            unreaped: Vec::new(),
             failures: Vec::new(),
             holds: Vec::new(),
             waits: Vec::new(),
@@ -129,12 +132,12 @@ impl<'a> Storm<'a> {
         }
     }
 
-    fn run(&mut self, watch: &mut dyn FnMut(&Progress) -> Wish) -> End {
+    fn run(&mut self, watch: Watch<'_>) -> End {
         for index in 0..self.slots.len() {
             self.start(index);
         }
         while self.failures.is_empty() && self.slots.iter().any(|slot| slot.worker.is_some()) {
-            if watch(&self.progress()) == Wish::Stop {
+            if watch(&self.progress()).is_break() {
                 return End::Interrupted;
             }
             self.listen();
@@ -154,7 +157,7 @@ impl<'a> Storm<'a> {
         for index in 0..self.slots.len() {
             self.kill(index, deadline);
         }
-        for worker in std::mem::take(&mut self.undead) {
+        for worker in std::mem::take(&mut self.unreaped) {
             let found = format!("pid {} was killed and has not ended: it is stuck in the kernel", worker.pid());
             match &mut end {
                 End::Failed(failures) => failures.push(found),
@@ -183,11 +186,11 @@ impl<'a> Storm<'a> {
     }
 
     fn start(&mut self, index: usize) {
-        let seed = self.dice.roll();
+        let seed = self.rng.u64(..);
         let slot = &mut self.slots[index];
         let command = match &self.plan.peer {
-            Some(peer) if slot.is_peer => orders_of_peer(peer, self.path, slot.left),
-            _ => self.plan.orders(self.protocol, self.path, slot.left, seed),
+            Some(peer) if slot.is_peer => peer_command(peer, self.path, slot.left),
+            _ => self.plan.worker_command(self.protocol, self.path, slot.left, seed),
         };
         match Worker::start(command) {
             Ok(worker) => slot.worker = Some(worker),
@@ -233,7 +236,7 @@ impl<'a> Storm<'a> {
         let slot = &mut self.slots[index];
         let Some(worker) = &mut slot.worker else { return };
         let window = Window { from: worker.started, until: now() };
-        match Line::parse(line).and_then(|line| worker.course.hear(line, window)) {
+        match Line::parse(line).and_then(|line| worker.history.hear(line, window)) {
             Ok(Event::Got(wait)) => {
                 slot.left = slot.left.saturating_sub(1);
                 self.waits.push(wait);
@@ -268,12 +271,12 @@ impl<'a> Storm<'a> {
 
     fn has_begun(&self, index: usize) -> bool {
         let worker = self.slots[index].worker.as_ref();
-        worker.is_some_and(|worker| worker.course.has_begun())
+        worker.is_some_and(|worker| worker.history.has_begun())
     }
 
     fn is_holding(&self, index: usize) -> bool {
         let worker = self.slots[index].worker.as_ref();
-        worker.is_some_and(|worker| matches!(worker.course.doing(), Doing::Holding(_)))
+        worker.is_some_and(|worker| matches!(worker.history.doing(), Doing::Holding(_)))
     }
 
     /// Every second kill is for a holder: the present one, or whoever holds next. The others are for anybody who has begun
@@ -284,7 +287,10 @@ impl<'a> Storm<'a> {
             self.next_kill = None;
             return;
         }
-        self.next_kill = interval(self.plan.kills).map(|interval| due.max(now().saturating_sub(interval)) + interval);
+        self.next_kill = self.plan.kill_interval.map(nanoseconds).map(|interval| {
+            // What was missed is not made up for.
+            due.max(now().saturating_sub(interval)) + interval
+        });
         // Some records may be taken only after they have been still for a while, which nobody would live to see.
         if now().saturating_sub(self.last_hold) > DROUGHT {
             return;
@@ -294,12 +300,12 @@ impl<'a> Storm<'a> {
         if begun.len() * 2 < self.slots.iter().filter(|slot| slot.worker.is_some()).count() {
             return;
         }
-        if self.aim == Aim::None && self.dice.roll().is_multiple_of(2) {
+        if self.aim == Aim::None && self.rng.bool() {
             match begun.iter().find(|&&index| self.is_holding(index)) {
                 Some(&holder) => self.strike(holder),
                 None => self.aim = Aim::NextHolder,
             }
-        } else if let Some(&anybody) = begun.get(self.dice.index(begun.len())) {
+        } else if let Some(anybody) = self.rng.choice(begun) {
             self.strike(anybody);
         }
     }
@@ -343,11 +349,11 @@ impl<'a> Storm<'a> {
                 Struck::Nobody
             }
             ended => {
-                let hold = worker.course.killed(before);
+                let hold = worker.history.killed(before);
                 self.holds.extend(hold);
                 match ended {
                     Ok(Some(_)) => {}
-                    Ok(None) => self.undead.push(worker),
+                    Ok(None) => self.unreaped.push(worker),
                     Err(error) => self.failures.push(format!("cannot wait for pid {}: {error}", worker.pid())),
                 }
                 if hold.is_some() { Struck::Holder } else { Struck::Other }
@@ -371,9 +377,7 @@ impl<'a> Storm<'a> {
     }
 }
 
-fn interval(kills: Kills) -> Option<u64> {
-    match kills {
-        Kills::None => None,
-        Kills::Every(interval) => Some(u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX >> 1)),
-    }
+/// A time in nanoseconds; no longer one than leaves room for a clock beside it.
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX >> 1)
 }

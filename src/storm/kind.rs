@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
-use crate::lock::any::Kind;
+use crate::lock::Kind;
 
 /// A protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,7 +1,7 @@
-//! A probe: a process that makes one step on a file system at a time, when it is told to, and says what came of it.
+//! A lock process: a process that makes one step on a file system at a time, when it is told to, and says what came of it.
 //!
-//! The [`self_test`](super::self_test) touches the file system through probes only, because any call on it may hang. A
-//! probe reads a step per line from its standard input and answers each with one line. It ends when nobody tells it
+//! The [`self_test`](super::self_test) touches the file system through probes only, because any call on it may hang. A lock
+//! process reads a step per line from its standard input and answers each with one line. It ends when nobody tells it
 //! anything any more, and the kernel ends it with the process that started it.
 
 use std::ffi::OsString;
@@ -162,7 +162,7 @@ pub(super) const UNTRUSTED: &str = "untrusted ";
 
 /// A probe, as whoever started it sees it. Dropping it ends it; one that is stuck in a call is left to the kernel.
 #[derive(Debug)]
-pub struct Probe {
+pub struct LockProcess {
     child: GroupChild,
     steps: Option<ChildStdin>,
     answers: ChildStdout,
@@ -183,7 +183,7 @@ pub enum Heard {
 /// How long a killed probe may take to end before it is left alone.
 const ENDS_WITHIN: Duration = Duration::from_millis(100);
 
-impl Probe {
+impl LockProcess {
     /// Starts a probe for a directory to be made in this one.
     ///
     /// # Errors
@@ -238,7 +238,7 @@ impl Probe {
     }
 }
 
-impl Drop for Probe {
+impl Drop for LockProcess {
     fn drop(&mut self) {
         // One that cannot be killed now ends when its call does.
         let _has_ended = self.kill(ENDS_WITHIN);

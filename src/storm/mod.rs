@@ -22,17 +22,13 @@
 //! If this code is wrong, a lock that does not exclude looks as if it did. Limits: one machine; workers that mean well
 //! and tell the truth about their holds.
 
-pub mod believed;
 pub mod coordinator;
-pub mod dice;
 pub mod intervals;
 pub mod kind;
-pub mod line;
 pub mod lock_process;
 pub mod naive;
 pub mod plan;
 pub mod processes;
-pub mod record;
 pub mod report;
 pub mod self_test;
 pub mod summary;

@@ -9,15 +9,14 @@
 //! long life would.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::believed::{Believed, holder_in, recorded_pid};
 use crate::base::error::{Context, Result};
-use crate::lock::holder::Holder;
-use crate::lock::location::Spot;
-use crate::lock::{Attempt, Lock};
+use crate::lock::location::Location;
+use crate::lock::{Attempt, Guard, Holder, Lock, Loss, Ownership};
+use crate::system::storage;
 use crate::system::{Open, World};
 
 /// From one look to the next.
@@ -26,7 +25,7 @@ const STEP: Duration = Duration::from_millis(1);
 /// A contender.
 #[derive(Debug)]
 pub struct NaiveLock<W: World> {
-    spot: Spot<W>,
+    location: Location<W>,
 }
 
 impl<W: World> NaiveLock<W> {
@@ -35,20 +34,20 @@ impl<W: World> NaiveLock<W> {
     /// # Errors
     /// Those of opening its directory.
     pub fn at(world: &Arc<W>, path: &Path) -> Result<Self> {
-        Ok(Self { spot: Spot::open(world, path)? })
+        Ok(Self { location: Location::open(world, path)? })
     }
 
     fn write_pid(&self) -> io::Result<()> {
-        let Spot { world, directory, name, .. } = &self.spot;
+        let Location { world, directory, name, .. } = &self.location;
         let file = world.open(directory, name, Open::Lock)?;
         world.overwrite(&file, format!("{}\n", world.own_pid()).as_bytes())
     }
 }
 
 /// The living process that a file names.
-fn recorded_holder<W: World>(spot: &Spot<W>) -> io::Result<Option<u32>> {
-    match recorded_pid(spot)? {
-        Some(pid) => Ok(spot.world.exists(pid)?.then_some(pid)),
+fn recorded_holder<W: World>(location: &Location<W>) -> io::Result<Option<u32>> {
+    match recorded_pid(location)? {
+        Some(pid) => Ok(location.world.exists(pid)?.then_some(pid)),
         None => Ok(None),
     }
 }
@@ -79,27 +78,88 @@ fn until_next(now: Duration) -> Duration {
 }
 
 impl<W: World> Lock for NaiveLock<W> {
-    type Guard = Believed<W>;
+    type Guard = NaiveGuard<W>;
 
     fn path(&self) -> &Path {
-        &self.spot.path
+        &self.location.path
     }
 
-    fn attempt(&mut self) -> Result<Attempt<Believed<W>, ()>> {
-        if recorded_holder(&self.spot).doing("read", &self.spot.path)?.is_some() {
+    fn attempt(&mut self) -> Result<Attempt<NaiveGuard<W>, ()>> {
+        if recorded_holder(&self.location).doing("read", &self.location.path)?.is_some() {
             return Ok(Attempt::Busy(()));
         }
-        self.write_pid().doing("write", &self.spot.path)?;
-        Ok(Attempt::Taken(Believed::at(&self.spot)))
+        self.write_pid().doing("write", &self.location.path)?;
+        Ok(Attempt::Taken(NaiveGuard::at(&self.location)))
     }
 
     fn holder(&self) -> Holder {
-        holder_in(&self.spot)
+        holder_in(&self.location)
     }
 
-    fn acquire(&mut self, at_most: Duration) -> Result<Attempt<Believed<W>>> {
-        let world = Arc::clone(&self.spot.world);
+    fn acquire(&mut self, at_most: Duration) -> Result<Attempt<NaiveGuard<W>>> {
+        let world = Arc::clone(&self.location.world);
         acquire_in_step(self, world.as_ref(), at_most)
+    }
+}
+
+/// What a contender of a protocol that promises nothing believes to hold: a file that names its pid, until it is let go
+/// of. [`unlink`](super::unlink) gets there in another way, looks at it and lets go of it alike.
+#[derive(Debug)]
+pub struct NaiveGuard<W: World> {
+    held: Option<Location<W>>,
+    path: PathBuf,
+}
+
+impl<W: World> NaiveGuard<W> {
+    /// What has this contender's pid in it now.
+    pub(super) fn at(location: &Location<W>) -> Self {
+        Self { held: Some(location.clone()), path: location.path.clone() }
+    }
+
+    /// Removes the name, once.
+    fn remove(&mut self) -> io::Result<()> {
+        let held = self.held.take();
+        held.map_or(Ok(()), |location| storage::remove(location.world.as_ref(), &location.directory, &location.name))
+    }
+}
+
+impl<W: World> Guard for NaiveGuard<W> {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn check(&self) -> Result<Ownership> {
+        let Some(location) = &self.held else { return Ok(Ownership::Lost(Loss::Removed)) };
+        Ok(match recorded_pid(location).doing("read", &self.path)? {
+            Some(pid) if pid == location.world.own_pid() => Ownership::Held,
+            Some(_) => Ownership::Lost(Loss::Replaced),
+            None => Ownership::Lost(Loss::Removed),
+        })
+    }
+
+    fn release(mut self) -> Result<()> {
+        self.remove().doing("remove", &self.path)
+    }
+}
+
+impl<W: World> Drop for NaiveGuard<W> {
+    fn drop(&mut self) {
+        // What is left names a process that no longer means it, and is stale as soon as that has ended.
+        drop(self.remove());
+    }
+}
+
+/// The pid in a file, if there is one that can be read.
+pub(super) fn recorded_pid<W: World>(location: &Location<W>) -> io::Result<Option<u32>> {
+    let bytes = storage::read(location.world.as_ref(), &location.directory, &location.name, 64)?;
+    Ok(bytes.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.trim().parse().ok()))
+}
+
+/// A holder whose pid is all that is known.
+pub(super) fn holder_in<W: World>(location: &Location<W>) -> Holder {
+    match recorded_pid(location) {
+        Ok(pid) => Holder { pid, ..Holder::unknown("as the file says, and nobody can tell more") },
+        Err(error) => Holder::unknown(error.to_string()),
     }
 }
 
@@ -107,7 +167,6 @@ impl<W: World> Lock for NaiveLock<W> {
 #[allow(clippy::disallowed_methods)]
 mod tests {
     use super::*;
-    use crate::lock::{Guard, Ownership};
     use crate::system::Real;
 
     #[test]

@@ -14,25 +14,16 @@ pub struct Plan {
     pub workers: u32,
     /// How many holds each of them makes; a killed one is replaced by another process that makes the rest.
     pub rounds: u32,
-    /// Whether workers are killed, and how often.
-    pub kills: Kills,
+    /// One worker is killed each time this interval has passed; `None`: nobody is.
+    pub kill_interval: Option<Duration>,
     /// A program of somebody else, which every second worker is.
     pub peer: Option<String>,
-    /// Of the dice.
+    /// Of the random numbers that say whom to kill and how long to hold. The same seed gives the same ones.
     pub seed: u64,
     /// A storm in which nobody gets the lock for so long has failed.
     pub patience: Duration,
     /// This program, which the workers run.
     pub program: PathBuf,
-}
-
-/// Whether and how often workers are killed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kills {
-    /// Nobody is.
-    None,
-    /// One each time this interval has passed.
-    Every(Duration),
 }
 
 impl Plan {
@@ -52,7 +43,7 @@ impl Plan {
     }
 
     /// How a worker is started that makes so many holds at a path.
-    pub fn orders(&self, protocol: Protocol, path: &Path, rounds: u32, seed: u64) -> Command {
+    pub fn worker_command(&self, protocol: Protocol, path: &Path, rounds: u32, seed: u64) -> Command {
         let mut command = platform::own_command(&self.program);
         // So that a person who looks at the failure of a storm finds in it what the workers wait for.
         let silence = (self.patience / 3).as_millis();
@@ -65,7 +56,7 @@ impl Plan {
 
 /// How a program of somebody else is started: one simple command as a shell reads it, with the path and the number of
 /// rounds behind.
-pub fn orders_of_peer(peer: &str, path: &Path, rounds: u32) -> Command {
+pub fn peer_command(peer: &str, path: &Path, rounds: u32) -> Command {
     let mut command = Command::new("/bin/sh");
     command.arg("-c").arg(format!("exec {peer} \"$@\"")).arg("peer").arg(path).arg(rounds.to_string());
     command

@@ -9,7 +9,7 @@ use std::process::{ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use super::worker::now;
-use super::worker_history::{Course, Doing};
+use super::worker_history::{Doing, History};
 use crate::base::failpoint::{Failpoint, is_protected};
 use crate::system::handle::{self, AsHandle, HandleRef};
 use crate::system::platform::{self, GroupChild};
@@ -31,7 +31,7 @@ pub struct Worker {
     last_words: Vec<u8>,
     fate: Fate,
     /// What it has said so far.
-    pub course: Course,
+    pub history: History,
     /// When it was started, in nanoseconds of `CLOCK_MONOTONIC`.
     pub started: u64,
 }
@@ -72,7 +72,7 @@ impl Worker {
             platform::spawn_group(command)?
         };
         let (stdout, stderr) = (child.child().stdout.take(), child.child().stderr.take());
-        let course = Course::new(child.pid());
+        let history = History::new(child.pid());
         let worker = Self {
             child,
             stdout,
@@ -80,7 +80,7 @@ impl Worker {
             unread: Vec::new(),
             last_words: Vec::new(),
             fate: Fate::Runs,
-            course,
+            history,
             started,
         };
         for pipe in worker.pipes() {
@@ -141,12 +141,12 @@ impl Worker {
     pub fn in_words(&self, now: u64) -> String {
         let pid = self.pid();
         let seconds = |since: u64| now.saturating_sub(since) / 1_000_000_000;
-        let doing = match self.course.doing() {
+        let doing = match self.history.doing() {
             Doing::Nothing => format!("pid {pid} does not try; it was started {} s ago", seconds(self.started)),
             Doing::Trying(since) => format!("pid {pid} has been trying for {} s", seconds(since)),
             Doing::Holding(since) => format!("pid {pid} has been holding for {} s", seconds(since)),
         };
-        match self.course.waits_for() {
+        match self.history.waits_for() {
             Some(why) => format!("{doing}; it says that it waits {why}"),
             None => doing,
         }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::intervals::{Ending, Hold, Overlap};
 use super::kind::Protocol;
 use super::plan::Plan;
-use super::summary::{Tally, Verdict};
+use super::summary::{Summary, Verdict};
 
 /// How many overlaps are shown one by one.
 const SHOWN: usize = 3;
@@ -17,27 +17,27 @@ const HEADINGS: [&str; 10] =
     ["kind", "rounds", "holds", "kills", "overlaps", "longest", "p50", "p99", "took", "verdict"];
 
 /// The lines of the table, and below it the first overlaps of each protocol.
-pub fn table(plan: &Plan, tallies: &[Tally]) -> Vec<String> {
+pub fn table(plan: &Plan, summaries: &[Summary]) -> Vec<String> {
     let mut rows = vec![HEADINGS.map(str::to_owned)];
-    rows.extend(tallies.iter().map(|tally| row(plan, tally)));
+    rows.extend(summaries.iter().map(|summary| row(plan, summary)));
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<_> = (0..HEADINGS.len()).map(width).collect();
     let mut lines: Vec<_> = rows.iter().map(|row| aligned(row, &widths)).collect();
-    lines.extend(tallies.iter().flat_map(shown_overlaps));
-    lines.extend(tallies.iter().filter_map(advice));
+    lines.extend(summaries.iter().flat_map(shown_overlaps));
+    lines.extend(summaries.iter().filter_map(advice));
     lines
 }
 
 /// How to make a storm stronger that was too weak.
-fn advice(tally: &Tally) -> Option<String> {
-    let more = match (&tally.verdict, tally.protocol) {
+fn advice(summary: &Summary) -> Option<String> {
+    let more = match (&summary.verdict, summary.protocol) {
         (Verdict::NoneSeen, Protocol::Unlink) => {
             "it fails where holders die: give --kill, a shorter interval or more --workers"
         }
         (Verdict::NoneSeen, _) => "give more --workers or more --rounds",
         _ => return None,
     };
-    Some(format!("{}: {more}", tally.protocol))
+    Some(format!("{}: {more}", summary.protocol))
 }
 
 /// Words at the left, numbers at the right.
@@ -51,19 +51,19 @@ fn aligned(row: &[String; 10], widths: &[usize]) -> String {
     row.iter().zip(widths).enumerate().map(cell).collect::<Vec<_>>().join("  ")
 }
 
-fn row(plan: &Plan, tally: &Tally) -> [String; 10] {
-    let waits = tally.waits;
+fn row(plan: &Plan, summary: &Summary) -> [String; 10] {
+    let waits = summary.waits;
     [
-        tally.protocol.to_string(),
+        summary.protocol.to_string(),
         format!("{} x {}", plan.workers, plan.rounds),
-        tally.holds.to_string(),
-        format!("{} ({} of holders)", tally.kills, tally.kills_of_holders),
-        tally.overlaps.len().to_string(),
+        summary.holds.to_string(),
+        format!("{} ({} of holders)", summary.kills, summary.kills_of_holders),
+        summary.overlaps.len().to_string(),
         in_words(waits.longest),
         in_words(waits.p50),
         in_words(waits.p99),
-        in_words(tally.took),
-        verdict_in_words(&tally.verdict).to_owned(),
+        in_words(summary.took),
+        verdict_in_words(&summary.verdict).to_owned(),
     ]
 }
 
@@ -89,15 +89,15 @@ fn verdict_name(verdict: &Verdict) -> &'static str {
     }
 }
 
-fn shown_overlaps(tally: &Tally) -> Vec<String> {
-    let mut lines: Vec<_> = tally.overlaps.iter().take(SHOWN).map(|overlap| shown(tally, overlap)).collect();
-    if tally.overlaps.len() > SHOWN {
-        lines.push(format!("{}: and {} more", tally.protocol, tally.overlaps.len() - SHOWN));
+fn shown_overlaps(summary: &Summary) -> Vec<String> {
+    let mut lines: Vec<_> = summary.overlaps.iter().take(SHOWN).map(|overlap| shown(summary, overlap)).collect();
+    if summary.overlaps.len() > SHOWN {
+        lines.push(format!("{}: and {} more", summary.protocol, summary.overlaps.len() - SHOWN));
     }
     lines
 }
 
-fn shown(tally: &Tally, overlap: &Overlap) -> String {
+fn shown(summary: &Summary, overlap: &Overlap) -> String {
     let held = |hold: &Hold| {
         let ending = match hold.ending {
             Ending::Released => "until",
@@ -105,7 +105,7 @@ fn shown(tally: &Tally, overlap: &Overlap) -> String {
         };
         format!("pid {} held from {} {ending} {}", hold.pid, hold.from, hold.until)
     };
-    format!("{}: {}, and {} (ns)", tally.protocol, held(&overlap.earlier), held(&overlap.later))
+    format!("{}: {}, and {} (ns)", summary.protocol, held(&overlap.earlier), held(&overlap.later))
 }
 
 /// Three digits are enough for people.
@@ -127,33 +127,33 @@ fn in_words(time: Duration) -> String {
 }
 
 /// One storm as an object; with the directory that is left of it, if one is.
-pub fn object(plan: &Plan, tally: &Tally, directory: Option<&Path>) -> Value {
+pub fn object(plan: &Plan, summary: &Summary, directory: Option<&Path>) -> Value {
     let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     let hold = |hold: &Hold| {
         let was_killed = hold.ending == Ending::Killed;
         json!({"pid": hold.pid, "from_ns": hold.from, "until_ns": hold.until, "killed": was_killed})
     };
     let pair = |overlap: &Overlap| json!({"earlier": hold(&overlap.earlier), "later": hold(&overlap.later)});
-    let reasons: &[String] = if let Verdict::Failed(reasons) = &tally.verdict { reasons } else { &[] };
+    let reasons: &[String] = if let Verdict::Failed(reasons) = &summary.verdict { reasons } else { &[] };
     json!({
         "schema": 1,
         "event": "storm",
-        "kind": tally.protocol.to_string(),
-        "verdict": verdict_name(&tally.verdict),
+        "kind": summary.protocol.to_string(),
+        "verdict": verdict_name(&summary.verdict),
         "workers": plan.workers,
         "peers": plan.peers(),
         "rounds": plan.rounds,
         "seed": plan.seed,
-        "holds": tally.holds,
-        "kills": tally.kills,
-        "kills_of_holders": tally.kills_of_holders,
-        "overlaps": tally.overlaps.len(),
-        "first_overlaps": tally.overlaps.iter().take(SHOWN).map(pair).collect::<Vec<_>>(),
-        "longest_wait_ns": nanoseconds(tally.waits.longest),
-        "longest_wait_after_kills_ns": nanoseconds(tally.waits.longest_after_kills),
-        "p50_wait_ns": nanoseconds(tally.waits.p50),
-        "p99_wait_ns": nanoseconds(tally.waits.p99),
-        "took_ns": nanoseconds(tally.took),
+        "holds": summary.holds,
+        "kills": summary.kills,
+        "kills_of_holders": summary.kills_of_holders,
+        "overlaps": summary.overlaps.len(),
+        "first_overlaps": summary.overlaps.iter().take(SHOWN).map(pair).collect::<Vec<_>>(),
+        "longest_wait_ns": nanoseconds(summary.waits.longest),
+        "longest_wait_after_kills_ns": nanoseconds(summary.waits.longest_after_kills),
+        "p50_wait_ns": nanoseconds(summary.waits.p50),
+        "p99_wait_ns": nanoseconds(summary.waits.p99),
+        "took_ns": nanoseconds(summary.took),
         "failures": reasons,
         "directory": directory.map(Path::to_string_lossy),
     })
@@ -162,15 +162,14 @@ pub fn object(plan: &Plan, tally: &Tally, directory: Option<&Path>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lock::any::Kind;
-    use crate::storm::plan::Kills;
-    use crate::storm::record::{End, Record};
+    use crate::lock::Kind;
+    use crate::storm::summary::{End, Record};
 
     fn plan() -> Plan {
         Plan {
             workers: 4,
             rounds: 2,
-            kills: Kills::None,
+            kill_interval: None,
             peer: Some("other".to_owned()),
             seed: 9,
             patience: Duration::from_secs(1),
@@ -178,7 +177,7 @@ mod tests {
         }
     }
 
-    fn tally(protocol: Protocol, holds: &[(u32, u64, u64)]) -> Tally {
+    fn summary(protocol: Protocol, holds: &[(u32, u64, u64)]) -> Summary {
         let hold = |&(pid, from, until): &(u32, u64, u64)| Hold { pid, from, until, ending: Ending::Killed };
         let record = Record {
             holds: holds.iter().map(hold).collect(),
@@ -189,13 +188,13 @@ mod tests {
             took: Duration::from_millis(2345),
             end: End::Complete,
         };
-        Tally::of(protocol, &record)
+        Summary::of(protocol, &record)
     }
 
     #[test]
     fn the_table_is_aligned_and_shows_the_first_overlaps() {
-        let kept = tally(Protocol::Family(Kind::Kernel), &[(1, 0, 5), (2, 5, 6)]);
-        let broken = tally(Protocol::Naive, &[(1, 0, 50), (2, 5, 6), (3, 7, 8), (4, 9, 10), (5, 11, 12)]);
+        let kept = summary(Protocol::Family(Kind::Kernel), &[(1, 0, 5), (2, 5, 6)]);
+        let broken = summary(Protocol::Naive, &[(1, 0, 50), (2, 5, 6), (3, 7, 8), (4, 9, 10), (5, 11, 12)]);
         let lines = table(&plan(), &[kept, broken]);
         assert_eq!(
             lines,
@@ -213,8 +212,11 @@ mod tests {
 
     #[test]
     fn the_object_says_the_same_in_nanoseconds() {
-        let object =
-            object(&plan(), &tally(Protocol::Family(Kind::Kernel), &[(1, 0, 5), (2, 4, 6)]), Some(Path::new("/tmp/x")));
+        let object = object(
+            &plan(),
+            &summary(Protocol::Family(Kind::Kernel), &[(1, 0, 5), (2, 4, 6)]),
+            Some(Path::new("/tmp/x")),
+        );
         assert_eq!(
             (&object["schema"], &object["verdict"], &object["peers"]),
             (&json!(1), &json!("overlapped"), &json!(2))

@@ -18,7 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::lock_process::{Answer, Heard, Probe, Step, UNTRUSTED};
+use super::lock_process::{Answer, Heard, LockProcess, Step, UNTRUSTED};
 use crate::base::wait_until::pause;
 use crate::system::platform;
 
@@ -174,8 +174,8 @@ impl<'a> Test<'a> {
         }
     }
 
-    fn probe(&self) -> Result<Probe, Verdict> {
-        Probe::start(self.program, self.directory, &self.name)
+    fn probe(&self) -> Result<LockProcess, Verdict> {
+        LockProcess::start(self.program, self.directory, &self.name)
             .map_err(|error| Verdict::Untested(format!("cannot start {}: {error}", self.program.display())))
     }
 
@@ -183,7 +183,7 @@ impl<'a> Test<'a> {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
-    fn ask(&self, probe: &mut Probe, step: Step) -> Result<Answer, Verdict> {
+    fn ask(&self, probe: &mut LockProcess, step: Step) -> Result<Answer, Verdict> {
         match probe.ask(step, self.deadline) {
             Heard::Answer(Answer::Refused(why)) => Err(Verdict::Refuses { step, why }),
             Heard::Answer(answer) => Ok(answer),

@@ -1,10 +1,54 @@
-//! What a storm's record comes to: numbers, and a verdict.
+//! What a storm has seen when it is over, how far it is before, and what that comes to: numbers, and a verdict.
 
 use std::time::Duration;
 
-use super::intervals::{Overlap, overlaps};
+use super::intervals::{Hold, Overlap, overlaps};
 use super::kind::{Promise, Protocol};
-use super::record::{End, Record};
+
+/// What a storm has seen.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Every hold, in the order in which it was heard that it had ended.
+    pub holds: Vec<Hold>,
+    /// How long each hold was waited for, in nanoseconds.
+    pub waits: Vec<u64>,
+    /// The longest wait after the last kill, in nanoseconds: what killed holders left must not block others for long.
+    pub longest_calm_wait: u64,
+    /// How many workers were killed.
+    pub kills: u64,
+    /// How many of these were holding.
+    pub kills_of_holders: u64,
+    /// How long it took.
+    pub took: Duration,
+    /// How it ended.
+    pub end: End,
+}
+
+/// How a storm ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// Every worker made its holds.
+    Complete,
+    /// It was asked to stop.
+    Interrupted,
+    /// A worker failed, or nobody got on: what was found, for people.
+    Failed(Vec<String>),
+}
+
+/// How far it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Of which protocol.
+    pub protocol: Protocol,
+    /// How many holds there were.
+    pub holds: u64,
+    /// How many there will be.
+    pub of: u64,
+    /// How many workers were killed.
+    pub kills: u64,
+    /// Since when, in nanoseconds.
+    pub took: Duration,
+}
 
 /// What a storm showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +69,7 @@ pub enum Verdict {
 
 /// The numbers of one storm.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tally {
+pub struct Summary {
     /// By which protocol.
     pub protocol: Protocol,
     /// How many holds there were.
@@ -76,7 +120,7 @@ fn percentile(ordered: &[u64], hundredths: usize) -> Duration {
     Duration::from_nanos(ordered.get(rank.saturating_sub(1)).copied().unwrap_or(0))
 }
 
-impl Tally {
+impl Summary {
     /// Of a record.
     pub fn of(protocol: Protocol, record: &Record) -> Self {
         let overlaps = overlaps(&record.holds);
@@ -130,8 +174,8 @@ impl Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lock::any::Kind;
-    use crate::storm::intervals::{Ending, Hold};
+    use crate::lock::Kind;
+    use crate::storm::intervals::Ending;
 
     const KERNEL: Protocol = Protocol::Family(Kind::Kernel);
 
@@ -149,7 +193,7 @@ mod tests {
     }
 
     fn verdict(protocol: Protocol, holds: &[(u64, u64)], end: End) -> Verdict {
-        Tally::of(protocol, &record(holds, end)).verdict
+        Summary::of(protocol, &record(holds, end)).verdict
     }
 
     #[test]
@@ -175,7 +219,7 @@ mod tests {
 
     #[test]
     fn waits_are_counted_by_rank() {
-        let waits = Tally::of(KERNEL, &record(&[], End::Complete)).waits;
+        let waits = Summary::of(KERNEL, &record(&[], End::Complete)).waits;
         let nanoseconds = [waits.p50, waits.p99, waits.longest].map(|wait| wait.as_nanos());
         assert_eq!(nanoseconds, [100, 198, 200]);
         assert_eq!(Waits::of(&[], 0), Waits::default());

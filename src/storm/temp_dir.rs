@@ -15,7 +15,7 @@ const DEEPEST: usize = 4;
 
 /// The directory.
 #[derive(Debug)]
-pub struct Scratch {
+pub struct TempDir {
     parent: File,
     name: String,
     path: PathBuf,
@@ -29,7 +29,7 @@ enum Keep {
     Yes,
 }
 
-impl Scratch {
+impl TempDir {
     /// Makes one inside a directory, private to this user.
     ///
     /// # Errors
@@ -81,7 +81,7 @@ impl Scratch {
     }
 }
 
-/// What is left of a scratch directory.
+/// What is left of such a directory.
 #[derive(Debug)]
 pub struct Left {
     /// Where it is.
@@ -100,7 +100,7 @@ impl fmt::Display for Left {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for TempDir {
     fn drop(&mut self) {
         if self.keep == Keep::No {
             // It has a name of its own and is in nobody's way.
@@ -136,11 +136,11 @@ mod tests {
         let victim = around.path().join("victim");
         std::fs::create_dir(&victim).unwrap();
         std::fs::write(victim.join("kept"), "").unwrap();
-        let scratch = Scratch::make(around.path()).unwrap();
-        let inside = scratch.make_inside("soft").unwrap();
+        let temporary = TempDir::make(around.path()).unwrap();
+        let inside = temporary.make_inside("soft").unwrap();
         std::os::unix::fs::symlink(&victim, inside.join("link")).unwrap();
         std::fs::write(inside.join("lock"), "").unwrap();
-        assert!(scratch.leave().is_none());
+        assert!(temporary.leave().is_none());
         assert_eq!(std::fs::read_dir(around.path()).unwrap().count(), 1);
         assert!(victim.join("kept").exists());
     }
@@ -148,12 +148,12 @@ mod tests {
     #[test]
     fn what_somebody_wants_to_see_stays_and_is_said() {
         let around = tempfile::tempdir().unwrap();
-        let mut scratch = Scratch::make(around.path()).unwrap();
-        let path = scratch.path().to_owned();
-        scratch.keep();
-        let said = scratch.leave().unwrap().to_string();
+        let mut temporary = TempDir::make(around.path()).unwrap();
+        let path = temporary.path().to_owned();
+        temporary.keep();
+        let said = temporary.leave().unwrap().to_string();
         assert!(said.contains(path.to_str().unwrap()) && path.exists(), "{said}");
-        drop(Scratch::make(around.path()).unwrap());
+        drop(TempDir::make(around.path()).unwrap());
         assert_eq!(std::fs::read_dir(around.path()).unwrap().count(), 1);
     }
 }

@@ -15,19 +15,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::believed::{Believed, holder_in, recorded_pid};
-use super::naive::acquire_in_step;
+use super::naive::{NaiveGuard, acquire_in_step, holder_in, recorded_pid};
 use crate::base::error::{Context, Result};
-use crate::lock::holder::Holder;
-use crate::lock::location::Spot;
-use crate::lock::{Attempt, Lock};
+use crate::lock::location::{Location, Publication};
+use crate::lock::{Attempt, Holder, Lock};
 use crate::system::storage;
 use crate::system::{Open, World};
 
 /// A contender.
 #[derive(Debug)]
 pub struct UnlinkLock<W: World> {
-    spot: Spot<W>,
+    location: Location<W>,
     private: OsString,
 }
 
@@ -37,64 +35,60 @@ impl<W: World> UnlinkLock<W> {
     /// # Errors
     /// Its private file cannot be written.
     pub fn at(world: &Arc<W>, path: &Path) -> Result<Self> {
-        let spot = Spot::open(world, path)?;
-        let mut private = spot.name.clone();
+        let location = Location::open(world, path)?;
+        let mut private = location.name.clone();
         private.push(format!(".{}", world.own_pid()));
-        write_pid(&spot, &private).doing("write beside", path)?;
-        Ok(Self { spot, private })
+        write_pid(&location, &private).doing("write beside", path)?;
+        Ok(Self { location, private })
     }
 
     /// Links the private file to the lock's name. Says whether the name was free.
     fn claim(&self) -> io::Result<bool> {
-        match self.spot.world.link(&self.spot.directory, &self.private, &self.spot.name) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            Err(error) => Err(error),
-        }
+        Ok(self.location.publish(&self.private)? == Publication::Published)
     }
 
     /// Removes a marker whose process has ended. Says whether there is room now.
     fn break_dead(&self) -> io::Result<bool> {
-        let Some(pid) = recorded_pid(&self.spot)? else { return Ok(true) };
-        if self.spot.world.exists(pid)? {
+        let Some(pid) = recorded_pid(&self.location)? else { return Ok(true) };
+        if self.location.world.exists(pid)? {
             return Ok(false);
         }
-        storage::remove(self.spot.world.as_ref(), &self.spot.directory, &self.spot.name)?;
+        storage::remove(self.location.world.as_ref(), &self.location.directory, &self.location.name)?;
         Ok(true)
     }
 }
 
-fn write_pid<W: World>(spot: &Spot<W>, name: &OsStr) -> io::Result<()> {
-    let world = spot.world.as_ref();
+fn write_pid<W: World>(location: &Location<W>, name: &OsStr) -> io::Result<()> {
+    let world = location.world.as_ref();
     // A process that had the same pid and was killed may have left one.
-    storage::remove(world, &spot.directory, name)?;
-    let file = world.open(&spot.directory, name, Open::CreateNew)?;
+    storage::remove(world, &location.directory, name)?;
+    let file = world.open(&location.directory, name, Open::CreateNew)?;
     storage::append_all(world, &file, format!("{}\n", world.own_pid()).as_bytes())
 }
 
 impl<W: World> Lock for UnlinkLock<W> {
-    type Guard = Believed<W>;
+    type Guard = NaiveGuard<W>;
 
     fn path(&self) -> &Path {
-        &self.spot.path
+        &self.location.path
     }
 
-    fn attempt(&mut self) -> Result<Attempt<Believed<W>, ()>> {
-        let path = &self.spot.path;
+    fn attempt(&mut self) -> Result<Attempt<NaiveGuard<W>, ()>> {
+        let path = &self.location.path;
         let is_ours = self.claim().doing("claim", path)?
             || (self.break_dead().doing("break", path)? && self.claim().doing("claim", path)?);
         if !is_ours {
             return Ok(Attempt::Busy(()));
         }
-        Ok(Attempt::Taken(Believed::at(&self.spot)))
+        Ok(Attempt::Taken(NaiveGuard::at(&self.location)))
     }
 
     fn holder(&self) -> Holder {
-        holder_in(&self.spot)
+        holder_in(&self.location)
     }
 
-    fn acquire(&mut self, at_most: Duration) -> Result<Attempt<Believed<W>>> {
-        let world = Arc::clone(&self.spot.world);
+    fn acquire(&mut self, at_most: Duration) -> Result<Attempt<NaiveGuard<W>>> {
+        let world = Arc::clone(&self.location.world);
         acquire_in_step(self, world.as_ref(), at_most)
     }
 }
@@ -102,7 +96,7 @@ impl<W: World> Lock for UnlinkLock<W> {
 impl<W: World> Drop for UnlinkLock<W> {
     fn drop(&mut self) {
         // Nobody reads a private file but its owner.
-        drop(storage::remove(self.spot.world.as_ref(), &self.spot.directory, &self.private));
+        drop(storage::remove(self.location.world.as_ref(), &self.location.directory, &self.private));
     }
 }
 
@@ -137,9 +131,9 @@ mod tests {
         std::fs::write(&path, format!("{}\n", i32::MAX)).unwrap();
         let mut faster = UnlinkLock::at(&Arc::new(Real), &path).unwrap();
         // Both have seen the dead holder.
-        assert_eq!(recorded_pid(&faster.spot).unwrap(), Some(i32::MAX.cast_unsigned()));
+        assert_eq!(recorded_pid(&faster.location).unwrap(), Some(i32::MAX.cast_unsigned()));
         let Attempt::Taken(first) = faster.attempt().unwrap() else { panic!("its holder is dead") };
-        storage::remove(&Real, &faster.spot.directory, &faster.spot.name).unwrap();
+        storage::remove(&Real, &faster.location.directory, &faster.location.name).unwrap();
         let Attempt::Taken(_second) = faster.attempt().unwrap() else { panic!("its marker is gone") };
         assert_eq!(first.check().unwrap(), Ownership::Held, "both believe to hold");
     }

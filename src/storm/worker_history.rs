@@ -1,10 +1,10 @@
-//! The course of one worker: what it said, in order, and what follows about its holds and waits.
+//! The history of one worker: what it said, in order, and what follows about its holds and waits.
 //!
 //! A worker that says things in an order that makes no sense, or times of another clock, would make the comparison of
 //! intervals worthless without anybody seeing it; so that is an error.
 
 use super::intervals::{Ending, Hold};
-use super::line::Line;
+use super::worker::{Line, ProtocolError};
 
 /// The instants between which a time can lie when it is heard, in nanoseconds of `CLOCK_MONOTONIC`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,14 +39,14 @@ pub enum Event {
 
 /// One worker process.
 #[derive(Debug, Clone)]
-pub struct Course {
+pub struct History {
     pid: u32,
     doing: Doing,
     last: u64,
     waits_for: Option<String>,
 }
 
-impl Course {
+impl History {
     /// A worker that has said nothing yet.
     pub fn new(pid: u32) -> Self {
         Self { pid, doing: Doing::Nothing, last: 0, waits_for: None }
@@ -70,8 +70,8 @@ impl Course {
     /// Takes in what it says next.
     ///
     /// # Errors
-    /// What makes no sense, in words that follow its name.
-    pub fn hear(&mut self, line: Line, window: Window) -> Result<Event, String> {
+    /// What makes no sense.
+    pub fn hear(&mut self, line: Line, window: Window) -> Result<Event, ProtocolError> {
         let (doing, event, at) = match (line, self.doing) {
             (Line::Wait(why), _) => {
                 self.waits_for = Some(why);
@@ -82,14 +82,14 @@ impl Course {
             (Line::End(at), Doing::Holding(from)) => {
                 (Doing::Nothing, Event::LetGo(self.hold(from, at, Ending::Released)), at)
             }
-            (line, doing) => return Err(format!("said `{}` while {}", line.to_string().trim_end(), in_words(doing))),
+            (line, doing) => {
+                let said = line.to_string().trim_end().to_owned();
+                return Err(ProtocolError::OutOfOrder { said, meanwhile: in_words(doing) });
+            }
         };
-        if at < window.from.max(self.last) || at > window.until {
-            let Window { from, until } = window;
-            return Err(format!(
-                "said {at}, which is no time of CLOCK_MONOTONIC between {} and {until}: another clock?",
-                from.max(self.last)
-            ));
+        let Window { from, until } = Window { from: window.from.max(self.last), ..window };
+        if !(from..=until).contains(&at) {
+            return Err(ProtocolError::OtherClock { at, from, until });
         }
         (self.doing, self.last) = (doing, at);
         self.waits_for = None;
@@ -123,28 +123,28 @@ mod tests {
 
     const ALWAYS: Window = Window { from: 0, until: u64::MAX };
 
-    fn course(lines: &[Line]) -> (Course, Vec<Result<Event, String>>) {
-        let mut course = Course::new(7);
-        let events = lines.iter().map(|line| course.hear(line.clone(), ALWAYS)).collect();
-        (course, events)
+    fn history(lines: &[Line]) -> (History, Vec<Result<Event, ProtocolError>>) {
+        let mut history = History::new(7);
+        let events = lines.iter().map(|line| history.hear(line.clone(), ALWAYS)).collect();
+        (history, events)
     }
 
     #[test]
     fn a_round_gives_a_wait_and_a_hold() {
-        let (course, events) = course(&[Line::Try(10), Line::Wait("pid 3".into()), Line::Begin(14), Line::End(20)]);
+        let (history, events) = history(&[Line::Try(10), Line::Wait("pid 3".into()), Line::Begin(14), Line::End(20)]);
         let hold = Hold { pid: 7, from: 14, until: 20, ending: Ending::Released };
         assert_eq!(events, [Ok(Event::Noted), Ok(Event::Noted), Ok(Event::Got(4)), Ok(Event::LetGo(hold))]);
-        assert_eq!((course.doing(), course.waits_for()), (Doing::Nothing, None));
+        assert_eq!((history.doing(), history.waits_for()), (Doing::Nothing, None));
     }
 
     #[test]
     fn a_holder_that_is_killed_held_until_then_and_one_that_tried_did_not() {
-        let (mut holder, _) = course(&[Line::Try(10), Line::Begin(14)]);
+        let (mut holder, _) = history(&[Line::Try(10), Line::Begin(14)]);
         assert_eq!(holder.killed(19), Some(Hold { pid: 7, from: 14, until: 19, ending: Ending::Killed }));
         assert_eq!(holder.killed(25), None);
-        let (mut late, _) = course(&[Line::Try(10), Line::Begin(30)]);
+        let (mut late, _) = history(&[Line::Try(10), Line::Begin(30)]);
         assert_eq!(late.killed(19).map(|hold| (hold.from, hold.until)), Some((30, 30)));
-        let (mut one_that_tries, _) = course(&[Line::Try(10)]);
+        let (mut one_that_tries, _) = history(&[Line::Try(10)]);
         assert_eq!(one_that_tries.killed(19), None);
     }
 
@@ -157,8 +157,11 @@ mod tests {
             vec![Line::Try(1), Line::End(2)],
             vec![Line::Try(1), Line::Begin(2), Line::Begin(3)],
         ] {
-            let (_, events) = course(&lines);
-            assert!(events.last().unwrap().as_ref().is_err_and(|error| error.contains("while it was")), "{events:?}");
+            let (_, events) = history(&lines);
+            assert!(
+                events.last().unwrap().as_ref().is_err_and(|error| error.to_string().contains("while it was")),
+                "{events:?}"
+            );
         }
     }
 
@@ -166,12 +169,12 @@ mod tests {
     fn a_time_of_another_clock_is_an_error() {
         let window = Window { from: 100, until: 200 };
         for at in [99, 201, 1_700_000_000_000_000_000] {
-            let error = Course::new(7).hear(Line::Try(at), window).unwrap_err();
+            let error = History::new(7).hear(Line::Try(at), window).unwrap_err().to_string();
             assert!(error.contains("CLOCK_MONOTONIC"), "{error}");
         }
-        let mut course = Course::new(7);
-        course.hear(Line::Try(150), window).unwrap();
-        assert!(course.hear(Line::Begin(149), window).is_err(), "its clock may not go back");
-        assert!(course.hear(Line::Begin(150), window).is_ok());
+        let mut history = History::new(7);
+        history.hear(Line::Try(150), window).unwrap();
+        assert!(history.hear(Line::Begin(149), window).is_err(), "its clock may not go back");
+        assert!(history.hear(Line::Begin(150), window).is_ok());
     }
 }

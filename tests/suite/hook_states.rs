@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fm_watch::home::paths::{Home, names};
-use fm_watch::storm::dice::Dice;
 use fm_watch::journal::{Journal, Limits};
 use fm_watch::journal::record::{Delivery, Draft, Kind};
 use fm_watch::system::{Real, World};
@@ -257,17 +256,17 @@ fn three_hundred_bent_payloads_are_answered_as_the_contracts_allow() {
         .map(|&(harness, says)| (harness, "turn-end", says))
         .chain(OTHERS.iter().map(|&(harness, event, says, _)| (harness, event, says)))
         .collect();
-    let mut dice = Dice::new(11);
+    let mut rng = fastrand::Rng::with_seed(11);
     let (mut silent, mut said) = (0, 0);
     for round in 0..300 {
         let (harness, event, says) = says[round % says.len()];
         let mut bytes = says.as_bytes().to_vec();
-        for _ in 0..dice.index(4) {
-            let at = dice.index(bytes.len().max(1));
-            match dice.index(3) {
+        for _ in 0..rng.usize(..4) {
+            let at = rng.usize(..bytes.len().max(1));
+            match rng.usize(..3) {
                 0 => bytes.truncate(at),
-                1 => bytes.insert(at.min(bytes.len()), b"{}[]\",:\\x\0"[dice.index(10)]),
-                _ => drop(bytes.drain(at..bytes.len().min(at + 1 + dice.index(9)))),
+                1 => bytes.insert(at.min(bytes.len()), b"{}[]\",:\\x\0"[rng.usize(..10)]),
+                _ => drop(bytes.drain(at..bytes.len().min(at + 1 + rng.usize(..9)))),
             }
         }
         let bent = String::from_utf8_lossy(&bytes).into_owned();

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use fm_watch::lock::any::Kind;
+use fm_watch::lock::Kind;
 use fm_watch::system::platform::lock_taker;
 use fm_watch::system::LockTaker;
 use rustix::fs::{CWD, FileType, mknodat};

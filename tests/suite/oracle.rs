@@ -5,7 +5,7 @@
 
 use std::process::{Command, Stdio};
 
-use fm_watch::lock::soft::host;
+use fm_watch::lock::soft::process_id;
 use fm_watch::lock::soft::staleness::{self, Here, Life, Owner, Verdict};
 use fm_watch::lock::soft::marker::{Content, Record};
 use fm_watch::lock::soft::process_id::{Boot, Start};
@@ -337,7 +337,7 @@ fn both_sides_name_hosts_alike() -> Result<(), Skip> {
     let asked: Vec<_> = names.iter().map(|(name, inode)| (hex(name), inode)).collect();
     let theirs: Vec<String> = serde_json::from_value(peer.tell(&json!({"do": "host", "names": asked}))).unwrap();
     for ((name, inode), their) in names.iter().zip(theirs) {
-        assert_eq!(host::label(name, Some(*inode)), their, "{:?}", String::from_utf8_lossy(name));
+        assert_eq!(process_id::host(name, Some(*inode)), their, "{:?}", String::from_utf8_lossy(name));
     }
     Ok(())
 }

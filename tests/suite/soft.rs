@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fm_watch::system::identity::{Difference, Proof, Sameness};
-use fm_watch::lock::any::{AnyLock, Kind, Subject};
-use fm_watch::lock::soft::host::NAMESPACE_MARK;
+use fm_watch::lock::{AnyLock, Kind, Subject};
+use fm_watch::lock::soft::process_id::NAMESPACE_MARK;
 use fm_watch::lock::soft::marker::{Content, Record};
 use fm_watch::lock::soft::process_id::{Boot, Start};
 use fm_watch::lock::soft::{SoftLock, observation};

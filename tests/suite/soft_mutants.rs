@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fm_watch::lock::soft::host::NAMESPACE_MARK;
+use fm_watch::lock::soft::process_id::NAMESPACE_MARK;
 use fm_watch::lock::soft::marker::{Content, Record};
 use fm_watch::lock::soft::process_id::Start;
 use fm_watch::lock::soft::{SoftLock, observation};

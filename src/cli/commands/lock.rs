@@ -4,17 +4,16 @@
 //!
 //! This process stays the parent and the command is its child, so that somebody is there to pass signals on, to see that
 //! the lock is lost, and to release it in an orderly way. But the lock must not hang on this process's life: whoever
-//! kills it with -9 must not free a lock under a running command. So the command itself holds it, by the [`Tie`] of the
-//! kind. Either it inherits the descriptor: then the lock is taken first and the process made after. Or the lock's
-//! record names its pid: then the process is made first and waits, the lock is taken on behalf of its pid, and only then
-//! may it begin. When this process dies on the way, a waiting child leaves without having begun, and a record that names
-//! it is stale.
+//! kills it with -9 must not free a lock under a running command. So the command itself holds it, by what locks of the
+//! kind are [held by](HeldBy). Either it inherits the descriptor: then the lock is taken first and the process made after.
+//! Or the lock's record names its pid: then the process is made first and waits, the lock is taken on behalf of its pid,
+//! and only then may it begin. When this process dies on the way, a waiting child leaves without having begun, and a record
+//! that names it is stale.
 //!
 //! When the command has ended, the lock is released first and the process reaped second: until the record is gone,
 //! peers that judge by the pid see that it exists and cannot see a stranger under the same number.
 //!
-//! The parts: `wait` waits for the lock, `supervise` watches while the command runs and passes on the signals that are its
-//! own.
+//! The parts: `wait` waits for the lock, `supervise` watches while the command runs and passes its signals on.
 //!
 //! If this is wrong, two commands run at once, or one that never had the lock runs.
 //!
@@ -28,15 +27,14 @@ use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 
-use self::supervise::Watched;
+use self::supervise::supervise;
 use self::wait::{Acquired, Obstacle, Patience};
 use crate::base::console::Console;
 use crate::base::error::{Context, Result};
 use crate::base::exit;
 use crate::base::failpoint::Failpoint;
 use crate::cli::args;
-use crate::lock::any::{AnyGuard, AnyLock, Subject, Tie};
-use crate::lock::{Guard, Holder};
+use crate::lock::{AnyGuard, AnyLock, Guard, HeldBy, Holder, Ownership, Subject};
 use crate::system::handle::HandleRef;
 use crate::system::platform::{Ending, HeldCommand, Signals};
 use crate::system::{Real, World};
@@ -53,9 +51,9 @@ pub fn lock(console: Console, options: &args::Lock) -> Result<u8> {
         (false, None) => Patience::Endless,
     };
     let order = Order { console, options, signals, patience };
-    match order.tie() {
-        Tie::Descriptor => order.take_then_make(),
-        Tie::Record => order.make_then_take(),
+    match order.held_by() {
+        HeldBy::Descriptor => order.take_then_make(),
+        HeldBy::Record => order.make_then_take(),
     }
 }
 
@@ -68,8 +66,8 @@ struct Order<'a> {
 
 impl Order<'_> {
     /// Without the protection, every kind is taken as if a record named the command.
-    fn tie(&self) -> Tie {
-        if Real.is_protected(Failpoint::LockDescriptor) { self.options.kind.tie() } else { Tie::Record }
+    fn held_by(&self) -> HeldBy {
+        if Real.is_protected(Failpoint::LockDescriptor) { self.options.kind.held_by() } else { HeldBy::Record }
     }
 
     fn take_then_make(&self) -> Result<u8> {
@@ -101,12 +99,12 @@ impl Order<'_> {
             self.end(command, guard)?;
             return Ok(self.not_executed(&error));
         }
-        let watched = supervise::keep(self.console, &command, &guard, &self.signals);
+        let ownership = supervise(self.console, &command, &guard, &self.signals);
         command.wait_for_end().doing("wait for", self.program())?;
         let ending = self.end(command, guard)?;
-        Ok(match watched {
-            Watched::Kept => ending.exit_code(),
-            Watched::Lost => exit::LOST,
+        Ok(match ownership {
+            Ownership::Held => ending.exit_code(),
+            Ownership::Lost(_) => exit::LOST,
         })
     }
 

@@ -1,5 +1,6 @@
 //! `storm`: many processes contend for one lock, and the table says whether it excludes.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,15 +13,14 @@ use crate::base::environment::Environment;
 use crate::base::error::{Context, Error, Result};
 use crate::base::exit;
 use crate::cli::args;
-use crate::storm::coordinator::blow;
+use crate::storm::coordinator;
 use crate::storm::kind::Protocol;
-use crate::storm::plan::{Kills, Plan};
-use crate::storm::record::{Progress, Wish};
+use crate::storm::plan::Plan;
 use crate::storm::report;
 use crate::storm::self_test::{self, Finding, measure};
-use crate::storm::summary::{Tally, Verdict};
-use crate::storm::temp_dir::{Left, Scratch};
-use crate::storm::worker::{Orders, work};
+use crate::storm::summary::{Progress, Summary, Verdict};
+use crate::storm::temp_dir::{Left, TempDir};
+use crate::storm::worker::{Assignment, work};
 use crate::system::platform;
 use crate::system::requests::{self, Cause};
 
@@ -30,10 +30,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// busy machine must not be taken for a hanging file system.
 const SELF_TEST_BEFORE: Duration = Duration::from_secs(5);
 
-/// Lets storms blow, one kind after the other, or tests the file system.
+/// Makes storms, one kind after the other, or tests the file system.
 ///
 /// # Errors
-/// No directory to blow in, options that make no sense, and nobody who reads.
+/// No directory to work in, options that make no sense, and nobody who reads.
 pub fn storm(console: Console, options: &args::Storm) -> Result<u8> {
     let directory = directory(options)?;
     if options.self_test {
@@ -48,20 +48,20 @@ pub fn storm(console: Console, options: &args::Storm) -> Result<u8> {
     if finding.is_out_of_order() {
         return Err(Error::Failed(finding.to_string()));
     }
-    let mut scratch = Scratch::make(&directory)?;
-    let mut tallies = Vec::new();
+    let mut temporary = TempDir::make(&directory)?;
+    let mut summaries = Vec::new();
     for protocol in protocols {
         if signal.code().is_some() {
             break;
         }
-        tallies.push(one(console, &plan, protocol, &finding, &scratch, &signal)?);
+        summaries.push(one(console, &plan, protocol, &finding, &temporary, &signal)?);
     }
-    let has_failed = tallies.iter().any(|tally| tally.verdict.is_failure());
+    let has_failed = summaries.iter().any(|summary| summary.verdict.is_failure());
     if has_failed {
-        scratch.keep();
+        temporary.keep();
     }
-    let left = scratch.leave();
-    tell(console, &plan, &tallies, left.as_ref())?;
+    let left = temporary.leave();
+    tell(console, &plan, &summaries, left.as_ref())?;
     Ok(signal.code().filter(|_| !has_failed).unwrap_or(if has_failed { exit::FAILED } else { exit::OK }))
 }
 
@@ -71,7 +71,7 @@ pub fn storm(console: Console, options: &args::Storm) -> Result<u8> {
 /// Those of the lock.
 pub fn worker(options: &args::StormWorker) -> Result<u8> {
     let args::StormWorker { kind, rounds, seed, silence, path } = options;
-    work(&Orders { protocol: *kind, path: path.clone(), rounds: *rounds, seed: *seed, silence: *silence })?;
+    work(&Assignment { protocol: *kind, path: path.clone(), rounds: *rounds, seed: *seed, silence: *silence })?;
     Ok(exit::OK)
 }
 
@@ -84,7 +84,7 @@ pub fn probe(options: &args::StormProbe) -> Result<u8> {
     Ok(exit::OK)
 }
 
-/// Where the storm blows. Nothing there is touched yet.
+/// Where the storm is made. Nothing there is touched yet.
 fn directory(options: &args::Storm) -> Result<PathBuf> {
     let given = options.dir.clone();
     let directory = given.or_else(|| Environment::of_this_process().path("TMPDIR")).unwrap_or_else(|| "/tmp".into());
@@ -92,13 +92,9 @@ fn directory(options: &args::Storm) -> Result<PathBuf> {
 }
 
 fn plan(options: &args::Storm) -> Result<Plan> {
-    let kills = match options.kill {
-        None => Kills::None,
-        Some(Duration::ZERO) => {
-            return Err(Error::Usage("--kill: the interval must be longer than nothing".to_owned()));
-        }
-        Some(interval) => Kills::Every(interval),
-    };
+    if options.kill == Some(Duration::ZERO) {
+        return Err(Error::Usage("--kill: the interval must be longer than nothing".to_owned()));
+    }
     let seed = match options.seed {
         Some(seed) => seed,
         None => u64::from_le_bytes(std::array::from_fn({
@@ -109,7 +105,7 @@ fn plan(options: &args::Storm) -> Result<Plan> {
     Ok(Plan {
         workers: options.workers,
         rounds: options.rounds,
-        kills,
+        kill_interval: options.kill,
         peer: options.peer.clone(),
         seed,
         patience: options.patience.unwrap_or(PATIENCE),
@@ -123,20 +119,20 @@ fn one(
     plan: &Plan,
     protocol: Protocol,
     finding: &Finding,
-    scratch: &Scratch,
+    temporary: &TempDir,
     signal: &Signal,
-) -> Result<Tally> {
+) -> Result<Summary> {
     if protocol.stands_on_kernel_locks() && finding.verdict != self_test::Verdict::Holds {
-        return Ok(Tally::not_begun(protocol, finding.to_string()));
+        return Ok(Summary::not_begun(protocol, finding.to_string()));
     }
-    let path = scratch.make_inside(&protocol.to_string())?.join("lock");
+    let path = temporary.make_inside(&protocol.to_string())?.join("lock");
     let mut shown = Shown { console, at: Instant::now() };
-    let record = blow(plan, protocol, &path, &mut |progress| {
+    let record = coordinator::run(plan, protocol, &path, &mut |progress| {
         shown.progress(progress);
-        if signal.code().is_some() { Wish::Stop } else { Wish::GoOn }
+        if signal.code().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     console.progress("");
-    Ok(Tally::of(protocol, &record))
+    Ok(Summary::of(protocol, &record))
 }
 
 /// The line that says how far a storm is.
@@ -156,17 +152,19 @@ impl Shown {
     }
 }
 
-fn tell(console: Console, plan: &Plan, tallies: &[Tally], left: Option<&Left>) -> Result<()> {
+fn tell(console: Console, plan: &Plan, summaries: &[Summary], left: Option<&Left>) -> Result<()> {
     let directory = left.map(|left| left.path.as_path());
     match console.format {
-        Format::Json => tallies.iter().try_for_each(|tally| console.json(&report::object(plan, tally, directory)))?,
-        Format::Lines => report::table(plan, tallies).iter().try_for_each(|line| console.data(line))?,
+        Format::Json => {
+            summaries.iter().try_for_each(|summary| console.json(&report::object(plan, summary, directory)))?;
+        }
+        Format::Lines => report::table(plan, summaries).iter().try_for_each(|line| console.data(line))?,
     }
     console.tell(Note::Detail(format!("seed {}", plan.seed)));
-    for tally in tallies {
-        if let Verdict::Failed(reasons) = &tally.verdict {
+    for summary in summaries {
+        if let Verdict::Failed(reasons) = &summary.verdict {
             for reason in reasons {
-                console.error(format!("{}: {reason}", tally.protocol));
+                console.error(format!("{}: {reason}", summary.protocol));
             }
         }
     }

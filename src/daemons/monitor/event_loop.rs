@@ -20,7 +20,7 @@ use crate::base::failpoint::Failpoint;
 use crate::daemons::records::{Phase, SocketInode};
 use crate::daemons::restart_policy::End;
 use crate::daemons::spawn_monitor::MonitorStatus;
-use crate::lock::socket::probe::{Farewell, Parting};
+use crate::lock::socket::probe::{Closing, LingeringClose};
 use crate::settings::daemon_definition::{Ready, milliseconds};
 use crate::system::handle::{AsHandle, HandleRef};
 use crate::system::identity::{Identity, Pid};
@@ -68,7 +68,7 @@ pub struct EventLoop<'a> {
     /// When to write again what could not be written.
     write_at: Option<Duration>,
     /// Connections that the daemon has not closed yet, each with the time at which it is not waited for any more.
-    partings: Vec<(Farewell<Real>, Duration)>,
+    partings: Vec<(LingeringClose<Real>, Duration)>,
 }
 
 /// How a life was when it was over.
@@ -178,7 +178,7 @@ impl<'a> EventLoop<'a> {
     fn wait(&self) -> Result<()> {
         let mut waited: Vec<HandleRef<'_>> = vec![self.watched.output.as_handle(), self.news.as_handle()];
         waited.extend(self.watched.channel.descriptor());
-        waited.extend(self.partings.iter().map(|(farewell, _)| farewell.as_handle()));
+        waited.extend(self.partings.iter().map(|(lingering, _)| lingering.as_handle()));
         if self.succession_at.is_none() {
             waited.push(self.watched.process.as_handle());
         }
@@ -317,7 +317,7 @@ impl<'a> EventLoop<'a> {
                 heard: self.watched.channel.heard(),
             });
             let socket = met.as_ref().map(|met| met.socket);
-            self.partings.extend(met.map(|met| (met.farewell, self.now() + PARTING_TAKES)));
+            self.partings.extend(met.map(|met| (met.lingering, self.now() + PARTING_TAKES)));
             let judgement = readiness::judge(&self.watched.life.definition.ready, &seen);
             if judgement == Judgement::Ready
                 && let Some(until) = self.first_may_end_until(readiness::sender(&seen))
@@ -367,14 +367,14 @@ impl<'a> EventLoop<'a> {
 
     /// Lets go of the connections that the daemon has closed, and of those that it does not close.
     fn part(&mut self, now: Duration) {
-        for (mut farewell, until) in std::mem::take(&mut self.partings) {
-            let is_heard = platform::wait_for_any(&[farewell.as_handle()], Some(Duration::ZERO))
+        for (mut lingering, until) in std::mem::take(&mut self.partings) {
+            let is_heard = platform::wait_for_any(&[lingering.as_handle()], Some(Duration::ZERO))
                 .is_ok_and(|heard| heard == [true]);
-            let is_over = is_heard && farewell.listen(Duration::ZERO) == Parting::Over;
+            let is_over = is_heard && lingering.listen(Duration::ZERO) == Closing::Over;
             if is_over || now >= until {
-                farewell.end();
+                lingering.end();
             } else {
-                self.partings.push((farewell, until));
+                self.partings.push((lingering, until));
             }
         }
     }

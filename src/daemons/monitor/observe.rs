@@ -10,8 +10,8 @@ use super::readiness::{Heard, Observed, PidfileState};
 use crate::base::error::Error;
 use crate::daemons::observe;
 use crate::daemons::records::SocketInode;
-use crate::lock::location::Spot;
-use crate::lock::socket::probe::{Farewell, Probed, Readiness, Server, Stall};
+use crate::lock::location::Location;
+use crate::lock::socket::probe::{LingeringClose, Probed, Readiness, Server, Stall};
 use crate::settings::daemon_definition::{Definition, Ready};
 use crate::system::identity::Sameness;
 use crate::system::platform;
@@ -43,7 +43,7 @@ pub(super) struct Met {
     /// The socket.
     pub socket: SocketInode,
     /// The connection to it.
-    pub farewell: Farewell<Real>,
+    pub lingering: LingeringClose<Real>,
 }
 
 /// What is observed of the kind that the definition asks for.
@@ -51,9 +51,9 @@ pub(super) fn observed(subject: &Subject<'_>) -> (Observed, Option<Met>) {
     let whose = |pid: u32| relation(pid, &subject.ancestry, platform::table_entry);
     let observed = match &subject.definition.ready {
         Ready::Socket { .. } => match observe::probe(subject.world, subject.definition, ANSWERS_WITHIN) {
-            Some(Ok(Probed { readiness, socket, farewell })) => {
-                let met = socket.zip(farewell);
-                let met = met.map(|(facts, farewell)| Met { socket: SocketInode::of(&facts), farewell });
+            Some(Ok(Probed { readiness, socket, lingering })) => {
+                let met = socket.zip(lingering);
+                let met = met.map(|(facts, lingering)| Met { socket: SocketInode::of(&facts), lingering });
                 let relation = server_in(&readiness).map_or(Relation::Unknown, |server| relation_of(server, whose));
                 return (Observed::Socket(readiness, relation), met);
             }
@@ -142,7 +142,7 @@ fn relation_of(server: &Server, whose: impl Fn(u32) -> Relation) -> Relation {
 }
 
 fn pidfile_state(world: &Arc<Real>, path: &Path) -> PidfileState {
-    let spot = match Spot::open(world, path) {
+    let spot = match Location::open(world, path) {
         Ok(spot) => spot,
         Err(Error::System { source, .. }) if source.kind() == io::ErrorKind::NotFound => return PidfileState::Missing,
         Err(error) => return PidfileState::Unreadable(error.to_string()),

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::error::{Context, Error, Result};
-use crate::lock::location::{Spot, found};
+use crate::lock::location::{Location, found};
 use crate::lock::socket::probe::{self, Absence, Readiness};
 use crate::system::storage;
 use crate::system::{Binding, Kind, Open, Real, World};
@@ -38,7 +38,7 @@ fn occupied(path: &Path, found: &str) -> Error {
 }
 
 fn remove(world: &Arc<Real>, path: &Path) -> Result<()> {
-    let Spot { directory, name, .. } = Spot::open(world, path)?;
+    let Location { directory, name, .. } = Location::open(world, path)?;
     let Some(pinned) = found(world.open(&directory, &name, Open::Pin)).doing("examine", path)? else { return Ok(()) };
     let facts = world.facts(&pinned).doing("examine", path)?;
     let binding = || probe::binding(world.as_ref(), &directory, &name, &pinned).doing("probe", path);

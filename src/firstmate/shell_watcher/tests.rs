@@ -59,8 +59,8 @@ fn a_grace_that_somebody_has_set_counts() {
     assert_eq!(judge_foreign(&late, Some(30 * SECOND)), stuck);
 }
 
-fn testimony(fleet: &Fleet) -> Testimony {
-    Testimony {
+fn claims(fleet: &Fleet) -> Claims {
+    Claims {
         pid: 77,
         identity: Sameness::Same(Proof::Start),
         home: Some(fleet.home().to_owned()),
@@ -72,18 +72,18 @@ fn testimony(fleet: &Fleet) -> Testimony {
 #[test]
 fn only_all_facts_together_make_it_this_homes_watcher() {
     let fleet = fleet();
-    let told = testimony(&fleet);
+    let told = claims(&fleet);
     assert_eq!(standing(&told, &fleet), Standing::Proven);
     let mut slashed: OsString = fleet.home().to_owned();
     slashed.push("/");
-    let other_home = Testimony { home: Some(slashed), ..told.clone() };
-    let other_program = Testimony { watcher_path: Some("/elsewhere/fm-watch.sh".into()), ..told.clone() };
-    let unsure = Testimony { identity: Sameness::Unknown("it runs another command since".to_owned()), ..told.clone() };
-    let reused = Testimony { identity: Sameness::Different(Difference::PidReused), ..told.clone() };
+    let other_home = Claims { home: Some(slashed), ..told.clone() };
+    let other_program = Claims { watcher_path: Some("/elsewhere/fm-watch.sh".into()), ..told.clone() };
+    let unsure = Claims { identity: Sameness::Unknown("it runs another command since".to_owned()), ..told.clone() };
+    let reused = Claims { identity: Sameness::Different(Difference::PidReused), ..told.clone() };
     for doubtful in [other_home, other_program, unsure, reused] {
         assert!(matches!(standing(&doubtful, &fleet), Standing::Doubtful(_)), "{doubtful:?}");
     }
-    for untold in [Testimony { home: None, ..told.clone() }, Testimony { watcher_path: None, ..told }] {
+    for untold in [Claims { home: None, ..told.clone() }, Claims { watcher_path: None, ..told }] {
         assert_eq!(standing(&untold, &fleet), Standing::Untold);
     }
 }
@@ -91,7 +91,7 @@ fn only_all_facts_together_make_it_this_homes_watcher() {
 #[test]
 fn a_number_of_no_ordinary_process_is_not_judged() {
     let fleet = fleet();
-    let told = Testimony { pid: 1, ..testimony(&fleet) };
+    let told = Claims { pid: 1, ..claims(&fleet) };
     assert!(matches!(who(&told, &fleet), Who::Unjudged(_)));
 }
 

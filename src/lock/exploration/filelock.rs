@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::lock::soft::host::label;
+use crate::lock::soft::process_id::host;
 use crate::lock::soft::process_id::{Boot, Start};
 use crate::system::simulated::{SimNode, SimWorld};
 use crate::system::{Exchange, Facts, Kind, Open, World};
@@ -114,7 +114,7 @@ impl Filelock {
     }
 
     fn host(&self) -> String {
-        label(&self.world.host_name(), self.world.standpoint().pid_namespace)
+        host(&self.world.host_name(), self.world.standpoint().pid_namespace)
     }
 
     fn start_of(&self, pid: u32) -> Option<String> {

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use super::judge::{Judge, Judged};
-use super::path::Place;
+use super::path::LinkPath;
 use super::verdict::{Held, Verdict};
 use super::{OwnerLinkLock, entry};
 use crate::base::error::Result;
@@ -16,20 +16,20 @@ use crate::system::identity::Sameness;
 
 /// What is at the lock now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sight {
+pub enum LockState {
     /// Nobody has it: nothing is there, or the record of a dead owner.
     Free,
     /// Somebody is about to take it, or it changes hands.
     Changing,
     /// An owner has it, as far as anybody can tell.
-    Held(Testimony),
+    Held(Claims),
     /// It is held by something that nobody can judge, and why.
     Unjudged(String),
 }
 
 /// What an owner tells of itself, and what is known of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Testimony {
+pub struct Claims {
     /// Its pid.
     pub pid: u32,
     /// Whether what lives under that pid is the process that recorded itself.
@@ -47,30 +47,27 @@ impl<W: World> OwnerLinkLock<W> {
     ///
     /// # Errors
     /// Those of the system, and a refusal of what no lock of this protocol looks like.
-    pub fn sight(&self) -> Result<Sight> {
+    pub fn state(&self) -> Result<LockState> {
         // A judge of its own: looking must not count as watching.
-        sight(&mut self.judge.clone(), &self.place)
+        state(&mut self.judge.clone(), &self.at)
     }
 }
 
-fn sight<W: World>(judge: &mut Judge, place: &Place<W>) -> Result<Sight> {
-    let (record, held) = match judge.look(place)? {
-        Judged::Nothing | Judged::Stale(..) | Judged::Held(_, Verdict::Stale(_)) => return Ok(Sight::Free),
-        Judged::Changing => return Ok(Sight::Changing),
+fn state<W: World>(judge: &mut Judge, at: &LinkPath<W>) -> Result<LockState> {
+    let (record, held) = match judge.observe(at)? {
+        Judged::Nothing | Judged::Stale(..) | Judged::Held(_, Verdict::Stale(_)) => return Ok(LockState::Free),
+        Judged::Changing => return Ok(LockState::Changing),
         Judged::Held(record, Verdict::Held(held)) => (record, held),
     };
     Ok(match held {
-        Held::BeingTaken(_) => Sight::Changing,
-        Held::Unjudged(why) => Sight::Unjudged(why),
-        Held::Lives(pid, identity) => {
-            let since = place.world().now().wall_ms.saturating_sub(record.facts.mtime_ns / 1_000_000);
-            Sight::Held(Testimony {
-                pid,
-                identity,
-                home: record.told(place, entry::HOME),
-                watcher_path: record.told(place, entry::WATCHER_PATH),
-                held_for: Duration::from_millis(u64::try_from(since).unwrap_or(0)),
-            })
-        }
+        Held::BeingTaken(_) => LockState::Changing,
+        Held::Unjudged(why) => LockState::Unjudged(why),
+        Held::Lives(pid, identity) => LockState::Held(Claims {
+            pid,
+            identity,
+            home: record.told(at, entry::HOME),
+            watcher_path: record.told(at, entry::WATCHER_PATH),
+            held_for: at.location().age(record.facts.mtime_ns).unwrap_or_default(),
+        }),
     })
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use crate::base::error::{Context, Error, Result};
 use crate::lock::location::{description, found};
+use crate::system::storage;
 use crate::system::{Facts, Kind, Open, World};
 
 /// The files that the protocol knows. Peers remove these and then the directory, so there must be no others.
@@ -52,14 +53,9 @@ pub(super) fn read<W: World>(
     only_a_file(&facts, &path())?;
     // One byte more than there should be, to see whether there is more.
     let expected = usize::try_from(facts.size).unwrap_or(limit).min(limit);
-    let mut bytes = vec![0; expected + 1];
-    let length = fill(world, &file, &mut bytes).doing("read", path())?;
+    let bytes = storage::read_from(world, &file, 0, expected + 1).doing("read", path())?;
     // A file that grew under the reader is as good as one that is too long: nobody writes it like that.
-    if length > expected {
-        return Ok(Content::TooLong(facts));
-    }
-    bytes.truncate(length);
-    Ok(Content::Bytes(bytes, facts))
+    Ok(if bytes.len() > expected { Content::TooLong(facts) } else { Content::Bytes(bytes, facts) })
 }
 
 fn only_a_file(facts: &Facts, path: &Path) -> Result<()> {
@@ -73,28 +69,10 @@ fn only_a_file(facts: &Facts, path: &Path) -> Result<()> {
     ))
 }
 
-/// Reads until the buffer is full or the file ends.
-fn fill<W: World>(world: &W, file: &W::Node, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut length = 0;
-    while length < buffer.len() {
-        match world.read_at(file, length as u64, &mut buffer[length..])? {
-            0 => break,
-            read => length += read,
-        }
-    }
-    Ok(length)
-}
-
 /// Makes a known file that is not there yet.
-pub(super) fn write<W: World>(world: &W, directory: &W::Node, name: &str, mut bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write<W: World>(world: &W, directory: &W::Node, name: &str, bytes: &[u8]) -> io::Result<()> {
     let file = world.open(directory, OsStr::new(name), Open::CreateNew)?;
-    while !bytes.is_empty() {
-        match world.append(&file, bytes)? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            taken => bytes = &bytes[taken..],
-        }
-    }
-    Ok(())
+    storage::append_all(world, &file, bytes)
 }
 
 /// Removes the known files, and the stray links of peers: a shell's `ln -s` that loses against ours lands inside the

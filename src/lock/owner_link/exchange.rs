@@ -20,8 +20,8 @@ use std::path::{Path, PathBuf};
 use super::entry;
 use super::judge::{Judge, Judged};
 use super::owner::{self, Owner};
-use super::path::{Place, Step};
-use super::published::Claim;
+use super::path::{LinkPath, Step};
+use super::published::{Claim, Undo};
 use super::record::{Record, Shape};
 use crate::base::error::{Context, Result};
 use crate::base::failpoint::Failpoint;
@@ -56,84 +56,67 @@ impl<W: World> Swap<W> {
         judge: &mut Judge,
         owner: Owner<W>,
         judged: Record<W>,
-        place: &Place<W>,
+        at: &LinkPath<W>,
     ) -> Result<Option<Self>> {
-        if put_back_stranded(judge, place, &judged)? {
+        if put_back_stranded(judge, at, &judged)? {
             return Ok(None);
         }
         let aside = aside(&owner.name);
-        let Some(claim) = Claim::link(place, owner, &aside).doing("make a link beside", place.path())? else {
+        let Some(claim) = Claim::link(at, owner, &aside).doing("make a link beside", at.path())? else {
             return Ok(None);
         };
         let swap = Self { claim, aside, judged };
-        match swap.exchange() {
-            Ok(true) => Ok(Some(swap)),
-            Ok(false) => swap.undo().map(|()| None),
-            Err(error) => swap.undo().and(Err(error)),
-        }
+        let is_judged = swap.exchange();
+        swap.keep_if(is_judged)
     }
 
     /// Exchanges the names and says whether what came out is what was judged.
     fn exchange(&self) -> Result<bool> {
-        let Claim { place, .. } = &self.claim;
-        place.reach(Step::Swapping)?;
-        if !turn(place, &self.aside)? {
+        let Claim { at, .. } = &self.claim;
+        at.reach(Step::Swapping)?;
+        if !turn(at, &self.aside)? {
             return Ok(false);
         }
-        place.reach(Step::Swapped)?;
+        at.reach(Step::Swapped)?;
         let is_judged = self.has_aside(&self.judged.facts)? && self.points_where_it_was_judged()?;
-        Ok(is_judged || !place.world().is_protected(Failpoint::OwnerLinkStealRevalidation))
+        Ok(is_judged || !at.world().is_protected(Failpoint::OwnerLinkStealRevalidation))
     }
 
     fn has_aside(&self, facts: &Facts) -> Result<bool> {
-        let there = self.claim.place.spot().facts_of(&self.aside).doing("examine", self.aside_path())?;
-        Ok(there.is_some_and(|there| there.is_same_inode(facts)))
+        self.claim.at.location().is_at(&self.aside, facts).doing("examine", self.aside_path())
     }
 
     /// A link that was put in and taken out again while it was judged may have lent its inode to another's target.
     fn points_where_it_was_judged(&self) -> Result<bool> {
         let Some(owner) = self.judged.owner() else { return Ok(true) };
-        let place = &self.claim.place;
-        let target = found(place.world().read_link(place.directory(), &self.aside)).doing("read", self.aside_path())?;
+        let at = &self.claim.at;
+        let target = found(at.world().read_link(at.directory(), &self.aside)).doing("read", self.aside_path())?;
         Ok(target.is_some_and(|target| Path::new(&target).file_name() == Some(owner)))
     }
 
     fn aside_path(&self) -> PathBuf {
-        self.claim.place.beside(&self.aside)
+        self.claim.at.beside(&self.aside)
     }
 
     /// Exchanges the names until ours is aside again. Whoever changed the place meanwhile gets it back as well.
     fn turn_back(&self) -> Result<()> {
-        let place = &self.claim.place;
+        let at = &self.claim.at;
         for _ in 0..TURNS {
             if self.has_aside(&self.claim.facts)? {
                 return Ok(());
             }
-            if !turn(place, &self.aside)? {
-                return restore_in_gap(place, &self.aside).doing("give back", place.path());
+            if !turn(at, &self.aside)? {
+                return restore_in_gap(at, &self.aside).doing("give back", at.path());
             }
         }
         Ok(())
-    }
-
-    /// Undoes the takeover: what was there has its name again, as if we had never been there.
-    ///
-    /// # Errors
-    /// Those of the system.
-    pub(super) fn undo(self) -> Result<()> {
-        let turned = self.turn_back();
-        let Self { claim, aside, .. } = self;
-        let _it_points_nowhere_soon = claim.place.unlink_if(&aside, &claim.facts);
-        // Our own link goes as well, should it still have the name.
-        drop(claim);
-        turned
     }
 
     /// Ends the takeover: what was swapped out is removed, with its owner directory. Failures leave something that
     /// nothing points at.
     pub(super) fn settle(self) -> Claim<W> {
         let Self { claim, aside, judged } = self;
-        let _nothing_points_at_it = remove_dead(&claim.place, &aside, &judged);
+        let _nothing_points_at_it = remove_dead(&claim.at, &aside, &judged);
         claim
     }
 
@@ -142,24 +125,33 @@ impl<W: World> Swap<W> {
     }
 }
 
-/// Exchanges the place's name with another. `false`: one of them is not there, or this file system cannot do it.
-fn turn<W: World>(place: &Place<W>, aside: &OsStr) -> Result<bool> {
-    match found(place.world().exchange(place.directory(), aside, place.name())).doing("take over", place.path())? {
+impl<W: World> Undo for Swap<W> {
+    /// What was there has its name again.
+    fn undo(self) -> Result<()> {
+        let turned = self.turn_back();
+        let Self { claim, aside, .. } = self;
+        let _it_points_nowhere_soon = claim.at.location().unlink_if(&aside, &claim.facts);
+        // Our own link goes as well, should it still have the name.
+        drop(claim);
+        turned
+    }
+}
+
+/// Exchanges the link's name with another. `false`: one of them is not there, or this file system cannot do it.
+fn turn<W: World>(at: &LinkPath<W>, aside: &OsStr) -> Result<bool> {
+    match found(at.world().exchange(at.directory(), aside, at.name())).doing("take over", at.path())? {
         Some(Exchange::Done) => Ok(true),
         Some(Exchange::Unsupported) | None => Ok(false),
     }
 }
 
 /// Gives a name back where somebody has removed it meanwhile, unless it is taken.
-fn restore_in_gap<W: World>(place: &Place<W>, aside: &OsStr) -> io::Result<()> {
-    let world = place.world();
-    match place.spot().facts_of(aside)?.map(|facts| facts.kind) {
-        Some(Kind::Link) => match world.link(place.directory(), aside, place.name()) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            _ => world.unlink(place.directory(), aside),
-        },
+fn restore_in_gap<W: World>(at: &LinkPath<W>, aside: &OsStr) -> io::Result<()> {
+    let world = at.world();
+    match at.location().facts_of(aside)?.map(|facts| facts.kind) {
+        Some(Kind::Link) => at.location().publish(aside).and_then(|_| world.unlink(at.directory(), aside)),
         // A directory cannot replace a link, and replaces only an empty directory.
-        Some(_) => world.rename(place.directory(), aside, place.name()),
+        Some(_) => world.rename(at.directory(), aside, at.name()),
         None => Ok(()),
     }
 }
@@ -168,19 +160,18 @@ fn restore_in_gap<W: World>(place: &Place<W>, aside: &OsStr) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of the system, and of what no lock looks like.
-pub(super) fn put_back_stranded<W: World>(judge: &mut Judge, place: &Place<W>, dead: &Record<W>) -> Result<bool> {
-    let is_protected = place.world().is_protected(Failpoint::OwnerLinkStranded);
+pub(super) fn put_back_stranded<W: World>(judge: &mut Judge, at: &LinkPath<W>, dead: &Record<W>) -> Result<bool> {
+    let is_protected = at.world().is_protected(Failpoint::OwnerLinkStranded);
     let Some(aside) = dead.owner().filter(|_| is_protected).map(aside) else { return Ok(false) };
-    if !matches!(judge.look_at(place, &aside)?, Judged::Held(..)) {
+    if !matches!(judge.observe_name(at, &aside)?, Judged::Held(..)) {
         return Ok(false);
     }
     for _ in 0..TURNS {
-        if !turn(place, &aside)? {
+        if !turn(at, &aside)? {
             return Ok(false);
         }
-        let out = place.spot().facts_of(&aside).doing("examine", place.beside(&aside))?;
-        if out.is_some_and(|out| out.is_same_inode(&dead.facts)) {
-            let _nothing_points_at_it = remove_dead(place, &aside, dead);
+        if at.location().is_at(&aside, &dead.facts).doing("examine", at.beside(&aside))? {
+            let _nothing_points_at_it = remove_dead(at, &aside, dead);
             return Ok(true);
         }
     }
@@ -188,18 +179,18 @@ pub(super) fn put_back_stranded<W: World>(judge: &mut Judge, place: &Place<W>, d
 }
 
 /// Removes a dead record that has no name any more but this one.
-fn remove_dead<W: World>(place: &Place<W>, name: &OsStr, dead: &Record<W>) -> io::Result<()> {
-    let world = place.world();
+fn remove_dead<W: World>(at: &LinkPath<W>, name: &OsStr, dead: &Record<W>) -> io::Result<()> {
+    let world = at.world();
     match &dead.shape {
         Shape::Directory(directory) => {
-            entry::clear(world, directory, &place.owner_prefix())?;
-            world.remove_directory(place.directory(), name)
+            entry::clear(world, directory, &at.owner_prefix())?;
+            world.remove_directory(at.directory(), name)
         }
-        Shape::Dangling(_) => place.unlink_if(name, &dead.facts),
+        Shape::Dangling(_) => at.location().unlink_if(name, &dead.facts),
         Shape::Link(owner, directory) => {
-            place.unlink_if(name, &dead.facts)?;
-            found(world.unlink(place.directory(), &aside(owner)))?;
-            owner::remove(place, owner, directory)
+            at.location().unlink_if(name, &dead.facts)?;
+            found(world.unlink(at.directory(), &aside(owner)))?;
+            owner::remove(at, owner, directory)
         }
     }
 }

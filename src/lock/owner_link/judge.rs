@@ -1,14 +1,16 @@
 //! The facts about a record, gathered for [`verdict`](super::verdict).
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
 use super::identity::Belief;
-use super::path::Place;
-use super::record::{Record, Sight};
+use super::path::LinkPath;
+use super::record::{Observation, Record};
 use super::verdict::{self, FLOOR, Life, Seen, Verdict, Written};
 use crate::base::error::Result;
 use crate::base::failpoint::Failpoint;
+use crate::lock::unchanged::Unchanged;
 use crate::system::World;
 use crate::system::identity::Pid;
 
@@ -17,15 +19,8 @@ use crate::system::identity::Pid;
 pub(super) struct Judge {
     stale_after: Duration,
     belief: Belief,
-    watched: Vec<Watched>,
-}
-
-/// Something that stood still since then, on the clock that nobody sets.
-#[derive(Debug, Clone)]
-struct Watched {
-    name: OsString,
-    fingerprint: (u64, u64, i64),
-    since: Duration,
+    /// By name, what was seen there.
+    watched: BTreeMap<OsString, Unchanged<(u64, u64, i64)>>,
 }
 
 /// What is at a place, judged.
@@ -60,7 +55,7 @@ impl<W: World> Judged<W> {
 
 impl Judge {
     pub(super) fn patient_for(stale_after: Duration) -> Self {
-        Self { stale_after, belief: Belief::default(), watched: Vec::new() }
+        Self { stale_after, belief: Belief::default(), watched: BTreeMap::new() }
     }
 
     pub(super) fn believing(self, belief: Belief) -> Self {
@@ -76,28 +71,28 @@ impl Judge {
     ///
     /// # Errors
     /// Those of looking.
-    pub(super) fn look<W: World>(&mut self, place: &Place<W>) -> Result<Judged<W>> {
-        self.look_at(place, place.name())
+    pub(super) fn observe<W: World>(&mut self, at: &LinkPath<W>) -> Result<Judged<W>> {
+        self.observe_name(at, at.name())
     }
 
-    /// As [`Judge::look`], at another name with the same kind of owner directories.
+    /// As [`Judge::observe`], at another name with the same kind of owner directories.
     ///
     /// # Errors
     /// Those of looking.
-    pub(super) fn look_at<W: World>(&mut self, place: &Place<W>, name: &OsStr) -> Result<Judged<W>> {
-        let record = match Record::look(place, name)? {
-            Sight::Nothing => return Ok(Judged::Nothing),
-            Sight::Changing => return Ok(Judged::Changing),
-            Sight::Record(record) => record,
+    pub(super) fn observe_name<W: World>(&mut self, at: &LinkPath<W>, name: &OsStr) -> Result<Judged<W>> {
+        let record = match Record::observe(at, name)? {
+            Observation::Nothing => return Ok(Judged::Nothing),
+            Observation::Changing => return Ok(Judged::Changing),
+            Observation::Record(record) => record,
         };
-        let world = place.world();
+        let world = at.world();
         let life = match record.pid {
             Written::Number(pid) => life(world, pid, &record),
             Written::Nothing | Written::Odd | Written::Zero => Life::Unknown("no pid".to_owned()),
         };
         let identity = record.identity.clone().filter(|_| world.is_protected(Failpoint::OwnerLinkIdentity));
         let belief = self.belief;
-        let seen = Seen { pid: record.pid, life, identity, belief, age: self.age(world, name, &record) };
+        let seen = Seen { pid: record.pid, life, identity, belief, age: self.age(at, name, &record) };
         Ok(match verdict::judge(&seen, self.patience(world)) {
             verdict @ Verdict::Held(_) => Judged::Held(record, verdict),
             verdict @ Verdict::Stale(_) => Judged::Stale(record, verdict),
@@ -107,23 +102,11 @@ impl Judge {
     /// How old an unfinished record is: by its files' times or, since a clock that was set back would make it young for
     /// years, by our own watch. Whichever is longer counts. It is a courtesy to whoever is in the middle of taking the
     /// lock; what keeps such a one from holding a lock that it lost is its own last look.
-    fn age<W: World>(&mut self, world: &W, name: &OsStr, record: &Record<W>) -> Duration {
-        let now = world.now();
-        let by_files = now.wall_ms.saturating_sub(record.changed_ns / 1_000_000);
-        let by_files = Duration::from_millis(u64::try_from(by_files).unwrap_or(0));
+    fn age<W: World>(&mut self, at: &LinkPath<W>, name: &OsStr, record: &Record<W>) -> Duration {
+        let by_files = at.location().age(record.changed_ns).unwrap_or_default();
         let fingerprint = (record.facts.device, record.facts.inode, record.changed_ns);
-        let since = match self.watched.iter_mut().find(|watched| watched.name == name) {
-            Some(watched) if watched.fingerprint == fingerprint => watched.since,
-            Some(watched) => {
-                (watched.fingerprint, watched.since) = (fingerprint, now.monotonic);
-                now.monotonic
-            }
-            None => {
-                self.watched.push(Watched { name: name.to_owned(), fingerprint, since: now.monotonic });
-                now.monotonic
-            }
-        };
-        by_files.max(now.monotonic.saturating_sub(since))
+        let watched = self.watched.entry(name.to_owned()).or_default();
+        by_files.max(watched.watch(fingerprint, at.world().now().monotonic))
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::entry::{self, Content};
 use super::identity;
-use super::path::{Place, Step};
+use super::path::{LinkPath, Step};
 use super::verdict::{PID_LIMIT, Written};
 use crate::base::error::{Context, Error, Result};
 use crate::system::World;
@@ -29,7 +29,7 @@ impl Signature {
 /// A directory `<lock>.owner.XXXXXX`. Dropping it removes it, unless it was left to somebody.
 #[derive(Debug)]
 pub(super) struct Owner<W: World> {
-    place: Place<W>,
+    at: LinkPath<W>,
     pub(super) name: OsString,
     node: W::Node,
     pid: u32,
@@ -50,12 +50,12 @@ impl<W: World> Owner<W> {
     ///
     /// # Errors
     /// Those of the system, and a pid that does not read back.
-    pub(super) fn prepare(place: &Place<W>, signature: &Signature) -> Result<Self> {
-        let world = place.world();
-        let name = make(place)?;
-        let path = place.beside(&name);
-        let node = world.open_directory_at(place.directory(), &name).doing("open", &path)?;
-        let owner = Self { place: place.clone(), name, node, pid: signature.pid, fate: Fate::Removed };
+    pub(super) fn prepare(at: &LinkPath<W>, signature: &Signature) -> Result<Self> {
+        let world = at.world();
+        let name = make(at)?;
+        let path = at.beside(&name);
+        let node = world.open_directory_at(at.directory(), &name).doing("open", &path)?;
+        let owner = Self { at: at.clone(), name, node, pid: signature.pid, fate: Fate::Removed };
         entry::write(world, &owner.node, entry::PID, format!("{}\n", signature.pid).as_bytes())
             .doing("write the pid in", &path)?;
         owner.tell(signature);
@@ -66,13 +66,13 @@ impl<W: World> Owner<W> {
                 "check this file system; nothing is locked",
             ));
         }
-        place.reach(Step::Prepared)?;
+        at.reach(Step::Prepared)?;
         Ok(owner)
     }
 
     /// That of a dead owner, whose pid has been replaced by ours.
-    pub(super) fn succeed(place: &Place<W>, name: OsString, node: W::Node, pid: u32) -> Self {
-        Self { place: place.clone(), name, node, pid, fate: Fate::Removed }
+    pub(super) fn succeed(at: &LinkPath<W>, name: OsString, node: W::Node, pid: u32) -> Self {
+        Self { at: at.clone(), name, node, pid, fate: Fate::Removed }
     }
 
     pub(super) fn node(&self) -> &W::Node {
@@ -88,16 +88,16 @@ impl<W: World> Owner<W> {
 
     /// Writes the identity of our process, in place of what another one may have left there.
     pub(super) fn tell_identity(&self) {
-        let world = self.place.world();
+        let world = self.at.world();
         let _there_need_not_be_one = world.unlink(&self.node, OsStr::new(entry::IDENTITY));
         self.tell_one(entry::IDENTITY, self.listed().as_ref().map(OsStr::new));
     }
 
     /// Writes the identity of our process anew, if it has changed. Where it cannot be read now, the old one stays.
     pub(super) fn renew_identity(&self) {
-        let path = self.place.beside(&self.name);
+        let path = self.at.beside(&self.name);
         let now = self.listed().map(|text| [text.as_bytes(), b"\n"].concat());
-        let told = entry::read(self.place.world(), (&self.node, &path), entry::IDENTITY, identity::LIMIT + 1);
+        let told = entry::read(self.at.world(), (&self.node, &path), entry::IDENTITY, identity::LIMIT + 1);
         let is_told = matches!((&now, told), (Some(now), Ok(Content::Bytes(told, _))) if *now == told);
         if now.is_some() && !is_told {
             self.tell_identity();
@@ -106,12 +106,12 @@ impl<W: World> Owner<W> {
 
     /// What `ps` lists of our process.
     fn listed(&self) -> Option<String> {
-        self.place.world().listing(self.pid).map(|listing| identity::text(&listing))
+        self.at.world().listing(self.pid).map(|listing| identity::text(&listing))
     }
 
     fn tell_one(&self, name: &str, text: Option<&OsStr>) {
         let Some(text) = text else { return };
-        let world = self.place.world();
+        let world = self.at.world();
         let line = [text.as_encoded_bytes(), b"\n"].concat();
         if entry::write(world, &self.node, name, &line).is_err() {
             // Half of it would be read as the record of another process.
@@ -124,8 +124,8 @@ impl<W: World> Owner<W> {
     /// # Errors
     /// Those of reading it.
     pub(super) fn is_signed(&self) -> Result<bool> {
-        let path = self.place.beside(&self.name);
-        Ok(match entry::read(self.place.world(), (&self.node, &path), entry::PID, PID_LIMIT)? {
+        let path = self.at.beside(&self.name);
+        Ok(match entry::read(self.at.world(), (&self.node, &path), entry::PID, PID_LIMIT)? {
             Content::Bytes(bytes, _) => Written::parse(&bytes) == Written::Number(self.pid),
             Content::Missing | Content::TooLong(_) => false,
         })
@@ -140,7 +140,7 @@ impl<W: World> Owner<W> {
 impl<W: World> Drop for Owner<W> {
     fn drop(&mut self) {
         if self.fate == Fate::Removed {
-            let _what_is_left_is_nobodys_lock = remove(&self.place, &self.name, &self.node);
+            let _what_is_left_is_nobodys_lock = remove(&self.at, &self.name, &self.node);
         }
     }
 }
@@ -149,23 +149,23 @@ impl<W: World> Drop for Owner<W> {
 ///
 /// # Errors
 /// Those of the system.
-pub(super) fn remove<W: World>(place: &Place<W>, name: &OsStr, node: &W::Node) -> io::Result<()> {
-    entry::clear(place.world(), node, &place.owner_prefix())?;
-    place.world().remove_directory(place.directory(), name)
+pub(super) fn remove<W: World>(at: &LinkPath<W>, name: &OsStr, node: &W::Node) -> io::Result<()> {
+    entry::clear(at.world(), node, &at.owner_prefix())?;
+    at.world().remove_directory(at.directory(), name)
 }
 
 /// Makes a directory whose name nobody can guess and nobody has used.
-fn make<W: World>(place: &Place<W>) -> Result<OsString> {
+fn make<W: World>(at: &LinkPath<W>) -> Result<OsString> {
     for _ in 0..NAMES {
-        let nonce = place.world().nonce().doing("draw a name for", place.path())?;
-        let mut name = place.owner_prefix();
+        let nonce = at.world().nonce().doing("draw a name for", at.path())?;
+        let mut name = at.owner_prefix();
         name.push(suffix(nonce));
-        match place.world().make_directory(place.directory(), &name) {
+        match at.world().make_directory(at.directory(), &name) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            made => return made.map(|()| name).doing("make an owner directory beside", place.path()),
+            made => return made.map(|()| name).doing("make an owner directory beside", at.path()),
         }
     }
-    Err(Error::refused(place.path(), "has an owner directory for each name that was drawn", "remove the dead ones"))
+    Err(Error::refused(at.path(), "has an owner directory for each name that was drawn", "remove the dead ones"))
 }
 
 /// Six letters and digits, as mktemp(1) makes them.

@@ -1,14 +1,13 @@
 //! A path at which the protocol keeps a link: the lock itself, its `.steal`, or the `.steal.steal` of shell peers.
 
 use std::ffi::{OsStr, OsString};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::base::error::{Context, Result};
 use crate::base::failpoint::Failpoint;
-use crate::lock::location::Spot;
-use crate::system::{Facts, World};
+use crate::lock::location::Location;
+use crate::system::World;
 
 /// Which of the three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,56 +39,56 @@ pub(super) enum Step {
 
 /// One such path.
 #[derive(Debug)]
-pub(super) struct Place<W: World> {
+pub(super) struct LinkPath<W: World> {
     pub(super) level: Level,
-    spot: Spot<W>,
+    location: Location<W>,
     /// The directory's absolute path, which is what targets begin with.
     parent: PathBuf,
 }
 
-impl<W: World> Clone for Place<W> {
+impl<W: World> Clone for LinkPath<W> {
     fn clone(&self) -> Self {
-        Self { level: self.level, spot: self.spot.clone(), parent: self.parent.clone() }
+        Self { level: self.level, location: self.location.clone(), parent: self.parent.clone() }
     }
 }
 
-impl<W: World> Place<W> {
+impl<W: World> LinkPath<W> {
     /// The place of a lock.
     pub(super) fn of_lock(world: &Arc<W>, path: &Path) -> Result<Self> {
         let absolute = std::path::absolute(path).doing("find", path)?;
         let parent = absolute.parent().unwrap_or(Path::new("/")).to_owned();
-        Ok(Self { level: Level::Lock, spot: Spot::open(world, path)?, parent })
+        Ok(Self { level: Level::Lock, location: Location::open(world, path)?, parent })
     }
 
     /// The place of the mutex under which what is here is reclaimed. There is none above the last.
     pub(super) fn steal(&self) -> Self {
         let level = if self.level == Level::Lock { Level::Steal } else { Level::StealOfSteal };
-        let spot = Spot {
-            name: longer(&self.spot.name, ".steal"),
-            path: longer(self.spot.path.as_os_str(), ".steal").into(),
-            ..self.spot.clone()
+        let location = Location {
+            name: longer(&self.location.name, ".steal"),
+            path: longer(self.location.path.as_os_str(), ".steal").into(),
+            ..self.location.clone()
         };
-        Self { level, spot, parent: self.parent.clone() }
+        Self { level, location, parent: self.parent.clone() }
     }
 
     pub(super) fn world(&self) -> &W {
-        &self.spot.world
+        &self.location.world
     }
 
     pub(super) fn directory(&self) -> &W::Node {
-        &self.spot.directory
+        &self.location.directory
     }
 
     pub(super) fn name(&self) -> &OsStr {
-        &self.spot.name
+        &self.location.name
     }
 
     pub(super) fn path(&self) -> &Path {
-        &self.spot.path
+        &self.location.path
     }
 
-    pub(super) fn spot(&self) -> &Spot<W> {
-        &self.spot
+    pub(super) fn location(&self) -> &Location<W> {
+        &self.location
     }
 
     /// With what the names of owner directories begin.
@@ -124,14 +123,6 @@ impl<W: World> Place<W> {
             (_, Step::Withdrawn) => Failpoint::OwnerLinkStealWithdrawn,
         };
         self.world().reach(name).doing("lock", self.path())
-    }
-
-    /// Removes a name, if it still stands for what it should.
-    pub(super) fn unlink_if(&self, name: &OsStr, facts: &Facts) -> io::Result<()> {
-        match self.spot.facts_of(name)? {
-            Some(there) if there.is_same_inode(facts) => self.world().unlink(self.directory(), name),
-            _ => Ok(()),
-        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::entry::{self, Content};
 use super::identity::{self, Recorded};
-use super::path::Place;
+use super::path::LinkPath;
 use super::verdict::{PID_LIMIT, Written};
 use crate::base::error::{Context, Error, Result};
 use crate::base::escape;
@@ -19,7 +19,7 @@ use crate::system::{Facts, Kind, Open, World};
 
 /// What is at a place.
 #[derive(Debug)]
-pub(super) enum Sight<W: World> {
+pub(super) enum Observation<W: World> {
     /// Nothing.
     Nothing,
     /// Something that changed at each look.
@@ -60,13 +60,13 @@ impl<W: World> Record<W> {
     ///
     /// # Errors
     /// Those of the system, and a refusal of what no lock of this protocol looks like.
-    pub(super) fn look(place: &Place<W>, name: &OsStr) -> Result<Sight<W>> {
+    pub(super) fn observe(at: &LinkPath<W>, name: &OsStr) -> Result<Observation<W>> {
         for _ in 0..LOOKS {
-            if let Some(sight) = look_once(place, name)? {
-                return Ok(sight);
+            if let Some(observed) = observe_once(at, name)? {
+                return Ok(observed);
             }
         }
-        Ok(Sight::Changing)
+        Ok(Observation::Changing)
     }
 
     /// Whether both are one record, and say the same.
@@ -83,10 +83,10 @@ impl<W: World> Record<W> {
     }
 
     /// What a file of the owner directory says, without the line end; nothing that cannot be read.
-    pub(super) fn told(&self, place: &Place<W>, name: &str) -> Option<OsString> {
+    pub(super) fn told(&self, at: &LinkPath<W>, name: &str) -> Option<OsString> {
         const LIMIT: usize = 16 * 1024;
         let directory = self.shape.directory()?;
-        match entry::read(place.world(), (directory, place.path()), name, LIMIT).ok()? {
+        match entry::read(at.world(), (directory, at.path()), name, LIMIT).ok()? {
             Content::Bytes(mut bytes, _) => {
                 // As a shell's `$(cat file)` reads it.
                 bytes.retain(|&byte| byte != 0);
@@ -121,25 +121,25 @@ impl<W: World> Shape<W> {
 }
 
 /// One look; `None` if something changed under it.
-fn look_once<W: World>(place: &Place<W>, name: &OsStr) -> Result<Option<Sight<W>>> {
-    let (world, path) = (place.world(), place.beside(name));
-    let Some(pin) = found(world.open(place.directory(), name, Open::Pin)).doing("examine", &path)? else {
-        return Ok(Some(Sight::Nothing));
+fn observe_once<W: World>(at: &LinkPath<W>, name: &OsStr) -> Result<Option<Observation<W>>> {
+    let (world, path) = (at.world(), at.beside(name));
+    let Some(pin) = found(world.open(at.directory(), name, Open::Pin)).doing("examine", &path)? else {
+        return Ok(Some(Observation::Nothing));
     };
     let facts = world.facts(&pin).doing("examine", &path)?;
     let shape = match facts.kind {
-        Kind::Link => link(place, name)?,
+        Kind::Link => link(at, name)?,
         Kind::Directory => {
-            found(world.open_directory_at(place.directory(), name)).doing("open", &path)?.map(Shape::Directory)
+            found(world.open_directory_at(at.directory(), name)).doing("open", &path)?.map(Shape::Directory)
         }
         kind => return Err(refused(&path, description(kind))),
     };
     let Some(shape) = shape else { return Ok(None) };
-    let Told { pid, identity, pid_changed_ns } = read(place, &path, &shape)?;
+    let Told { pid, identity, pid_changed_ns } = read(at, &path, &shape)?;
     let changed_ns = pid_changed_ns.map_or(facts.mtime_ns, |changed_ns| changed_ns.max(facts.mtime_ns));
     let record = Record { shape, pin, facts, pid, identity, changed_ns };
-    let there = place.spot().facts_of(name).doing("examine", &path)?;
-    Ok(there.is_some_and(|there| there.is_same_inode(&facts)).then_some(Sight::Record(record)))
+    let is_still_there = at.location().is_at(name, &facts).doing("examine", &path)?;
+    Ok(is_still_there.then_some(Observation::Record(record)))
 }
 
 fn refused(path: &Path, what: &str) -> Error {
@@ -152,23 +152,23 @@ fn changed(facts: &Facts) -> i64 {
 }
 
 /// Follows a link as far as this protocol made it, and no further.
-fn link<W: World>(place: &Place<W>, name: &OsStr) -> Result<Option<Shape<W>>> {
-    let (world, path) = (place.world(), place.beside(name));
-    let target = match world.read_link(place.directory(), name) {
+fn link<W: World>(at: &LinkPath<W>, name: &OsStr) -> Result<Option<Shape<W>>> {
+    let (world, path) = (at.world(), at.beside(name));
+    let target = match world.read_link(at.directory(), name) {
         // It is no link any more.
         Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => return Ok(None),
         read => found(read).doing("read the link", &path)?,
     };
     let Some(target) = target.map(PathBuf::from) else { return Ok(None) };
     let owner = target.file_name().filter(|_| target.is_absolute());
-    let owner = owner.filter(|owner| has_prefix(owner, &place.owner_prefix()));
+    let owner = owner.filter(|owner| has_prefix(owner, &at.owner_prefix()));
     let shown = || escape::line(&target.to_string_lossy());
     let Some(owner) = owner.map(OsStr::to_owned) else {
         return Err(refused(&path, &format!("is a symbolic link to {}", shown())));
     };
-    let directory = match world.open_directory_at(place.directory(), &owner) {
+    let directory = match world.open_directory_at(at.directory(), &owner) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        opened => Some(opened.doing("open the owner directory", place.beside(&owner))?),
+        opened => Some(opened.doing("open the owner directory", at.beside(&owner))?),
     };
     // The path need not lead anywhere: a home that was moved keeps its links. But it must lead nowhere else, as it does
     // in a home that was copied, whose lock is another one.
@@ -176,7 +176,7 @@ fn link<W: World>(place: &Place<W>, name: &OsStr) -> Result<Option<Shape<W>>> {
     match (found(world.facts_of_path(&target)).doing("examine", &target)?, beside) {
         (Some(there), Some(beside)) if there.is_same_inode(&beside) => {}
         (None, _) => {}
-        (Some(_), None) if place.spot().facts_of(&owner).doing("examine", &path)?.is_some() => return Ok(None),
+        (Some(_), None) if at.location().facts_of(&owner).doing("examine", &path)?.is_some() => return Ok(None),
         (Some(_), _) => {
             return Err(Error::refused(
                 &path,
@@ -209,18 +209,18 @@ struct Told {
     pid_changed_ns: Option<i64>,
 }
 
-fn read<W: World>(place: &Place<W>, path: &Path, shape: &Shape<W>) -> Result<Told> {
+fn read<W: World>(at: &LinkPath<W>, path: &Path, shape: &Shape<W>) -> Result<Told> {
     let nothing = Told { pid: Written::Nothing, identity: None, pid_changed_ns: None };
     let Some(directory) = shape.directory() else { return Ok(nothing) };
-    let path = shape.owner().map_or_else(|| path.to_owned(), |owner| place.beside(owner));
-    let (pid, facts) = match entry::read(place.world(), (directory, &path), entry::PID, PID_LIMIT)? {
+    let path = shape.owner().map_or_else(|| path.to_owned(), |owner| at.beside(owner));
+    let (pid, facts) = match entry::read(at.world(), (directory, &path), entry::PID, PID_LIMIT)? {
         Content::Missing => return Ok(nothing),
         Content::TooLong(facts) => (Written::Odd, facts),
         Content::Bytes(bytes, facts) => (Written::parse(&bytes), facts),
     };
     // Nobody depends on an identity that cannot be read.
-    let identity = entry::read(place.world(), (directory, &path), entry::IDENTITY, identity::LIMIT + 1).ok();
-    let is_protected = place.world().is_protected(Failpoint::OwnerLinkIdentityOfPid);
+    let identity = entry::read(at.world(), (directory, &path), entry::IDENTITY, identity::LIMIT + 1).ok();
+    let is_protected = at.world().is_protected(Failpoint::OwnerLinkIdentityOfPid);
     let identity = identity.and_then(|identity| match identity {
         Content::Bytes(_, told) if is_protected && is_of_an_earlier_pid(&told, &facts) => None,
         Content::Bytes(bytes, facts) => Some(Recorded {

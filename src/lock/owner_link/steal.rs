@@ -10,7 +10,7 @@
 //! step. A dead `<lock>.steal.steal` hinders nobody but shell peers; as soon as the mutex is ours, it has no meaning, and
 //! is removed for them.
 //!
-//! The step is an [`adoption`](super::adoption) where the dead owner is known. A mutex without a pid, or without an owner
+//! The step is an [`Adoption`] where the dead owner is known. A mutex without a pid, or without an owner
 //! directory, is [swapped](super::exchange) out, as a dead lock is.
 //!
 //! Contenders of ours that judge the same dead mutex take turns by the kernel's lock on its owner directory. Its holder
@@ -18,12 +18,11 @@
 //! this process is just starting has a copy of the descriptor until it executes its program, and the turn with it; an
 //! attempt in that instant says "busy".)
 
-use super::adoption::Adoption;
 use super::exchange::{Swap, put_back_stranded};
 use super::judge::{Judge, Judged};
 use super::owner::{self, Owner, Signature};
-use super::path::Place;
-use super::published::Claim;
+use super::path::LinkPath;
+use super::published::{Adoption, Claim, Undo};
 use super::record::{Record, Shape};
 use super::verdict::{Stale, Verdict};
 use crate::base::error::{Context, Result};
@@ -34,9 +33,9 @@ use crate::system::{Claim as Turn, World};
 ///
 /// # Errors
 /// Those of the system, and of what no mutex looks like.
-pub(super) fn take<W: World>(judge: &mut Judge, lock: &Place<W>) -> Result<Option<Claim<W>>> {
+pub(super) fn take<W: World>(judge: &mut Judge, lock: &LinkPath<W>) -> Result<Option<Claim<W>>> {
     let steal = lock.steal();
-    let claim = match judge.look(&steal)? {
+    let claim = match judge.observe(&steal)? {
         Judged::Nothing => take_free(judge, &steal)?,
         Judged::Stale(dead, verdict) => take_dead(judge, &steal, dead, verdict)?,
         Judged::Held(..) | Judged::Changing => None,
@@ -45,18 +44,18 @@ pub(super) fn take<W: World>(judge: &mut Judge, lock: &Place<W>) -> Result<Optio
     if !claim.ownership()?.is_held() {
         return Ok(None);
     }
-    if let Judged::Stale(dead, _) = judge.look(&steal.steal())? {
+    if let Judged::Stale(dead, _) = judge.observe(&steal.steal())? {
         let _it_hinders_peers_only = remove_meaningless(&steal.steal(), &dead);
     }
     Ok(Some(claim))
 }
 
 /// The mutex belongs to the process that acts, which need not be the one for which the lock is taken.
-fn signature<W: World>(steal: &Place<W>) -> Signature {
+fn signature<W: World>(steal: &LinkPath<W>) -> Signature {
     Signature::of(steal.world().own_pid())
 }
 
-fn take_free<W: World>(judge: &mut Judge, steal: &Place<W>) -> Result<Option<Claim<W>>> {
+fn take_free<W: World>(judge: &mut Judge, steal: &LinkPath<W>) -> Result<Option<Claim<W>>> {
     let owner = Owner::prepare(steal, &signature(steal))?;
     let Some(claim) = Claim::publish(steal, owner)? else { return Ok(None) };
     Ok(nobody_reclaims_it(judge, steal)?.then_some(claim))
@@ -64,7 +63,7 @@ fn take_free<W: World>(judge: &mut Judge, steal: &Place<W>) -> Result<Option<Cla
 
 fn take_dead<W: World>(
     judge: &mut Judge,
-    steal: &Place<W>,
+    steal: &LinkPath<W>,
     dead: Record<W>,
     verdict: Verdict,
 ) -> Result<Option<Claim<W>>> {
@@ -72,7 +71,7 @@ fn take_dead<W: World>(
         return Ok(None);
     }
     // Whoever had the turn before us may have taken it over.
-    match judge.look(steal)? {
+    match judge.observe(steal)? {
         Judged::Stale(again, _) if again.is_same(&dead) => {}
         _ => return Ok(None),
     }
@@ -82,30 +81,22 @@ fn take_dead<W: World>(
     }
 }
 
-fn succeed<W: World>(judge: &mut Judge, steal: &Place<W>, dead: Record<W>, former: u32) -> Result<Option<Claim<W>>> {
+fn succeed<W: World>(judge: &mut Judge, steal: &LinkPath<W>, dead: Record<W>, former: u32) -> Result<Option<Claim<W>>> {
     if put_back_stranded(judge, steal, &dead)? {
         return Ok(None);
     }
     let Some(adoption) = Adoption::make(steal, dead, former, steal.world().own_pid())? else { return Ok(None) };
-    match nobody_reclaims_it(judge, steal) {
-        Ok(true) => Ok(Some(adoption.settle())),
-        Ok(false) => adoption.undo().map(|()| None),
-        Err(error) => adoption.undo().and(Err(error)),
-    }
+    Ok(adoption.keep_if(nobody_reclaims_it(judge, steal))?.map(Adoption::settle))
 }
 
-fn swap<W: World>(judge: &mut Judge, steal: &Place<W>, dead: Record<W>) -> Result<Option<Claim<W>>> {
+fn swap<W: World>(judge: &mut Judge, steal: &LinkPath<W>, dead: Record<W>) -> Result<Option<Claim<W>>> {
     let owner = Owner::prepare(steal, &signature(steal))?;
     let Some(swap) = Swap::make(judge, owner, dead, steal)? else { return Ok(None) };
-    match nobody_reclaims_it(judge, steal) {
-        Ok(true) => Ok(Some(swap.settle())),
-        Ok(false) => swap.undo().map(|()| None),
-        Err(error) => swap.undo().and(Err(error)),
-    }
+    Ok(swap.keep_if(nobody_reclaims_it(judge, steal))?.map(Swap::settle))
 }
 
 /// Takes the turn among contenders of ours. It ends when the record is dropped.
-fn is_our_turn<W: World>(steal: &Place<W>, dead: &Record<W>) -> Result<bool> {
+fn is_our_turn<W: World>(steal: &LinkPath<W>, dead: &Record<W>) -> Result<bool> {
     match &dead.shape {
         Shape::Link(_, directory) | Shape::Directory(directory) => {
             Ok(steal.world().try_lock(directory).doing("lock the owner directory of", steal.path())? == Turn::Taken)
@@ -115,20 +106,20 @@ fn is_our_turn<W: World>(steal: &Place<W>, dead: &Record<W>) -> Result<bool> {
 }
 
 /// Whether no living peer is reclaiming the mutex right now.
-fn nobody_reclaims_it<W: World>(judge: &mut Judge, steal: &Place<W>) -> Result<bool> {
+fn nobody_reclaims_it<W: World>(judge: &mut Judge, steal: &LinkPath<W>) -> Result<bool> {
     if !steal.world().is_protected(Failpoint::OwnerLinkStealOfSteal) {
         return Ok(true);
     }
-    Ok(matches!(judge.look(&steal.steal())?, Judged::Nothing | Judged::Stale(..)))
+    Ok(matches!(judge.observe(&steal.steal())?, Judged::Nothing | Judged::Stale(..)))
 }
 
-fn remove_meaningless<W: World>(place: &Place<W>, dead: &Record<W>) -> std::io::Result<()> {
+fn remove_meaningless<W: World>(at: &LinkPath<W>, dead: &Record<W>) -> std::io::Result<()> {
     match &dead.shape {
         Shape::Link(owner, directory) => {
-            place.unlink_if(place.name(), &dead.facts)?;
-            owner::remove(place, owner, directory)
+            at.location().unlink_if(at.name(), &dead.facts)?;
+            owner::remove(at, owner, directory)
         }
-        Shape::Dangling(_) => place.unlink_if(place.name(), &dead.facts),
+        Shape::Dangling(_) => at.location().unlink_if(at.name(), &dead.facts),
         Shape::Directory(_) => Ok(()),
     }
 }

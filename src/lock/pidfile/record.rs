@@ -35,6 +35,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::base::escape::hexadecimal;
 use crate::system::identity::{Executable, Identity, Pid};
 
 /// No record is longer, in bytes.
@@ -88,7 +89,7 @@ impl Claim {
         line("pidfd", pidfd_inode.map(|inode| inode.to_string()));
         line("program", executable.as_ref().map(|program| format!("{}:{}", program.device, program.inode)));
         line("user", Some(uid.to_string()));
-        line("nonce", Some(format!("{:032x}", u128::from_be_bytes(self.nonce))));
+        line("nonce", Some(hexadecimal(&self.nonce)));
         text
     }
 

@@ -1,4 +1,5 @@
-//! Whether a pid file still has an owner: a pure function of what it says and of what was seen under its pid.
+//! Whether a pid file still has an owner: a pure function ([`judge`]) of what it says and of what was seen under its pid,
+//! and the look at a file that gathers both ([`Snapshot`]).
 //!
 //! A file is stale only on proof of death. Its absence is never inferred from time, from the age of the file or from the
 //! lack of an answer.
@@ -23,10 +24,17 @@
 //! (that of the machine around a container) looks dead. A pid that was given away to another process looks alive. Facts
 //! that the same user wrote can be forged.
 
+use std::ffi::OsStr;
+use std::io;
 use std::time::Duration;
 
-use super::record::{FirstLine, Record};
-use crate::system::identity::{Difference, Observation, Sameness, Standpoint, compare};
+use super::record::{self, FirstLine, Record};
+use crate::base::error::{Context, Error, Result};
+use crate::base::failpoint::Failpoint;
+use crate::lock::location::{Location, description, found};
+use crate::system::identity::{Difference, Observation, Pid, Sameness, Standpoint, compare};
+use crate::system::storage;
+use crate::system::{Facts, Kind, Open, World};
 
 /// How long a file whose only line has no end must stay as it is. It is the same floor as that of the soft lock.
 pub const SETTLES: Duration = Duration::from_secs(2);
@@ -44,7 +52,7 @@ pub enum Verdict {
 
 /// What was seen of the process that a file speaks of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sighting {
+pub struct Evidence {
     /// Under the pid in this pid namespace.
     pub seen: Observation,
     /// Under the same number in a pid namespace inside this one, which matters for a bare pid only.
@@ -74,15 +82,15 @@ pub enum StartTimes {
 }
 
 /// The verdict on what a file says, seen from `here`.
-pub fn judge(record: &Record, sighting: &Sighting, here: &Standpoint) -> Verdict {
+pub fn judge(record: &Record, evidence: &Evidence, here: &Standpoint) -> Verdict {
     match record {
         Record::Empty => Verdict::Held(None, unknown("the file is empty: its program may be about to fill it")),
         Record::Garbled(why) => Verdict::Held(None, unknown(format!("the file {why}"))),
-        Record::Bare(pid, line) => judge_bare(*pid, *line, sighting),
+        Record::Bare(pid, line) => judge_bare(*pid, *line, evidence),
         Record::Ours(claim) => {
             let pid = claim.identity.pid.get();
-            match compare(&claim.identity, &sighting.seen, here) {
-                Sameness::Different(Difference::PidReused) if !is_comparable(record, sighting) => {
+            match compare(&claim.identity, &evidence.seen, here) {
+                Sameness::Different(Difference::PidReused) if !is_comparable(record, evidence) => {
                     Verdict::Held(Some(pid), unknown("start times are shifted in this time namespace"))
                 }
                 Sameness::Different(difference) => Verdict::Dead(difference),
@@ -92,9 +100,9 @@ pub fn judge(record: &Record, sighting: &Sighting, here: &Standpoint) -> Verdict
     }
 }
 
-fn judge_bare(pid: u32, line: FirstLine, sighting: &Sighting) -> Verdict {
+fn judge_bare(pid: u32, line: FirstLine, evidence: &Evidence) -> Verdict {
     let held = |why: String| Verdict::Held(Some(pid), Sameness::Unknown(why));
-    match (&sighting.seen, &sighting.inside) {
+    match (&evidence.seen, &evidence.inside) {
         (Observation::Unreadable(why), _) | (Observation::Gone, Inside::Unknown(why)) => held(why.clone()),
         (Observation::Seen(_), _) => held("the file says no more than a pid".to_owned()),
         (Observation::Gone, Inside::Somebody(outer)) => held(format!("pid {outer} has this number in its container")),
@@ -106,14 +114,120 @@ fn judge_bare(pid: u32, line: FirstLine, sighting: &Sighting) -> Verdict {
 }
 
 /// Whether the record and the process have a number in common that no time namespace shifts, or nothing is shifted.
-fn is_comparable(record: &Record, sighting: &Sighting) -> bool {
+fn is_comparable(record: &Record, evidence: &Evidence) -> bool {
     let recorded = matches!(record, Record::Ours(claim) if claim.identity.pidfd_inode.is_some());
-    let seen = matches!(&sighting.seen, Observation::Seen(identity) if identity.pidfd_inode.is_some());
-    sighting.start_times == StartTimes::Common || (recorded && seen)
+    let seen = matches!(&evidence.seen, Observation::Seen(identity) if identity.pidfd_inode.is_some());
+    evidence.start_times == StartTimes::Common || (recorded && seen)
 }
 
 fn unknown(why: impl Into<String>) -> Sameness {
     Sameness::Unknown(why.into())
+}
+
+/// A file, open, and what it said when it was looked at.
+#[derive(Debug)]
+pub(super) struct Snapshot<W: World> {
+    pub(super) node: W::Node,
+    pub(super) facts: Facts,
+    bytes: Vec<u8>,
+    pub(super) record: Record,
+}
+
+impl<W: World> Snapshot<W> {
+    /// Looks at what has the lock's name. `None`: nothing has.
+    ///
+    /// # Errors
+    /// What is no regular file, and those of the system.
+    pub(super) fn take(location: &Location<W>) -> Result<Option<Self>> {
+        let refused =
+            |kind| Error::refused(&location.path, description(kind), "use the path of a regular file or of none");
+        match location.facts().doing("examine", &location.path)? {
+            None => Ok(None),
+            // A device is not even opened: for some that has an effect.
+            Some(facts) if facts.kind != Kind::File => Err(refused(facts.kind)),
+            Some(_) => match Self::open(location, &location.name).doing("read", &location.path)? {
+                Some(snapshot) if snapshot.facts.kind != Kind::File => Err(refused(snapshot.facts.kind)),
+                snapshot => Ok(snapshot),
+            },
+        }
+    }
+
+    /// Looks at another name in the same directory.
+    pub(super) fn open(location: &Location<W>, name: &OsStr) -> io::Result<Option<Self>> {
+        let world = &*location.world;
+        let Some(node) = found(world.open(&location.directory, name, Open::Read))? else { return Ok(None) };
+        let facts = world.facts(&node)?;
+        let bytes = match facts.kind {
+            Kind::File => storage::read_from(world, &node, 0, record::LIMIT + 1)?,
+            _ => Vec::new(),
+        };
+        Ok(Some(Self { record: record::parse(&bytes), node, facts, bytes }))
+    }
+
+    /// Whether this is that inode with those bytes.
+    pub(super) fn shows(&self, facts: &Facts, bytes: &[u8]) -> bool {
+        self.facts.is_same_inode(facts) && self.bytes == bytes
+    }
+
+    /// Whether both are the same inode with the same bytes.
+    pub(super) fn is_same_as(&self, other: &Self) -> bool {
+        self.shows(&other.facts, &other.bytes)
+    }
+
+    /// The pid that it names.
+    pub(super) fn pid(&self) -> Option<u32> {
+        match &self.record {
+            Record::Ours(claim) => Some(claim.identity.pid.get()),
+            Record::Bare(pid, _) => Some(*pid),
+            Record::Empty | Record::Garbled(_) => None,
+        }
+    }
+
+    /// Whether it has an owner.
+    pub(super) fn judge(&self, location: &Location<W>) -> Verdict {
+        let world = &*location.world;
+        let seen = self.pid().map_or(Observation::Gone, |pid| observed(world, pid));
+        let inside = match (&self.record, &seen) {
+            (Record::Bare(pid, _), Observation::Gone) => inside(world, *pid),
+            _ => Inside::Nobody,
+        };
+        let start_times = if world.has_common_start_times() { StartTimes::Common } else { StartTimes::Shifted };
+        let verdict = judge(&self.record, &Evidence { seen: seen.clone(), inside, start_times }, &world.standpoint());
+        match (verdict, self.pid()) {
+            // What must not be believed, for the test that shows why: that whoever has the pid is its owner.
+            (Verdict::Dead(_), Some(pid))
+                if matches!(seen, Observation::Seen(_)) && !world.is_protected(Failpoint::PidfileIdentity) =>
+            {
+                Verdict::Held(Some(pid), Sameness::Unknown("its pid is alive".to_owned()))
+            }
+            (verdict, _) => verdict,
+        }
+    }
+}
+
+/// What lives under a number. One that has ended and waits to be reaped is gone.
+fn observed<W: World>(world: &W, number: u32) -> Observation {
+    let unreadable = |error| Observation::Unreadable(format!("pid {number} cannot be examined: {error}"));
+    match Pid::new(number) {
+        Some(pid) => match world.pin(pid) {
+            Ok(Some(process)) => world.observe(&process),
+            Ok(None) => Observation::Gone,
+            Err(error) => unreadable(error),
+        },
+        // Process 1 ends last of all.
+        None => Observation::Unreadable(format!("pid {number} is the first process")),
+    }
+}
+
+/// Who has a number in a pid namespace inside ours: a daemon in a container writes the number that it has there.
+fn inside<W: World>(world: &W, number: u32) -> Inside {
+    match world.processes() {
+        Ok(all) => all
+            .into_iter()
+            .find(|&outer| outer != number && world.innermost_pid(outer) == Some(number))
+            .map_or(Inside::Nobody, Inside::Somebody),
+        Err(error) => Inside::Unknown(format!("the processes cannot be listed: {error}")),
+    }
 }
 
 #[cfg(test)]
@@ -138,12 +252,12 @@ mod tests {
         Standpoint { boot_id: Some("boot".to_owned()), pid_namespace: Some(1), time_namespace: None }
     }
 
-    fn seen(seen: Observation) -> Sighting {
-        Sighting { seen, inside: Inside::Nobody, start_times: StartTimes::Common }
+    fn seen(seen: Observation) -> Evidence {
+        Evidence { seen, inside: Inside::Nobody, start_times: StartTimes::Common }
     }
 
-    fn ours(identity: Identity, sighting: &Sighting) -> Verdict {
-        judge(&Record::Ours(Claim { identity, nonce: [0; 16] }), sighting, &here())
+    fn ours(identity: Identity, evidence: &Evidence) -> Verdict {
+        judge(&Record::Ours(Claim { identity, nonce: [0; 16] }), evidence, &here())
     }
 
     #[test]
@@ -166,7 +280,7 @@ mod tests {
         let old = Identity { pidfd_inode: None, start_ticks: 8, ..identity() };
         let alive = seen(Observation::Seen(identity()));
         assert_eq!(ours(old.clone(), &alive), Verdict::Dead(Difference::PidReused));
-        let shifted = Sighting { start_times: StartTimes::Shifted, ..alive };
+        let shifted = Evidence { start_times: StartTimes::Shifted, ..alive };
         assert!(matches!(ours(old, &shifted), Verdict::Held(_, Sameness::Unknown(_))));
         // The pidfd's inode is not shifted by anything.
         let reused = Identity { pidfd_inode: Some(1), ..identity() };
@@ -175,20 +289,20 @@ mod tests {
 
     #[test]
     fn a_bare_pid_is_dead_only_if_nobody_has_it() {
-        let bare = |line, sighting: &Sighting| judge(&Record::Bare(12, line), sighting, &here());
+        let bare = |line, evidence: &Evidence| judge(&Record::Bare(12, line), evidence, &here());
         let gone = seen(Observation::Gone);
         assert_eq!(bare(FirstLine::Ended, &gone), Verdict::Dead(Difference::Gone));
         assert_eq!(bare(FirstLine::Open, &gone), Verdict::DeadOnceStill(Difference::Gone));
         let held = [
             seen(Observation::Seen(identity())),
             seen(Observation::Unreadable("no".to_owned())),
-            Sighting { inside: Inside::Somebody(99), ..gone.clone() },
-            Sighting { inside: Inside::Unknown("no".to_owned()), ..gone },
+            Evidence { inside: Inside::Somebody(99), ..gone.clone() },
+            Evidence { inside: Inside::Unknown("no".to_owned()), ..gone },
         ];
-        for sighting in held {
+        for evidence in held {
             for line in [FirstLine::Ended, FirstLine::Open] {
-                let verdict = bare(line, &sighting);
-                assert!(matches!(verdict, Verdict::Held(Some(12), Sameness::Unknown(_))), "{sighting:?}: {verdict:?}");
+                let verdict = bare(line, &evidence);
+                assert!(matches!(verdict, Verdict::Held(Some(12), Sameness::Unknown(_))), "{evidence:?}: {verdict:?}");
             }
         }
     }

@@ -11,7 +11,7 @@
 //! The inode at the name is pinned first and asked second, so a name that is re-pointed in between cannot mix two
 //! servers into one answer. What was found is a value, [`Evidence`], and the answer is a pure function of it.
 //!
-//! A server must not notice more of it than a connection that is closed in good order ([`Farewell`]).
+//! A server must not notice more of it than a connection that is closed in good order ([`LingeringClose`]).
 //!
 //! What breaks if this is wrong: a live server loses its name and a second one is started beside it.
 //!
@@ -51,13 +51,14 @@ use std::time::Duration;
 use super::exchange::ask;
 use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint::Failpoint;
-use crate::lock::location::{Spot, description, found};
+use crate::lock::location::{Location, description, found};
 use crate::system::identity::{Observation, Proof, Sameness};
 use crate::system::platform;
 use crate::system::{Binding, Facts, Kind, Open, Peer, Reached, Sockets};
 
-pub use super::exchange::{Asked, Question, Reply};
-pub use super::farewell::{Farewell, Parting};
+#[cfg(feature = "test-support")]
+pub use super::exchange::Reply;
+pub use super::exchange::{Asked, Closing, LingeringClose, Question};
 
 /// What a server is good for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,17 +140,6 @@ pub enum Evidence {
     Connected(Server, Asked),
 }
 
-/// What was found, and what is left of the finding.
-#[derive(Debug)]
-pub struct Gathered<W: Sockets> {
-    /// What was found out.
-    pub evidence: Evidence,
-    /// The socket that was asked.
-    pub socket: Option<Facts>,
-    /// The connection, if there was one.
-    pub farewell: Option<Farewell<W>>,
-}
-
 /// The answer to a probe, and what is left of it.
 #[derive(Debug)]
 pub struct Probed<W: Sockets> {
@@ -158,7 +148,7 @@ pub struct Probed<W: Sockets> {
     /// The socket that was asked.
     pub socket: Option<Facts>,
     /// The connection, if there was one. It is for whoever cannot wait until the server has closed it.
-    pub farewell: Option<Farewell<W>>,
+    pub lingering: Option<LingeringClose<W>>,
 }
 
 /// The answer to a probe. `own_uid` is the user who asks.
@@ -181,7 +171,7 @@ pub fn judge(evidence: Evidence, own_uid: u32) -> Readiness {
     }
 }
 
-/// Probes a path of any length. All of it takes at most about as long as it may, and the short time of a [`Farewell`].
+/// Probes a path of any length. All of it takes at most about as long as it may, and the short time of a [`LingeringClose`].
 ///
 /// # Errors
 /// Those of the system, which prove nothing: they permit as little as a server that is ready.
@@ -204,50 +194,52 @@ pub fn probe_and_keep<W: Sockets>(
     question: Option<&Question<'_>>,
     at_most: Duration,
 ) -> Result<Probed<W>> {
-    let spot = match Spot::open(world, path) {
+    let location = match Location::open(world, path) {
         Err(Error::System { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             let readiness = Readiness::Absent(Absence::NoName);
-            return Ok(Probed { readiness, socket: None, farewell: None });
+            return Ok(Probed { readiness, socket: None, lingering: None });
         }
         opened => opened?,
     };
-    let Gathered { evidence, socket, farewell } =
-        gather(world, &spot.directory, &spot.name, question, at_most).doing("probe", path)?;
-    Ok(Probed { readiness: judge(evidence, platform::effective_uid()), socket, farewell })
+    probe_in(world, &location.directory, &location.name, question, at_most).doing("probe", path)
 }
 
-/// Finds out what [`judge`] wants to know about a name in an open directory.
+/// Probes a name in an open directory like [`probe_and_keep`].
 ///
 /// # Errors
 /// Those of the system, which prove nothing.
-pub fn gather<W: Sockets>(
+pub fn probe_in<W: Sockets>(
     world: &Arc<W>,
     directory: &W::Node,
     name: &OsStr,
     question: Option<&Question<'_>>,
     at_most: Duration,
-) -> io::Result<Gathered<W>> {
+) -> io::Result<Probed<W>> {
     let end = world.now().monotonic + at_most;
-    let nobody = |evidence, socket| Gathered { evidence, socket, farewell: None };
+    let probed = |evidence, socket, lingering| {
+        let readiness = judge(evidence, platform::effective_uid());
+        Probed { readiness, socket, lingering }
+    };
     let Some(pinned) = found(world.open(directory, name, Open::Pin))? else {
-        return Ok(nobody(Evidence::NoName, None));
+        return Ok(probed(Evidence::NoName, None, None));
     };
     let facts = world.facts(&pinned)?;
     if facts.kind != Kind::Socket {
-        return Ok(nobody(Evidence::Thing(facts.kind), None));
+        return Ok(probed(Evidence::Thing(facts.kind), None, None));
     }
     let evidence = match world.connect(&pinned, at_most)? {
         Reached::Connected(connection) => {
             let met = converse(world.as_ref(), &connection, question, end);
-            let farewell = world.is_protected(Failpoint::ProbeFarewell).then(|| Farewell::begin(world, connection));
-            return met.map(|evidence| Gathered { evidence, socket: Some(facts), farewell });
+            let lingering =
+                world.is_protected(Failpoint::ProbeFarewell).then(|| LingeringClose::begin(world, connection));
+            return met.map(|evidence| probed(evidence, Some(facts), lingering));
         }
         Reached::Refused => Evidence::Refused(binding(world.as_ref(), directory, name, &pinned)?),
         Reached::OtherType => Evidence::OtherType,
         Reached::Full => Evidence::Full,
         Reached::Denied => Evidence::Denied,
     };
-    Ok(nobody(evidence, Some(facts)))
+    Ok(probed(evidence, Some(facts), None))
 }
 
 /// Finds out who is at the other end, and asks the question.

@@ -12,7 +12,7 @@ pub struct Decimal(String);
 
 impl Decimal {
     /// The number that consists of ASCII digits, of at least one, and of nothing else. Leading zeros do not count.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
             return None;
         }
@@ -21,7 +21,7 @@ impl Decimal {
     }
 
     /// The number whose 64-bit digits these are, the lowest first.
-    pub fn from_words(words: [u64; 3]) -> Self {
+    pub(super) fn from_words(words: [u64; 3]) -> Self {
         // As many decimal digits at a time as leave room for a carry of 64 bits.
         const GROUP: u128 = 1_000_000_000_000_000_000;
         let (mut rest, mut groups) = (words, Vec::new());
@@ -40,17 +40,17 @@ impl Decimal {
     }
 
     /// The number modulo 2^64.
-    pub fn low(&self) -> u64 {
+    pub(super) fn low(&self) -> u64 {
         self.0.bytes().fold(0, |number: u64, digit| number.wrapping_mul(10).wrapping_add(u64::from(digit - b'0')))
     }
 
     /// The number itself, if it is below 2^64.
-    pub fn as_word(&self) -> Option<u64> {
+    pub(super) fn as_word(&self) -> Option<u64> {
         self.0.parse().ok()
     }
 
     /// Its digits, without leading zeros.
-    pub fn as_str(&self) -> &str {
+    pub(super) fn as_str(&self) -> &str {
         &self.0
     }
 }

@@ -6,29 +6,28 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::marker::{Content, Malformed};
+use super::marker::{self, Content, Marker};
 use super::observation;
-use super::reuse_marker::{self, Marker};
 use super::staleness::{Held, Verdict};
 use crate::base::escape;
-use crate::lock::holder::Holder;
-use crate::lock::location::{Spot, description};
+use crate::lock::Holder;
+use crate::lock::location::Location;
 use crate::system::World;
 use crate::system::identity::{Proof, Sameness};
 use crate::system::program::single_quoted;
 
 /// What is known of the holder of the marker at a lock's name. `hindrance`: why it was not taken although it may be.
-pub fn holder<W: World>(spot: &Spot<W>, hindrance: Option<&str>) -> Holder {
-    let marker = match reuse_marker::read(spot, &spot.name) {
+pub(super) fn holder<W: World>(location: &Location<W>, hindrance: Option<&str>) -> Holder {
+    let marker = match marker::read(location, &location.name) {
         Ok(Some(marker)) => marker,
         Ok(None) => return Holder::unknown("it has just let go"),
         Err(error) => {
             let why = format!("its record cannot be read: {error}");
-            return Holder { remedy: Some(removal(&spot.path, &why, None)), ..Holder::unknown(why) };
+            return Holder { remedy: Some(removal(&location.path, &why, None)), ..Holder::unknown(why) };
         }
     };
-    let verdict = observation::verdict(&*spot.world, &marker.content);
-    let since = age(&marker, spot.world.now().wall_ms);
+    let verdict = observation::verdict(&*location.world, &marker.content);
+    let since = location.age(marker.facts.mtime_ns);
     let known = match &marker.content {
         Content::Record(record) => Holder { pid: Some(record.pid), ..Holder::unknown("") },
         _ => Holder::unknown(""),
@@ -37,7 +36,7 @@ pub fn holder<W: World>(spot: &Spot<W>, hindrance: Option<&str>) -> Holder {
         (Content::Record(record), Verdict::Held(Held::OtherHost)) => Some(escape::line(&record.host)),
         _ => None,
     };
-    let remedy = remedy(&verdict, &marker, hindrance).map(|why| removal(&spot.path, &why, since));
+    let remedy = remedy(&verdict, &marker, hindrance).map(|why| removal(&location.path, &why, since));
     Holder { host, since, identity: identity(verdict, hindrance), remedy, ..known }
 }
 
@@ -58,22 +57,9 @@ fn identity(verdict: Verdict, hindrance: Option<&str>) -> Sameness {
         },
         Verdict::Gone { how, .. } => Sameness::Different(how),
         Verdict::Malformed { why, .. } => Sameness::Unknown(match hindrance {
-            Some(hindrance) => format!("the marker {}; {hindrance}", damage(&why)),
-            None => format!("the marker {}; it is taken when it stays as it is for two seconds", damage(&why)),
+            Some(hindrance) => format!("the marker {why}; {hindrance}"),
+            None => format!("the marker {why}; it is taken when it stays as it is for two seconds"),
         }),
-    }
-}
-
-fn damage(why: &Malformed) -> &'static str {
-    match why {
-        Malformed::Kind(kind) => description(*kind),
-        Malformed::TooLong => "is too long for a record",
-        Malformed::NotText => "is not text",
-        Malformed::Cut => "has no whole record yet",
-        Malformed::Lines => "has not the lines of a record",
-        Malformed::Pid => "names no pid",
-        Malformed::Start => "tells no start",
-        Malformed::Placeholder(_) => "was left by a breaker",
     }
 }
 
@@ -103,12 +89,6 @@ fn removal(path: &Path, why: &str, since: Option<Duration>) -> String {
         age.unwrap_or_default(),
         single_quoted(&path.to_string_lossy())
     )
-}
-
-/// How old the marker's file is. A clock that was set since makes it wrong; nothing is decided by it.
-fn age(marker: &Marker, now_ms: i64) -> Option<Duration> {
-    let age_ms = now_ms.checked_sub(marker.facts.mtime_ns / 1_000_000)?;
-    u64::try_from(age_ms).ok().map(Duration::from_millis)
 }
 
 #[cfg(test)]

@@ -1,12 +1,22 @@
-//! What a marker holds: who took the lock.
+//! What is at a lock's name, and what a marker holds: who took the lock.
+//!
+//! Anything may be there: a link to a victim, a FIFO that nobody writes to, a file of a terabyte. Nothing is followed,
+//! nothing blocks, and at most one byte more than a record can have is read.
 //!
 //! The form is `<pid>\n<host>\n` and, where a start can be read, `<start>\n`. What a peer writes differently is read as
 //! the peer itself reads it, down to which characters end a line in Python: a record that one side takes for damaged and
 //! the other for a live holder would make two holders.
 
+use std::ffi::OsStr;
+use std::io;
+
+use thiserror::Error;
+
 use super::decimal::Decimal;
 use super::process_id::Start;
-use crate::system::Kind;
+use crate::lock::location::{Location, description, found};
+use crate::system::storage;
+use crate::system::{Facts, Kind, Open, World};
 
 /// A longer file is no record.
 pub const LONGEST: usize = 1024;
@@ -23,7 +33,7 @@ pub const RELEASED: &[u8] = b"filelock/released\n";
 pub struct Record {
     /// The holder's pid, from 1 to 2^31 - 1.
     pub pid: u32,
-    /// Where that pid means something; see [`super::host`].
+    /// Where that pid means something; see [`process_id::host`](super::process_id::host).
     pub host: String,
     /// When the holder started, if it could read that.
     pub start: Option<Start>,
@@ -51,24 +61,32 @@ pub enum Content {
     Malformed(Malformed),
 }
 
-/// Why something is no record.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Why something is no record, in words that go on after what it is.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Malformed {
     /// It is no file.
+    #[error("{}", description(*.0))]
     Kind(Kind),
     /// It is longer than [`LONGEST`] bytes.
+    #[error("is too long for a record")]
     TooLong,
     /// It is not UTF-8.
+    #[error("is not text")]
     NotText,
     /// It does not end with a line end: somebody is still writing it, or died over that.
+    #[error("has no whole record yet")]
     Cut,
     /// It has another number of lines than two or three.
+    #[error("has not the lines of a record")]
     Lines,
     /// Its first line is no pid.
+    #[error("names no pid")]
     Pid,
     /// Its third line is no number.
+    #[error("tells no start")]
     Start,
     /// A breaker left it, whose pid tells under which names what it took may be found.
+    #[error("was left by a breaker")]
     Placeholder(Decimal),
 }
 
@@ -135,6 +153,44 @@ fn lines(text: &str) -> Vec<&str> {
 
 fn ends_a_line(character: char) -> bool {
     matches!(character, '\n'..='\r' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}')
+}
+
+/// A thing at a name at one moment.
+#[derive(Debug, Clone)]
+pub struct Marker {
+    /// Which thing.
+    pub facts: Facts,
+    /// What it holds.
+    pub content: Content,
+}
+
+impl Marker {
+    /// Whether a thing is the one that was read, unchanged.
+    pub fn is_still(&self, facts: &Facts) -> bool {
+        self.facts.is_same_inode(facts) && self.facts.mtime_ns == facts.mtime_ns
+    }
+}
+
+/// Reads what is at a name in the directory of a lock; `None`: nothing is.
+///
+/// # Errors
+/// Those of the system, which prove nothing.
+pub(super) fn read<W: World>(location: &Location<W>, name: &OsStr) -> io::Result<Option<Marker>> {
+    let Some(facts) = location.facts_of(name)? else { return Ok(None) };
+    if facts.kind != Kind::File {
+        return Ok(Some(no_file(facts)));
+    }
+    let Some(node) = found(location.world.open(&location.directory, name, Open::Read))? else { return Ok(None) };
+    let facts = location.world.facts(&node)?;
+    if facts.kind != Kind::File {
+        return Ok(Some(no_file(facts)));
+    }
+    let content = Content::read(&storage::read_from(&*location.world, &node, 0, LONGEST + 1)?);
+    Ok(Some(Marker { facts, content }))
+}
+
+fn no_file(facts: Facts) -> Marker {
+    Marker { content: Content::Malformed(Malformed::Kind(facts.kind)), facts }
 }
 
 #[cfg(test)]

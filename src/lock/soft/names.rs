@@ -7,15 +7,15 @@
 //!
 //! A number in a name was written by anybody who may write here, so it is read like any other input.
 
-use crate::base::escape::hexadecimal;
 use std::ffi::{OsStr, OsString};
 
 use super::decimal::Decimal;
 use super::marker::pid_of;
+use crate::base::escape::hexadecimal;
 
 /// What a name beside a lock's says that it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trace {
+pub(super) enum Trace {
     /// A breaker's, by the digits in the name.
     Aside(String),
     /// Somebody's who puts back what a breaker had taken.
@@ -29,17 +29,17 @@ const CLAIM: &str = ".restore.";
 const PRIVATE: &str = ".new.";
 
 /// A name for what the breaker whose record says `pid` puts in place and takes away.
-pub fn aside(lock: &OsStr, pid: &Decimal, nonce: [u8; 16]) -> OsString {
+pub(super) fn aside(lock: &OsStr, pid: &Decimal, nonce: [u8; 16]) -> OsString {
     name(lock, ASIDE, pid.as_str(), nonce)
 }
 
 /// A name for what the process `pid` puts back.
-pub fn claim(lock: &OsStr, pid: u32, nonce: [u8; 16]) -> OsString {
+pub(super) fn claim(lock: &OsStr, pid: u32, nonce: [u8; 16]) -> OsString {
     name(lock, CLAIM, &pid.to_string(), nonce)
 }
 
 /// A name for what the process `pid` prepares.
-pub fn private(lock: &OsStr, pid: u32, nonce: [u8; 16]) -> OsString {
+pub(super) fn private(lock: &OsStr, pid: u32, nonce: [u8; 16]) -> OsString {
     name(lock, PRIVATE, &pid.to_string(), nonce)
 }
 
@@ -50,7 +50,7 @@ fn name(lock: &OsStr, sign: &str, pid: &str, nonce: [u8; 16]) -> OsString {
 }
 
 /// Reads a name in the directory of a lock.
-pub fn trace(lock: &OsStr, name: &OsStr) -> Option<Trace> {
+pub(super) fn trace(lock: &OsStr, name: &OsStr) -> Option<Trace> {
     let end = name.as_encoded_bytes().strip_prefix(lock.as_encoded_bytes())?;
     let end = std::str::from_utf8(end).ok()?;
     let numbered = |sign: &str| {

@@ -3,9 +3,8 @@
 //! The order matters. That a process exists is asked first and its start read second: a pid that is given away in
 //! between then shows another start, never the old one.
 
-use super::host;
 use super::marker::{Content, Record};
-use super::process_id::{Boot, Start};
+use super::process_id::{self, Boot, Start};
 use super::staleness::{self, Clocks, Held, Here, Life, Owner, Verdict};
 use crate::base::failpoint::Failpoint;
 use crate::system::World;
@@ -15,7 +14,7 @@ use crate::system::identity::Difference;
 pub fn here<W: World>(world: &W) -> Here {
     let standpoint = world.standpoint();
     Here {
-        host: host::label(&world.host_name(), standpoint.pid_namespace),
+        host: process_id::host(&world.host_name(), standpoint.pid_namespace),
         boot: Boot::of(standpoint.boot_id.as_deref()),
         clocks: if world.has_common_start_times() { Clocks::Common } else { Clocks::Shifted },
     }

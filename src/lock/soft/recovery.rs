@@ -15,18 +15,17 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::decimal::Decimal;
-use super::marker::Content;
+use super::marker::{self, Content, Marker};
 use super::names::{self, Trace};
 use super::observation;
-use super::reuse_marker::{self, Marker};
 use super::staleness::{Held, Verdict};
 use crate::base::failpoint::Failpoint;
-use crate::lock::location::Spot;
+use crate::lock::location::Location;
 use crate::system::{Exchange, Kind, World};
 
 /// What the search came to.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Recovery {
+pub(super) enum Recovery {
     /// Nothing live was stranded: the marker may be taken.
     Nothing,
     /// A live marker went back, or is in somebody's hands. The lock is held.
@@ -37,13 +36,13 @@ pub enum Recovery {
 ///
 /// # Errors
 /// Those of the system; the lock counts as held then.
-pub fn recover<W: World>(spot: &Spot<W>, breaker: &Decimal, judged: &Marker) -> io::Result<Recovery> {
-    if !spot.world.is_protected(Failpoint::SoftRecovery) {
+pub(super) fn recover<W: World>(location: &Location<W>, breaker: &Decimal, judged: &Marker) -> io::Result<Recovery> {
+    if !location.world.is_protected(Failpoint::SoftRecovery) {
         return Ok(Recovery::Nothing);
     }
-    let Search::Found(stranded) = search(spot, breaker)? else { return Ok(Recovery::Held) };
+    let Search::Found(stranded) = search(location, breaker)? else { return Ok(Recovery::Held) };
     for found in stranded {
-        if restore(spot, found, breaker, judged)? == Recovery::Held {
+        if restore(location, found, breaker, judged)? == Recovery::Held {
             return Ok(Recovery::Held);
         }
     }
@@ -63,8 +62,8 @@ enum Stranded {
     Ours(OsString),
 }
 
-fn search<W: World>(spot: &Spot<W>, breaker: &Decimal) -> io::Result<Search> {
-    let Spot { world, directory, name: lock, .. } = spot;
+fn search<W: World>(location: &Location<W>, breaker: &Decimal) -> io::Result<Search> {
+    let Location { world, directory, name: lock, .. } = location;
     let mut names = world.names(directory)?;
     // What is renamed while a directory is read can be missed under both of its names, but not twice.
     names.extend(world.names(directory)?);
@@ -82,7 +81,7 @@ fn search<W: World>(spot: &Spot<W>, breaker: &Decimal) -> io::Result<Search> {
         if !is_of_interest {
             continue;
         }
-        match spot.facts_of(&name)? {
+        match location.facts_of(&name)? {
             // It was listed a moment ago, so somebody is at work on it, and what it stood for may be live.
             None if world.is_protected(Failpoint::SoftVanishedIsHeld) => return Ok(Search::SomebodyElseIs),
             Some(facts) if facts.kind == Kind::File => {}
@@ -98,8 +97,13 @@ fn search<W: World>(spot: &Spot<W>, breaker: &Decimal) -> io::Result<Search> {
     Ok(Search::Found(found))
 }
 
-fn restore<W: World>(spot: &Spot<W>, stranded: Stranded, breaker: &Decimal, judged: &Marker) -> io::Result<Recovery> {
-    let Spot { world, directory, name: lock, .. } = spot;
+fn restore<W: World>(
+    location: &Location<W>,
+    stranded: Stranded,
+    breaker: &Decimal,
+    judged: &Marker,
+) -> io::Result<Recovery> {
+    let Location { world, directory, name: lock, .. } = location;
     let (from, claim) = match stranded {
         Stranded::Unclaimed(name) => (Some(name), names::claim(lock, world.own_pid(), world.nonce()?)),
         Stranded::Ours(name) => (None, name),
@@ -114,8 +118,8 @@ fn restore<W: World>(spot: &Spot<W>, stranded: Stranded, breaker: &Decimal, judg
         }
     }
     world.reach(Failpoint::SoftClaimed)?;
-    let Ok(Some(found)) = reuse_marker::read(spot, &claim) else {
-        return_claim(spot, &claim, breaker);
+    let Ok(Some(found)) = marker::read(location, &claim) else {
+        return_claim(location, &claim, breaker);
         return Ok(Recovery::Held);
     };
     if !is_live(&**world, &found, breaker) {
@@ -123,8 +127,8 @@ fn restore<W: World>(spot: &Spot<W>, stranded: Stranded, breaker: &Decimal, judg
         let _left_behind = world.unlink(directory, &claim);
         return Ok(Recovery::Nothing);
     }
-    if !matches!(exchange(spot, &claim, judged), Ok(Restored::Yes)) {
-        return_claim(spot, &claim, breaker);
+    if !matches!(exchange(location, &claim, judged), Ok(Restored::Yes)) {
+        return_claim(location, &claim, breaker);
     }
     Ok(Recovery::Held)
 }
@@ -135,10 +139,10 @@ enum Restored {
     No,
 }
 
-fn exchange<W: World>(spot: &Spot<W>, claim: &OsStr, judged: &Marker) -> io::Result<Restored> {
-    let Spot { world, directory, name: lock, .. } = spot;
+fn exchange<W: World>(location: &Location<W>, claim: &OsStr, judged: &Marker) -> io::Result<Restored> {
+    let Location { world, directory, name: lock, .. } = location;
     // If the record that was judged is not there any more, somebody has acted since.
-    if !spot.facts()?.is_some_and(|facts| judged.is_still(&facts)) {
+    if !location.facts()?.is_some_and(|facts| judged.is_still(&facts)) {
         return Ok(Restored::No);
     }
     world.reach(Failpoint::SoftRestoring)?;
@@ -146,7 +150,7 @@ fn exchange<W: World>(spot: &Spot<W>, claim: &OsStr, judged: &Marker) -> io::Res
         return Ok(Restored::No);
     }
     world.reach(Failpoint::SoftRestored)?;
-    if spot.facts_of(claim)?.is_some_and(|facts| facts.is_same_inode(&judged.facts)) {
+    if location.is_at(claim, &judged.facts)? {
         world.unlink(directory, claim)?;
         return Ok(Restored::Yes);
     }
@@ -156,8 +160,8 @@ fn exchange<W: World>(spot: &Spot<W>, claim: &OsStr, judged: &Marker) -> io::Res
 }
 
 /// Gives a claim up, so that the next who looks finds it. If that fails it stays ours, and our next attempt finds it.
-fn return_claim<W: World>(spot: &Spot<W>, claim: &OsStr, breaker: &Decimal) {
-    let Spot { world, directory, name: lock, .. } = spot;
+fn return_claim<W: World>(location: &Location<W>, claim: &OsStr, breaker: &Decimal) {
+    let Location { world, directory, name: lock, .. } = location;
     let _stays_ours =
         world.nonce().and_then(|nonce| world.rename(directory, claim, &names::aside(lock, breaker, nonce)));
 }
@@ -205,8 +209,8 @@ const SWEPT_AT_ONCE: usize = 4;
 
 /// Removes what killed contenders left beside the lock, as far as it is of no use to anybody: complete records of owners
 /// that are gone, under the names of processes that are gone. What cannot be judged stays.
-pub fn sweep<W: World>(spot: &Spot<W>) {
-    let Spot { world, directory, name: lock, .. } = spot;
+pub(super) fn sweep<W: World>(location: &Location<W>) {
+    let Location { world, directory, name: lock, .. } = location;
     let is_left = |name: &OsString| match names::trace(lock, name) {
         Some(Trace::Private(pid) | Trace::Claim(pid)) => observation::is_gone(&**world, pid),
         Some(Trace::Aside(digits)) => digits.parse().is_ok_and(|pid| observation::is_gone(&**world, pid)),
@@ -214,7 +218,7 @@ pub fn sweep<W: World>(spot: &Spot<W>) {
     };
     let names = world.names(directory).unwrap_or_default();
     for name in names.into_iter().filter(is_left).take(SWEPT_AT_ONCE) {
-        let Ok(Some(found)) = reuse_marker::read(spot, &name) else { continue };
+        let Ok(Some(found)) = marker::read(location, &name) else { continue };
         let is_record = matches!(found.content, Content::Record(_));
         if is_record && matches!(observation::verdict(&**world, &found.content), Verdict::Gone { .. }) {
             let _left_behind = world.unlink(directory, &name);

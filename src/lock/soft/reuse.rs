@@ -14,15 +14,15 @@ use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use super::marker::Record;
 use super::recovery;
-use super::temp_record::{Own, Prepared};
+use super::temp_record::{Own, TempRecord};
 use crate::base::failpoint::Failpoint;
-use crate::lock::location::Spot;
+use crate::lock::location::{Location, Publication};
 use crate::system::World;
 
 /// What one contender and its guards share.
 #[derive(Debug)]
-pub struct Stock<W: World> {
-    spot: Spot<W>,
+pub(super) struct Reuse<W: World> {
+    location: Location<W>,
     kept: Mutex<Kept<W>>,
     swept: Once,
 }
@@ -37,28 +37,28 @@ enum Kept<W: World> {
     File { own: Own<W>, name: OsString, of: u32 },
 }
 
-impl<W: World> Stock<W> {
+impl<W: World> Reuse<W> {
     /// For a contender that has not held yet.
-    pub fn new(spot: Spot<W>) -> Self {
-        Self { spot, kept: Mutex::new(Kept::Nothing), swept: Once::new() }
+    pub(super) fn new(location: Location<W>) -> Self {
+        Self { location, kept: Mutex::new(Kept::Nothing), swept: Once::new() }
     }
 
     /// Gives a file with this record the lock's name, if nothing has that name. `None`: something has.
     ///
     /// # Errors
     /// Those of the system; then it has not got the name.
-    pub fn publish(&self, record: &Record) -> io::Result<Option<Own<W>>> {
+    pub(super) fn publish(&self, record: &Record) -> io::Result<Option<Own<W>>> {
         let mut kept = self.kept();
         match std::mem::replace(&mut *kept, Kept::NotNow) {
             Kept::Nothing => {
-                let published = Prepared::write(&self.spot, record).and_then(Prepared::publish_and_forget);
+                let published = TempRecord::write(&self.location, record).and_then(TempRecord::publish_and_forget);
                 if !matches!(published, Ok(Some(_))) {
                     *kept = Kept::Nothing;
                 }
                 published
             }
             // A forked child leaves its parent's file alone.
-            Kept::File { own, name, of } if of == self.spot.world.own_pid() => {
+            Kept::File { own, name, of } if of == self.location.world.own_pid() => {
                 self.publish_again(&mut kept, own, name, record)
             }
             Kept::NotNow | Kept::File { .. } => self.publish_new(&mut kept, record),
@@ -72,7 +72,7 @@ impl<W: World> Stock<W> {
         name: OsString,
         record: &Record,
     ) -> io::Result<Option<Own<W>>> {
-        let Spot { world, directory, .. } = &self.spot;
+        let Location { world, directory, .. } = &self.location;
         if let Err(error) = world.overwrite(&own.node, &record.to_bytes()) {
             let _left_behind = world.unlink(directory, &name);
             return Err(error);
@@ -85,15 +85,15 @@ impl<W: World> Stock<W> {
     }
 
     fn publish_new(&self, kept: &mut Kept<W>, record: &Record) -> io::Result<Option<Own<W>>> {
-        let (own, name) = Prepared::write(&self.spot, record)?.into_parts();
+        let (own, name) = TempRecord::write(&self.location, record)?.into_parts();
         self.link(kept, own, name)
     }
 
     fn link(&self, kept: &mut Kept<W>, own: Own<W>, name: OsString) -> io::Result<Option<Own<W>>> {
-        let Spot { world, directory, name: lock, .. } = &self.spot;
-        match world.reach(Failpoint::SoftPrepared).and_then(|()| world.link(directory, &name, lock)) {
-            Ok(()) => Ok(Some(Own { private: Some(name), ..own })),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+        let Location { world, directory, .. } = &self.location;
+        match world.reach(Failpoint::SoftPrepared).and_then(|()| self.location.publish(&name)) {
+            Ok(Publication::Published) => Ok(Some(Own { private: Some(name), ..own })),
+            Ok(Publication::NameTaken) => {
                 *kept = Kept::File { own, name, of: world.own_pid() };
                 Ok(None)
             }
@@ -105,22 +105,22 @@ impl<W: World> Stock<W> {
     }
 
     /// Takes a file back that has lost the lock's name and has none but its private one.
-    pub fn put_back(&self, mut own: Own<W>) {
+    pub(super) fn put_back(&self, mut own: Own<W>) {
         let mut kept = self.kept();
         if matches!(*kept, Kept::File { .. }) {
             return self.discard(&own);
         }
         let Some(name) = own.private.take() else { return };
-        *kept = Kept::File { own, name, of: self.spot.world.own_pid() };
+        *kept = Kept::File { own, name, of: self.location.world.own_pid() };
         drop(kept);
         // Whoever leaves a file here takes some away that others left. Nothing is held now, so nobody waits for that.
-        self.swept.call_once(|| recovery::sweep(&self.spot));
+        self.swept.call_once(|| recovery::sweep(&self.location));
     }
 
     /// Does away with a file that must not be used again.
-    pub fn discard(&self, own: &Own<W>) {
+    pub(super) fn discard(&self, own: &Own<W>) {
         if let Some(name) = &own.private {
-            let _left_behind = self.spot.world.unlink(&self.spot.directory, name);
+            let _left_behind = self.location.world.unlink(&self.location.directory, name);
         }
     }
 
@@ -130,9 +130,9 @@ impl<W: World> Stock<W> {
     }
 }
 
-impl<W: World> Drop for Stock<W> {
+impl<W: World> Drop for Reuse<W> {
     fn drop(&mut self) {
-        let Spot { world, directory, .. } = &self.spot;
+        let Location { world, directory, .. } = &self.location;
         if let Kept::File { name, of, .. } = &*self.kept()
             && *of == world.own_pid()
         {

@@ -4,11 +4,22 @@
 //! machine, a pid namespace of which we see nothing, a start that cannot be read. This is pure; what is known of the
 //! world comes in as values, gathered by [`super::observation`].
 
+use std::time::Duration;
+
 use super::decimal::Decimal;
-use super::host::NAMESPACE_MARK;
 use super::marker::{Content, Malformed, Record};
-use super::process_id::{Boot, Start};
+use super::process_id::{Boot, NAMESPACE_MARK, Start};
+use crate::system::Facts;
 use crate::system::identity::Difference;
+
+/// For how long something that is no record must be unchanged before it may be taken.
+pub const UNCHANGED_FOR: Duration = Duration::from_secs(2);
+
+/// By what something that is no record is known again. The time of the last change of an inode cannot be set: with it, a
+/// new file that happens to have the number and the time of an old one does not inherit its age.
+pub fn fingerprint(facts: &Facts) -> (i64, u64, i64) {
+    (facts.mtime_ns, facts.inode, facts.ctime_ns)
+}
 
 /// What may be done with a marker.
 #[derive(Debug, Clone, PartialEq, Eq)]

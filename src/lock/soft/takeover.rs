@@ -15,16 +15,15 @@ use std::ffi::OsStr;
 use std::io;
 use std::time::Duration;
 
-use super::marker::{self, Content, Record};
-use super::reuse_marker::{self, Marker};
-use super::temp_record::{Own, Prepared};
+use super::marker::{self, Content, Marker, Record};
+use super::temp_record::{Own, TempRecord};
 use crate::base::failpoint::Failpoint;
-use crate::lock::location::Spot;
-use crate::system::{Exchange, Facts, World};
+use crate::lock::location::Location;
+use crate::system::{Exchange, World};
 
 /// How a takeover ended.
 #[derive(Debug)]
-pub enum Takeover<W: World> {
+pub(super) enum Takeover<W: World> {
     /// The lock is ours.
     Done(Own<W>),
     /// Something else is in the marker's place by now.
@@ -37,12 +36,12 @@ pub enum Takeover<W: World> {
 ///
 /// # Errors
 /// Those of preparing a record. Nothing at the lock's name has changed then.
-pub fn take_over<W: World>(spot: &Spot<W>, judged: &Marker, record: &Record) -> io::Result<Takeover<W>> {
-    if !spot.world.is_protected(Failpoint::SoftBreakByExchange) {
-        return break_by_unlink(spot, record);
+pub(super) fn take_over<W: World>(location: &Location<W>, judged: &Marker, record: &Record) -> io::Result<Takeover<W>> {
+    if !location.world.is_protected(Failpoint::SoftBreakByExchange) {
+        return break_by_unlink(location, record);
     }
-    let (aside, own) = Prepared::write(spot, record)?.stand_aside(record.pid)?;
-    let breaker = Breaker { spot, aside: &aside, own: &own, recorded: record.pid };
+    let (aside, own) = TempRecord::write(location, record)?.stand_aside(record.pid)?;
+    let breaker = Breaker { location, aside: &aside, own: &own, recorded: record.pid };
     match breaker.swap(judged) {
         Ok(Swap::Done) => {}
         other => {
@@ -68,16 +67,16 @@ fn impossible<W: World>(error: &io::Error) -> Takeover<W> {
 }
 
 /// What must never be done: the name is free between two steps, and the first may remove what nobody judged.
-fn break_by_unlink<W: World>(spot: &Spot<W>, record: &Record) -> io::Result<Takeover<W>> {
-    spot.world.reach(Failpoint::SoftRechecked)?;
-    spot.world.unlink(&spot.directory, &spot.name)?;
-    spot.world.reach(Failpoint::SoftExchanged)?;
-    Ok(Prepared::write(spot, record)?.publish_and_forget()?.map_or(Takeover::Overtaken, Takeover::Done))
+fn break_by_unlink<W: World>(location: &Location<W>, record: &Record) -> io::Result<Takeover<W>> {
+    location.world.reach(Failpoint::SoftRechecked)?;
+    location.world.unlink(&location.directory, &location.name)?;
+    location.world.reach(Failpoint::SoftExchanged)?;
+    Ok(TempRecord::write(location, record)?.publish_and_forget()?.map_or(Takeover::Overtaken, Takeover::Done))
 }
 
 /// A takeover in progress: our record stands aside, or at the lock's name, and something else where it is not.
 struct Breaker<'a, W: World> {
-    spot: &'a Spot<W>,
+    location: &'a Location<W>,
     aside: &'a OsStr,
     own: &'a Own<W>,
     recorded: u32,
@@ -97,11 +96,11 @@ enum Taken {
 
 impl<W: World> Breaker<'_, W> {
     fn swap(&self, judged: &Marker) -> io::Result<Swap> {
-        let Spot { world, directory, name, .. } = self.spot;
+        let Location { world, directory, name, .. } = self.location;
         world.reach(Failpoint::SoftSetAside)?;
         // Judging and writing took long enough for somebody to hold the lock by now, and an exchange would move a live
         // marker away.
-        let is_there = self.spot.facts()?.is_some_and(|facts| judged.is_still(&facts));
+        let is_there = self.location.facts()?.is_some_and(|facts| judged.is_still(&facts));
         if !is_there && world.is_protected(Failpoint::SoftRecheckBeforeExchange) {
             return Ok(Swap::Overtaken);
         }
@@ -116,9 +115,9 @@ impl<W: World> Breaker<'_, W> {
 
     /// Compares what came out with what was judged, and does away with it if it is that.
     fn keep(&self, judged: &Marker) -> io::Result<Taken> {
-        let Spot { world, directory, .. } = self.spot;
+        let Location { world, directory, .. } = self.location;
         world.reach(Failpoint::SoftExchanged)?;
-        let is_judged = self.spot.facts_of(self.aside)?.is_some_and(|facts| judged.is_still(&facts));
+        let is_judged = self.location.facts_of(self.aside)?.is_some_and(|facts| judged.is_still(&facts));
         if !is_judged && world.is_protected(Failpoint::SoftInodeCheck) {
             return Ok(Taken::SomethingElse);
         }
@@ -134,12 +133,15 @@ impl<W: World> Breaker<'_, W> {
 
     /// Puts back what was taken, and removes our record.
     fn put_back(&self) {
-        let put_back =
-            if self.spot.world.is_protected(Failpoint::SoftPutBack) { self.exchange_back() } else { Ok(Back::Done) };
+        let put_back = if self.location.world.is_protected(Failpoint::SoftPutBack) {
+            self.exchange_back()
+        } else {
+            Ok(Back::Done)
+        };
         if !matches!(put_back, Ok(Back::Done)) {
             return self.leave_a_placeholder();
         }
-        self.remove_own(&self.spot.name);
+        self.remove_own(&self.location.name);
         self.remove_own(self.aside);
     }
 
@@ -147,31 +149,31 @@ impl<W: World> Breaker<'_, W> {
     /// placeholder it ages out, and whoever takes it searches for what we took. A marker of another thread of that very
     /// process would be mistaken for the breaker's own; with it, our record stays as it is.
     fn leave_a_placeholder(&self) {
-        let taken = reuse_marker::read(self.spot, self.aside);
+        let taken = marker::read(self.location, self.aside);
         let is_of_another =
             |marker: &Marker| !matches!(&marker.content, Content::Record(of) if of.pid == self.recorded);
         if matches!(&taken, Ok(Some(marker)) if is_of_another(marker)) {
-            let _cannot = self.spot.world.overwrite(&self.own.node, &marker::placeholder(self.recorded));
+            let _cannot = self.location.world.overwrite(&self.own.node, &marker::placeholder(self.recorded));
         }
     }
 
     /// Breakers can be nested: each holds what the other put there. One that waits for its own record to come back
     /// gives others the time to go first, and swaps all the same when they stall.
     fn exchange_back(&self) -> io::Result<Back> {
-        let Spot { world, directory, name, .. } = self.spot;
+        let Location { world, directory, name, .. } = self.location;
         let now = || world.now().monotonic;
         let deadline = now() + GIVES_UP_AFTER;
         let mut swaps_at = now() + STALL;
         loop {
             world.reach(Failpoint::SoftPuttingBack)?;
-            match self.spot.facts_of(self.aside)? {
+            match self.location.facts_of(self.aside)? {
                 // Somebody who takes us for dead puts it back in our stead.
                 None => return Ok(Back::Done),
                 Some(facts) if facts.is_same_inode(&self.own.facts) => return Ok(Back::Done),
                 Some(_) if !self.own.has_a_public_name(world)? => return self.drop_what_was_taken(),
                 Some(_) => {}
             }
-            let Some(there) = self.spot.facts()? else { return self.drop_what_was_taken() };
+            let Some(there) = self.location.facts()? else { return self.drop_what_was_taken() };
             let is_ours = there.is_same_inode(&self.own.facts);
             let now = now();
             if !is_ours && now >= deadline {
@@ -191,15 +193,12 @@ impl<W: World> Breaker<'_, W> {
     /// Somebody has removed our record from the lock's name. That is what a holder does that lets go between our exchange
     /// and its own look and unlink, so what we took is what it wanted to be rid of.
     fn drop_what_was_taken(&self) -> io::Result<Back> {
-        self.spot.world.unlink(&self.spot.directory, self.aside).map(|()| Back::Done)
+        self.location.world.unlink(&self.location.directory, self.aside).map(|()| Back::Done)
     }
 
     fn remove_own(&self, name: &OsStr) {
-        let is_own = |facts: Facts| facts.is_same_inode(&self.own.facts);
-        if self.spot.facts_of(name).is_ok_and(|facts| facts.is_some_and(is_own)) {
-            // What stays is dead as soon as this process is.
-            let _left_behind = self.spot.world.unlink(&self.spot.directory, name);
-        }
+        // What stays is dead as soon as this process is.
+        let _left_behind = self.location.unlink_if(name, &self.own.facts);
     }
 }
 

@@ -11,7 +11,8 @@ use super::decimal::Decimal;
 use super::marker::Record;
 use super::names;
 use crate::base::failpoint::Failpoint;
-use crate::lock::location::Spot;
+use crate::lock::location::{Location, Publication};
+use crate::system::storage;
 use crate::system::{Facts, Open, World};
 
 /// Everybody may read a marker, for everybody must be able to judge it, and nobody else may write it.
@@ -19,13 +20,13 @@ const MODE: u32 = 0o644;
 
 /// A marker of ours that is open for writing.
 #[derive(Debug)]
-pub struct Own<W: World> {
+pub(super) struct Own<W: World> {
     /// The descriptor that it was created with. As long as it is open, no other file can get its inode number.
-    pub node: W::Node,
+    pub(super) node: W::Node,
     /// Which file it is.
-    pub facts: Facts,
+    pub(super) facts: Facts,
     /// The private name that it has kept, if it has.
-    pub private: Option<OsString>,
+    pub(super) private: Option<OsString>,
 }
 
 impl<W: World> Own<W> {
@@ -33,41 +34,41 @@ impl<W: World> Own<W> {
     ///
     /// # Errors
     /// Those of the system.
-    pub fn has_a_public_name(&self, world: &W) -> io::Result<bool> {
+    pub(super) fn has_a_public_name(&self, world: &W) -> io::Result<bool> {
         Ok(world.facts(&self.node)?.links > u64::from(self.private.is_some()))
     }
 }
 
 /// A complete record of ours under a private name.
 #[derive(Debug)]
-pub struct Prepared<'a, W: World> {
-    spot: &'a Spot<W>,
+pub(super) struct TempRecord<'a, W: World> {
+    location: &'a Location<W>,
     name: OsString,
     own: Own<W>,
 }
 
-impl<'a, W: World> Prepared<'a, W> {
+impl<'a, W: World> TempRecord<'a, W> {
     /// Writes it.
     ///
     /// # Errors
     /// Those of the system; then nothing is left behind.
-    pub fn write(spot: &'a Spot<W>, record: &Record) -> io::Result<Self> {
-        let world = &*spot.world;
-        let name = names::private(&spot.name, world.own_pid(), world.nonce()?);
-        let node = world.open(&spot.directory, &name, Open::CreateNew)?;
+    pub(super) fn write(location: &'a Location<W>, record: &Record) -> io::Result<Self> {
+        let world = &*location.world;
+        let name = names::private(&location.name, world.own_pid(), world.nonce()?);
+        let node = world.open(&location.directory, &name, Open::CreateNew)?;
         let written = fill(world, &node, record).and_then(|()| world.facts(&node));
         match written {
-            Ok(facts) => Ok(Self { spot, name, own: Own { node, facts, private: None } }),
+            Ok(facts) => Ok(Self { location, name, own: Own { node, facts, private: None } }),
             Err(error) => {
                 // What is left cannot be told from what a killed process leaves, and is as harmless.
-                let _left_behind = world.unlink(&spot.directory, &name);
+                let _left_behind = world.unlink(&location.directory, &name);
                 Err(error)
             }
         }
     }
 
     /// The file and its private name.
-    pub fn into_parts(self) -> (Own<W>, OsString) {
+    pub(super) fn into_parts(self) -> (Own<W>, OsString) {
         (self.own, self.name)
     }
 
@@ -75,16 +76,12 @@ impl<'a, W: World> Prepared<'a, W> {
     ///
     /// # Errors
     /// Those of the system; then it has not got the name.
-    pub fn publish_and_forget(self) -> io::Result<Option<Own<W>>> {
-        let Spot { world, directory, name: lock, .. } = self.spot;
-        let linked = world.reach(Failpoint::SoftPrepared).and_then(|()| world.link(directory, &self.name, lock));
+    pub(super) fn publish_and_forget(self) -> io::Result<Option<Own<W>>> {
+        let Location { world, directory, .. } = self.location;
+        let published = world.reach(Failpoint::SoftPrepared).and_then(|()| self.location.publish(&self.name));
         // Also when it was linked: the private name has done its work. If it stays, that does no harm.
         let _left_behind = world.unlink(directory, &self.name);
-        match linked {
-            Ok(()) => Ok(Some(self.own)),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
-            Err(error) => Err(error),
-        }
+        Ok((published? == Publication::Published).then_some(self.own))
     }
 
     /// Gives it a breaker's name instead, for an exchange with what has the lock's. The name carries the recorded pid,
@@ -92,8 +89,8 @@ impl<'a, W: World> Prepared<'a, W> {
     ///
     /// # Errors
     /// Those of the system; then nothing is left behind.
-    pub fn stand_aside(self, recorded: u32) -> io::Result<(OsString, Own<W>)> {
-        let Spot { world, directory, name: lock, .. } = self.spot;
+    pub(super) fn stand_aside(self, recorded: u32) -> io::Result<(OsString, Own<W>)> {
+        let Location { world, directory, name: lock, .. } = self.location;
         let renamed = world.reach(Failpoint::SoftPrepared).and_then(|()| {
             let aside = names::aside(lock, &Decimal::from(recorded), world.nonce()?);
             world.rename(directory, &self.name, &aside).map(|()| aside)
@@ -108,9 +105,9 @@ impl<'a, W: World> Prepared<'a, W> {
 ///
 /// # Errors
 /// Those of the system.
-pub fn create_then_fill<W: World>(spot: &Spot<W>, record: &Record) -> io::Result<Option<Own<W>>> {
-    let world = &*spot.world;
-    let node = match world.open(&spot.directory, OsStr::new(&spot.name), Open::CreateNew) {
+pub(super) fn create_then_fill<W: World>(location: &Location<W>, record: &Record) -> io::Result<Option<Own<W>>> {
+    let world = &*location.world;
+    let node = match world.open(&location.directory, OsStr::new(&location.name), Open::CreateNew) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
         opened => opened?,
     };
@@ -121,13 +118,6 @@ pub fn create_then_fill<W: World>(spot: &Spot<W>, record: &Record) -> io::Result
 
 fn fill<W: World>(world: &W, node: &W::Node, record: &Record) -> io::Result<()> {
     world.reach(Failpoint::SoftCreated)?;
-    let mut rest = record.to_bytes();
-    while !rest.is_empty() {
-        let written = world.append(node, &rest)?;
-        if written == 0 {
-            return Err(io::Error::from(io::ErrorKind::WriteZero));
-        }
-        rest.drain(..written);
-    }
+    storage::append_all(world, node, &record.to_bytes())?;
     world.set_mode(node, MODE)
 }

@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use clap::ValueEnum;
-use fm_watch::lock::any::{AnyLock, Kind, Subject};
+use fm_watch::lock::{AnyLock, Kind, Subject};
 use fm_watch::lock::{Attempt, Guard, Lock, Ownership};
 use rustix::process::Signal;
 use rustix::time::{ClockId, clock_gettime};

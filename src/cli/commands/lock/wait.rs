@@ -1,13 +1,12 @@
 //! How long to wait for a lock, and the waiting.
 //!
-//! It is the waiting of [`Lock::acquire`](crate::lock::Lock::acquire) with ears: a signal ends it at once, and so does
-//! the end of the process for which the lock is taken. A lock is never taken after that, so nothing is left behind.
+//! It is the waiting of [`Lock::acquire`](crate::lock::Lock::acquire) with more to listen to: a signal ends it at once, and
+//! so does the end of the process for which the lock is taken. A lock is never taken after that, so nothing is left behind.
 
 use std::time::{Duration, Instant};
 
 use crate::base::error::{Context, Result};
-use crate::lock::any::{AnyGuard, AnyLock};
-use crate::lock::{Attempt, Holder, Lock, Pace};
+use crate::lock::{AnyGuard, AnyLock, Attempt, Holder, Lock, Pace};
 use crate::system::platform::{Caught, Happening, HeldCommand, Signals, wait_for_happening};
 
 /// How long to wait for a busy lock.

@@ -96,3 +96,21 @@ fn a_record_of_a_dead_owner_tells_under_whose_names_to_search() {
     let verdict = verdict(&Content::read(b"077\nhost\n"), |_| Ok(Difference::Gone));
     assert_eq!(verdict, Verdict::Gone { how: Difference::Gone, breaker: Decimal::from(77) });
 }
+
+#[test]
+fn a_new_file_does_not_inherit_the_age_of_an_old_one() {
+    let facts = Facts {
+        kind: crate::system::Kind::File,
+        device: 1,
+        inode: 2,
+        size: 3,
+        mtime_ns: 4,
+        ctime_ns: 5,
+        links: 1,
+        uid: 0,
+        mode: 0o644,
+    };
+    for changed in [Facts { mtime_ns: 9, ..facts }, Facts { inode: 9, ..facts }, Facts { ctime_ns: 9, ..facts }] {
+        assert_ne!(fingerprint(&changed), fingerprint(&facts), "{changed:?}");
+    }
+}
