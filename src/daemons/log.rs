@@ -295,7 +295,7 @@ fn last_lines(text: &[u8], lines: usize, bytes: usize) -> &[u8] {
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods)]
+#[expect(clippy::disallowed_methods, reason = "a test prepares files and processes of its own")]
 mod tests {
     use std::fs;
 

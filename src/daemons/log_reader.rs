@@ -193,7 +193,7 @@ pub fn last_words<W: World>(world: &W, paths: &DaemonPaths, begin: LogPosition) 
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods)]
+#[expect(clippy::disallowed_methods, reason = "a test prepares files and processes of its own")]
 mod tests {
     use std::fs;
     use std::sync::Arc;

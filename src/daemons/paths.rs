@@ -8,8 +8,6 @@ use crate::settings::daemon_definition::Name;
 use crate::system::platform;
 use crate::system::{Real, World};
 
-/// The lock of the client that starts a monitor.
-pub const START: &str = names::START;
 /// The life lock: held by the daemon itself, through a descriptor that it inherited.
 pub const LIFE_LOCK: &str = "lock";
 /// The lock of the monitor.
@@ -37,7 +35,7 @@ pub struct DaemonPaths {
 }
 
 impl DaemonPaths {
-    /// The place of a daemon in a home.
+    /// The files of a daemon in a home.
     pub fn new(home: &Home, name: &Name) -> Self {
         Self { name: name.clone(), directory: all(home).join(name.as_str()) }
     }
@@ -55,8 +53,8 @@ impl DaemonPaths {
     /// Tells the keeper of the home, if there is one, to look now. Nothing depends on it: the keeper looks by itself soon.
     pub fn wake_keeper(&self) {
         let Some(all) = self.directory.parent() else { return };
-        let rung = Real.open_directory(all).and_then(|directory| platform::ring(&directory, OsStr::new(WAKEUP)));
-        if let Err(error) = rung {
+        let written = Real.open_directory(all).and_then(|directory| platform::ring(&directory, OsStr::new(WAKEUP)));
+        if let Err(error) = written {
             tracing::debug!("the keeper of the daemons was not told: {error}");
         }
     }

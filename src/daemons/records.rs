@@ -231,7 +231,7 @@ pub fn last_generation<W: World>(world: &W, directory: &W::Node) -> u64 {
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods)]
+#[expect(clippy::disallowed_methods, reason = "a test prepares files and processes of its own")]
 mod tests {
     use super::*;
     use crate::system::Real;

@@ -293,7 +293,7 @@ fn make_leave<W: World<Process = Pinned>>(
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods)]
+#[expect(clippy::disallowed_methods, reason = "a test prepares files and processes of its own")]
 mod tests {
     use std::io::{self, Read as _};
     use std::process::{Command, Stdio};

@@ -38,7 +38,7 @@ fn standing(session: &HomeContext, site: &Site) -> Vec<Finding> {
     let Some(systemctl) = Systemctl::find(&session.environment).filter(|_| site.manager == Manager::Systemd) else {
         return vec![Finding::warn(CHECK, "its manager cannot be asked here", Mend::Nothing)];
     };
-    let asked = systemctl.standing(&site.unit()).map_err(|why| why.to_string());
+    let asked = systemctl.standing(&site.unit());
     let (evidence, verdict) = session.verdict();
     let watches = match (verdict.living_pid(), evidence.foreign_holder()) {
         (None, _) => Watches::Nobody,

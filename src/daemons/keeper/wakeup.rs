@@ -13,14 +13,14 @@ use crate::system::platform;
 use crate::system::storage;
 use crate::system::{Real, World};
 
-/// The keeper's bell in the home. Without one, the keeper hears of changes when it looks by itself.
+/// The FIFO by which clients wake the keeper. Without one, the keeper notices changes when it looks by itself.
 #[derive(Debug)]
 pub(super) struct Wakeup {
     fifo: File,
 }
 
 impl Wakeup {
-    /// Hangs it, in place of an earlier keeper's.
+    /// Makes it, in place of an earlier keeper's.
     ///
     /// # Errors
     /// Those of the file system.
@@ -32,11 +32,11 @@ impl Wakeup {
         Ok(Self { fifo: platform::make_fifo(&directory, OsStr::new(paths::WAKEUP))? })
     }
 
-    /// Takes in what was rung.
+    /// Takes in what was written.
     pub(super) fn drain(&self) {
-        let mut rung = [0; 4096];
+        let mut written = [0; 4096];
         // It is open without waiting, so the end is an error that says so.
-        while (&self.fifo).read(&mut rung).is_ok_and(|taken| taken == rung.len()) {}
+        while (&self.fifo).read(&mut written).is_ok_and(|taken| taken == written.len()) {}
     }
 
     pub(super) fn descriptor(&self) -> HandleRef<'_> {

@@ -168,7 +168,7 @@ impl Worker {
         }
         if let Some(wakeup) = self.wakeup.as_ref().filter(|_| ready.contains(&1) && common > 1) {
             wakeup.drain();
-            // Whoever rang has changed something in a directory, and that shows at a glance.
+            // Whoever wrote has changed something in a directory, and that shows in its times.
             self.next_poll = Duration::ZERO;
         }
         ready.iter().filter_map(|&descriptor| owners.get(descriptor.checked_sub(common)?).copied()).collect()

@@ -66,7 +66,7 @@ fn name_aside(world: &Arc<Real>, path: &Path) -> Result<OsString> {
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods)]
+#[expect(clippy::disallowed_methods, reason = "a test prepares files and processes of its own")]
 mod tests {
     use std::fs;
     use std::os::unix::net::UnixListener;
