@@ -18,9 +18,7 @@
 //!
 //! Limits: that a daemon is ready was true when somebody looked. It may have ended since.
 
-use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
