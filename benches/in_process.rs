@@ -17,9 +17,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use fm_watch::home::paths::{Home, names};
 use fm_watch::journal::record::{Delivery, Draft, Kind};
 use fm_watch::journal::{Journal, Limits};
+use fm_watch::layout::paths::{Home, names};
 use fm_watch::lock::kernel::KernelLock;
 use fm_watch::lock::soft::SoftLock;
 use fm_watch::lock::{Attempt, Guard, Lock};

@@ -1,41 +1,43 @@
-//! fm-watch keeps exactly one watcher alive per home, tells the truth about it, and never loses a wake.
+//! Exactly one watcher for each home, exactly one daemon of each name, and wakes that are not lost.
+//!
+//! A *home* is a directory. The program `fm-watch` keeps one *watcher* alive for it, which looks for reasons to act and
+//! records each as a *wake*. With this library another program can do what the commands do:
+//!
+//! | to | see |
+//! |---|---|
+//! | keep exactly one daemon of a kind per project, and attach to the one that runs | [`daemon`] |
+//! | run something under a lock that its holder's death releases, or one shared with other programs | [`lock`] |
+//! | add a wake, wait for one, read and acknowledge them | [`home`] |
+//! | learn the state of a home's watcher, and start it | [`home`] |
+//! | act on what failed | [`error`] |
 //!
 //! # Theory of operation
 //!
-//! A *home* is a directory that one *watcher* serves. The watcher is resident: it looks for reasons to act, writes
-//! each one down as a *wake* in a durable journal, and stays. Any number of *waiters* (`arm`, `wait`) come and go; a
-//! waiter blocks until a wake is due, says so in one line and leaves.
+//! Three facts live in three files of a home. `lock` says *alive*: a watcher lives if and only if a process holds the
+//! kernel's lock on it, and on the state directory, so that removing the file cannot make two. `owner.json` says *who*,
+//! and `beat.json` says *well*. One pure function turns them into a verdict, and every command and [`home::Home::status`]
+//! ask that function.
 //!
-//! Three facts live in three files. `lock` says *alive*: a watcher lives if and only if a process holds the kernel's
-//! lock on it (and on the state directory, so that a stray `rm` cannot make two). `owner.json` says *who*, and
-//! `beat.json` says *well*. One pure function, [`system::identity::compare`], turns them into a verdict, and every
-//! command asks that function; none decides by itself.
+//! A pid is never acted on. A recorded identity (pid, start, boot, pid namespace, executable) is compared with the process
+//! that has the pid now; the answer is *same*, *different* or *unknown*, and *unknown* authorises nothing.
 //!
-//! Nobody acts on a pid. A recorded [`Identity`](crate::system::identity::Identity) is compared with what lives under its pid
-//! today; the answer is *same*, *different* or *unknown*, and unknown authorises nothing.
+//! A wake is on disk before anything moves that would hide its cause, and stays until it is acknowledged.
 //!
-//! # Map
+//! # Limits
 //!
-//! | module | its noun |
-//! |---|---|
-//! | [`home`] | every path of a home |
-//! | [`settings`] | every knob, with the origin of its value |
-//! | [`lock`] | locks as values whose drop releases them |
-//! | [`ownership`] | the singleton, its owner record, beat, identity, verdict |
-//! | [`launch`] | starting a watcher and hearing its own word |
-//! | [`firstmate`] | everything that exists only for firstmate homes |
-//! | [`service`] | the watcher as a service of the user's manager |
-//! | [`doctor`] | what is wrong with a home, and what mends it |
-//! | [`storm`] | proof by many processes that a lock excludes, or that it does not |
-//! | [`watcher`] | the loop and its sources |
-//! | [`journal`] | the journal, presenting and acknowledging |
-//! | [`cli::commands`] | one verb per file, thin |
-//! | [`system`], [`platform`](crate::system::platform), [`storage`](crate::system::storage) | the outside: the contract, the system, the only writer |
+//! Linux only, so far. The watcher and the monitors of daemons are processes of the program `fm-watch`, which has to be
+//! installed ([`home::Home::with_program`]).
 
 // Tests have dependencies of their own, and not each of them is for the tests in here.
 #![cfg_attr(not(test), warn(unused_crate_dependencies))]
 
 pub mod lock;
+
+pub use api::{daemon, home};
+pub use base::error;
+/// Runs the program, for its binary.
+#[doc(hidden)]
+pub use cli::main as run_program;
 
 // The suite of tests looks into every room; for everybody else they are private.
 #[cfg(not(feature = "test-support"))]
@@ -63,10 +65,6 @@ mod firstmate;
 #[cfg(feature = "test-support")]
 pub mod firstmate;
 #[cfg(not(feature = "test-support"))]
-mod home;
-#[cfg(feature = "test-support")]
-pub mod home;
-#[cfg(not(feature = "test-support"))]
 mod hooks;
 #[cfg(feature = "test-support")]
 pub mod hooks;
@@ -78,6 +76,10 @@ pub mod journal;
 mod launch;
 #[cfg(feature = "test-support")]
 pub mod launch;
+#[cfg(not(feature = "test-support"))]
+mod layout;
+#[cfg(feature = "test-support")]
+pub mod layout;
 #[cfg(not(feature = "test-support"))]
 mod ownership;
 #[cfg(feature = "test-support")]
@@ -102,9 +104,3 @@ pub mod system;
 mod watcher;
 #[cfg(feature = "test-support")]
 pub mod watcher;
-
-pub use base::error;
-
-/// Runs the program, for its binary.
-#[doc(hidden)]
-pub use cli::main as run_program;

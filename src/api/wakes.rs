@@ -16,13 +16,13 @@ use serde_json::json;
 
 use crate::base::error::{Context, Error, Result};
 use crate::base::escape::hexadecimal;
-use crate::home::paths::names;
 use crate::journal::acknowledgement::Acknowledged;
 use crate::journal::due::{self, Moment, Presented};
 use crate::journal::error::Damage;
 use crate::journal::follower::Contents;
 use crate::journal::record::{Draft, Kind, Wake};
 use crate::journal::{self, Journal, JournalError, Limits, read_all};
+use crate::layout::paths::names;
 use crate::ownership::context::HomeContext;
 use crate::ownership::wakeup_fifo;
 use crate::system::World;
@@ -93,9 +93,9 @@ fn known_kind(name: &str) -> Result<Kind> {
     Err(Error::Usage(format!("invalid wake kind: {name}; allowed: {}", known.join(", "))))
 }
 
-fn leave_in_inbox(context: &HomeContext, kind: &str, key: &str, text: &str) -> Result<()> {
-    let world = context.world.as_ref();
-    let path = context.home.ours(names::INBOX);
+fn leave_in_inbox(home: &HomeContext, kind: &str, key: &str, text: &str) -> Result<()> {
+    let world = home.world.as_ref();
+    let path = home.home.ours(names::INBOX);
     let directory = world.open_directory(&path).doing("open", &path)?;
     let name = format!("{}.wake", hexadecimal(&world.nonce().doing("name a file in", &path)?));
     let content = json!({"kind": kind, "key": key, "text": text}).to_string();

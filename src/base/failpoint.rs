@@ -30,6 +30,7 @@ macro_rules! failpoints {
             $($variant,)*
         }
 
+        #[cfg(any(test, feature = "test-support"))]
         impl Failpoint {
             /// Every one, with its name.
             pub const ALL: &[(Self, &str)] = &[$((Self::$variant, stringify!($variant)),)*];
@@ -72,6 +73,7 @@ failpoints! {
     TakeoverExchanged TrackedAnyReason
 }
 
+#[cfg(any(test, feature = "test-support"))]
 impl Failpoint {
     /// The one of this name.
     pub fn named(name: &str) -> Option<Self> {

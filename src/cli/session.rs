@@ -8,7 +8,7 @@ use crate::base::console::{Console, Note};
 use crate::base::environment::Environment;
 use crate::base::error::{Error, Result};
 use crate::firstmate::home::{Fleet, Origin};
-use crate::home::paths::{Home, Selection};
+use crate::layout::paths::{Home, Selection};
 use crate::ownership::context::{HomeContext, Request, Surroundings};
 use crate::settings::{Overrides, Reading};
 

@@ -30,7 +30,7 @@ use super::restart_policy::End;
 use super::spawn_monitor::{MonitorStatus, NotStarted, Start, StartRequest, Starter};
 use super::state::{Evidence, LockState, State, judge};
 use crate::base::error::Error;
-use crate::home::paths::Home;
+use crate::layout::paths::Home;
 use crate::lock::Attempt;
 use crate::ownership::context::{self, HomeContext};
 use crate::ownership::start_lock::{Candidate, Turn};

@@ -103,6 +103,7 @@ impl<W: World> CappedLog<W> {
     }
 
     /// How many bytes were dropped since writing worked last.
+    #[cfg(test)]
     pub fn lost(&self) -> u64 {
         self.gap.as_ref().map_or(0, |gap| gap.bytes)
     }

@@ -200,7 +200,7 @@ mod tests {
 
     use super::*;
     use crate::daemons::log::CappedLog;
-    use crate::home::paths::Home;
+    use crate::layout::paths::Home;
     use crate::settings::daemon_definition::Name;
     use crate::system::Real;
 

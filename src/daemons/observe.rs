@@ -208,7 +208,7 @@ fn stamp(facts: &Facts) -> Stamp {
 mod tests {
     use super::*;
     use crate::daemons::records;
-    use crate::home::paths::Home;
+    use crate::layout::paths::Home;
     use crate::settings::daemon_definition::Name;
     use crate::system::storage;
     use crate::system::{Kind, Real};

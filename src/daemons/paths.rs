@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use crate::home::paths::{Home, names};
+use crate::layout::paths::{Home, names};
 use crate::settings::daemon_definition::Name;
 use crate::system::platform;
 use crate::system::{Real, World};

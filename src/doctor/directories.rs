@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::finding::{Finding, Mend, Repair};
 use crate::base::failpoint::Failpoint;
-use crate::home::paths::names;
+use crate::layout::paths::names;
 use crate::ownership::context::HomeContext;
 use crate::system::platform::{self, Space};
 use crate::system::{Facts, Kind, World};

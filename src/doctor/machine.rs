@@ -6,7 +6,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use super::finding::{Finding, Mend};
-use crate::home::paths::names;
+use crate::layout::paths::names;
 use crate::ownership::context::HomeContext;
 use crate::ownership::verdict::OwnerEvidence;
 use crate::storm::self_test::{self, FileSystem, Verdict, measure};

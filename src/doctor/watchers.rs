@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::finding::{Finding, Mend};
-use crate::home::paths::Home;
+use crate::layout::paths::Home;
 use crate::ownership::context::HomeContext;
 use crate::ownership::verdict::Verdict;
 use crate::ownership::verdict::age;

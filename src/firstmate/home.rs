@@ -34,7 +34,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::base::environment::{self, Environment};
-use crate::home::paths::{self, Home};
+use crate::layout::paths::{self, Home};
 use crate::lock::owner_link::entry::{HOME as TOLD_HOME, WATCHER_PATH};
 use crate::settings::Settings;
 use crate::system::storage::{self, Durability};
@@ -192,6 +192,7 @@ impl Fleet {
     }
 
     /// Where the code is: the directory with `bin`.
+    #[cfg(test)]
     pub fn root(&self) -> &Path {
         &self.root
     }

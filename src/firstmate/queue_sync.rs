@@ -32,9 +32,9 @@ use super::row::{self, Row};
 use super::row_map::{Absence, RowMap};
 use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint::Failpoint;
-use crate::home::paths::{Home, names};
 use crate::journal::record::{Draft, Wake};
 use crate::journal::{Journal, Limits, acknowledge};
+use crate::layout::paths::{Home, names};
 use crate::settings::{Patterns, Settings};
 use crate::system::World;
 

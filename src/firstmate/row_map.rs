@@ -19,7 +19,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use crate::home::paths::names;
+use crate::layout::paths::names;
 use crate::system::World;
 use crate::system::storage::{self, Durability};
 use crate::watcher::checkpoint::read_document;

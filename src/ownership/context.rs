@@ -14,7 +14,7 @@ use super::verdict::{Evidence, Verdict};
 use crate::base::environment::Environment;
 use crate::base::error::{Context, Error, Result};
 use crate::base::wait_until::wait_until;
-use crate::home::paths::Home;
+use crate::layout::paths::Home;
 use crate::settings::{Loaded, Overrides, Reading, Settings};
 use crate::system::identity::Standpoint;
 use crate::system::platform;

@@ -29,7 +29,7 @@ use super::owner::{self, Departure, Owner};
 use crate::base::error::{Context, Error, Result};
 use crate::base::escape::hexadecimal;
 use crate::base::failpoint::{Failpoint, is_protected, reach};
-use crate::home::paths::{Home, names};
+use crate::layout::paths::{Home, names};
 use crate::lock::{Attempt, Ownership};
 use crate::system::identity::{Identity, Observation, Pid, Sameness};
 use crate::system::storage::{self, Durability};

@@ -9,7 +9,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use crate::home::paths::names;
+use crate::layout::paths::names;
 use crate::system::storage::{self, Durability};
 use crate::system::{Kind, Open, World};
 

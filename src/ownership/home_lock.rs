@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint::Failpoint;
-use crate::home::paths::{Home, names};
+use crate::layout::paths::{Home, names};
 use crate::lock::{Attempt, Once, Ownership, until_answered};
 use crate::system::platform;
 use crate::system::storage;
@@ -172,11 +172,6 @@ impl<W: World> HomeLock<W> {
     /// Those of the system.
     pub fn publish_beat(&self, at: Duration) -> io::Result<()> {
         self.world.publish_beat(&self.file, at)
-    }
-
-    /// Where it is.
-    pub fn place(&self) -> &Place {
-        &self.place
     }
 }
 

@@ -13,7 +13,7 @@ use super::home_lock::{self, Place, Sighting};
 use super::owner::{self, Owner, StopRequest};
 use super::verdict::{Ending, Evidence, OwnerEvidence, Verdict, judge};
 use crate::base::wait_until::wait_until;
-use crate::home::paths::{Home, names};
+use crate::layout::paths::{Home, names};
 use crate::system::World;
 use crate::system::identity::{self, Observation, Sameness, Standpoint};
 use crate::system::storage;

@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::base::error::{Context, Result};
-use crate::home::paths::{Home, names};
+use crate::layout::paths::{Home, names};
 use crate::lock::Attempt;
 use crate::system::{Claim, Open, World};
 

@@ -10,7 +10,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::home::paths::names;
+use crate::layout::paths::names;
 use crate::system::platform;
 use crate::system::storage;
 use crate::system::{Real, World};

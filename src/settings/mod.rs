@@ -47,8 +47,8 @@ use self::daemon_definition::{Brake, Definition, Name, Ready};
 use self::document::nearest;
 use crate::base::environment::Environment;
 use crate::base::error::Result;
-use crate::home::paths::Home;
 use crate::journal::due::Patience;
+use crate::layout::paths::Home;
 
 /// A healthy watcher beats once per poll; so many missing in a row are no accident.
 const STUCK_AFTER_POLLS: u32 = 3;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::error::{Context, Result};
 use crate::base::escape;
-use crate::home::paths::names;
+use crate::layout::paths::names;
 use crate::system::FileSystem;
 use crate::system::platform::{self, GroupChild};
 use crate::system::{Claim, Kind, Open, Real, World};

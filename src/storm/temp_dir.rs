@@ -44,6 +44,7 @@ impl TempDir {
     }
 
     /// Where it is.
+    #[cfg(test)]
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::sources::check_result::CheckMemory;
-use crate::home::paths::names;
 use crate::journal::record::{Mark, Wake};
+use crate::layout::paths::names;
 use crate::system::World;
 use crate::system::regular_file::Signature;
 use crate::system::storage::{self, Durability};

@@ -28,9 +28,9 @@ use super::source::{LoopContext, Message, Outstanding, Progress, Source, Span, U
 use crate::base::error::Result;
 use crate::base::escape;
 use crate::base::failpoint::Failpoint;
-use crate::home::paths::names;
 use crate::journal::ACKNOWLEDGED;
 use crate::journal::record::{Draft, Wake};
+use crate::layout::paths::names;
 use crate::lock::Ownership;
 use crate::ownership::context::HomeContext;
 use crate::ownership::held_home::{Eviction, Holding};

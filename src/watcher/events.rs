@@ -15,7 +15,7 @@ use notify::event::{ModifyKind, RenameMode};
 use notify::{ErrorKind, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use thiserror::Error;
 
-use crate::home::paths::names;
+use crate::layout::paths::names;
 use crate::system::platform::{self, WatchLimit};
 
 /// The files that the watcher writes all the time, and that nobody waits for.

@@ -6,8 +6,8 @@
 use super::sources::inbox;
 use super::tasks;
 use crate::base::error::{Context, Error, Result};
-use crate::home::paths::{Home, names};
 use crate::journal::{Pending, summarize};
+use crate::layout::paths::{Home, names};
 use crate::ownership::waiters;
 use crate::system::World;
 use crate::system::identity::Sameness;

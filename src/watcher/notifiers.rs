@@ -17,9 +17,9 @@ use thiserror::Error;
 use super::degradations::Condition;
 use crate::base::error::Error as Failure;
 use crate::base::wait_until::wait_until;
-use crate::home::paths::Home;
 use crate::journal::record::{Delivery, Wake};
 use crate::journal::render;
+use crate::layout::paths::Home;
 use crate::settings::{Notify, Settings, check_program};
 use crate::system::bounded_command::{self, Ending, Plan};
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use fm_watch::settings::daemon_definition::{Definition, Name};
 use fm_watch::daemons::spawn_monitor::{MonitorStatus, Starter};
-use fm_watch::home::paths::Home;
+use fm_watch::layout::paths::Home;
 use fm_watch::system::identity::{Observation, Pid};
 use fm_watch::system::{Real, World};
 use serde_json::{Value, json};

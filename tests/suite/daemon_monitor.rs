@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use fm_watch::settings::daemon_definition::{Brake, Definition, Exchange, Name, Ready, Restart, StopSignal};
 use fm_watch::daemons::spawn_monitor::{MonitorStatus, Start, StartRequest, Starter};
-use fm_watch::home::paths::Home;
+use fm_watch::layout::paths::Home;
 use rustix::process::Signal;
 use serde_json::Value;
 

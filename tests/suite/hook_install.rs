@@ -787,6 +787,7 @@ fn whatever_the_program_does_no_plugin_throws_hangs_or_leaves_a_process() -> Res
     Ok(())
 }
 
+#[expect(clippy::too_many_lines, reason = "most of it is the program of the host")]
 fn whatever_the_host_does_no_plugin_throws() -> Result<(), Skip> {
     requires("node")?;
     let home = TestHome::plain();

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fm_watch::home::paths::{Home, names};
+use fm_watch::layout::paths::{Home, names};
 use fm_watch::journal::{Journal, Limits};
 use fm_watch::journal::record::{Delivery, Draft, Kind};
 use fm_watch::system::{Real, World};

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
-use fm_watch::home::paths::Home;
+use fm_watch::layout::paths::Home;
 use fm_watch::lock::Attempt;
 use fm_watch::ownership::home_lock::{HomeLock, Place};
 use fm_watch::system::Real;

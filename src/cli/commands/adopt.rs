@@ -13,7 +13,7 @@ use crate::cli::session::Session;
 use crate::firstmate::adopt::{Bin, Care, Hand, Step};
 use crate::firstmate::queue::Queue;
 use crate::firstmate::queue_sync::QueueSync;
-use crate::home::paths::{Home, Selection, names};
+use crate::layout::paths::{Home, Selection, names};
 use crate::lock::Attempt;
 use crate::ownership::home_lock::{HomeLock, check_private};
 use crate::system::program;

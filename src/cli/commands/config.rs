@@ -13,8 +13,8 @@ use crate::base::environment::Environment;
 use crate::base::error::{Error, Result};
 use crate::base::escape;
 use crate::base::exit;
-use crate::home::paths::Home;
 use crate::journal::record::Delivery;
+use crate::layout::paths::Home;
 use crate::settings::{Entry, Loaded, Notify, Origin, Overrides, Rule, Settings, quoted, quoted_list};
 
 /// Whether `show` says where each value came from.

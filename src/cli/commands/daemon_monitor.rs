@@ -12,7 +12,7 @@ use crate::daemons::monitor;
 use crate::daemons::monitor::records::Assignment;
 use crate::daemons::paths::DaemonPaths;
 use crate::daemons::spawn_monitor::{MonitorStatus, StartRequest};
-use crate::home::log;
+use crate::layout::log;
 use crate::settings::daemon_definition::Name;
 use crate::system::platform;
 use crate::system::status_pipe::StatusWriter;

@@ -15,7 +15,7 @@ use crate::base::escape;
 use crate::base::exit;
 use crate::cli::args::Global;
 use crate::cli::session::{self, Session};
-use crate::home::paths::names;
+use crate::layout::paths::names;
 use crate::ownership::verdict::{Evidence, OwnerEvidence, Verdict};
 use crate::settings::daemon_definition::Restart;
 use crate::system::storage::{self, Durability};

@@ -10,7 +10,7 @@ use crate::base::error::{Context, Error, Result};
 use crate::base::exit;
 use crate::base::failpoint::Failpoint;
 use crate::cli::session::Session;
-use crate::home::paths::names;
+use crate::layout::paths::names;
 use crate::ownership::foreign_holder::ForeignObservation;
 use crate::ownership::owner::{StopRequest, StoppedForeign};
 use crate::ownership::terminate::{self, Left};

@@ -17,7 +17,7 @@ use crate::daemons::log;
 use crate::daemons::paths::{self, DaemonPaths};
 use crate::daemons::records::{self, Keeping};
 use crate::daemons::spawn_monitor::{MonitorStatus, Start, StartRequest, Starter};
-use crate::home::paths::Home;
+use crate::layout::paths::Home;
 use crate::lock::Ownership;
 use crate::ownership::held_home::Holding;
 use crate::settings::daemon_definition::{Definition, Name};

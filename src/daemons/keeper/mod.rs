@@ -45,7 +45,7 @@ use self::wakeup::Waker;
 pub use self::worker::Plan;
 use self::worker::{Command, Worker};
 use crate::base::wait_until::wait_until;
-use crate::home::paths::Home;
+use crate::layout::paths::Home;
 use crate::ownership::held_home::Holding;
 use crate::settings::Settings;
 use crate::settings::daemon_definition::{Definition, Name, Restart};

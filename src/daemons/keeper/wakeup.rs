@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::daemons::paths;
-use crate::home::paths::Home;
+use crate::layout::paths::Home;
 use crate::system::handle::{AsHandle, HandleRef};
 use crate::system::platform;
 use crate::system::storage;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::managed::{Context, Course, Depth, Managed, Number, Report, Turn};
 use super::wakeup::{WakeReceiver, Wakeup};
 use crate::daemons::spawn_monitor::Starter;
-use crate::home::paths::Home;
+use crate::layout::paths::Home;
 use crate::ownership::held_home::Holding;
 use crate::settings::daemon_definition::{Definition, Name};
 use crate::system::handle::HandleRef;

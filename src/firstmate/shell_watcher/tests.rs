@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use super::*;
 use crate::base::environment::Environment;
-use crate::home::paths::Home;
+use crate::layout::paths::Home;
 use crate::ownership::verdict::{Verdict, judge_foreign};
 use crate::system::identity::Proof;
 

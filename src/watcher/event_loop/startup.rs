@@ -6,10 +6,10 @@ use std::sync::mpsc::Sender;
 
 use super::{CHECKPOINT_EVERY, EventLoop, EventProof, QUICK_CHECKS, Start};
 use crate::base::error::{Context, Result};
-use crate::home::paths::names;
 use crate::journal::due::{self, Moment, Presented, Shown, View};
 use crate::journal::record::{Mark, Wake};
 use crate::journal::{Journal, Limits, read_all};
+use crate::layout::paths::names;
 use crate::ownership::context::HomeContext;
 use crate::ownership::held_home::Holding;
 use crate::settings::Patterns;

@@ -19,8 +19,8 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use crate::base::escape;
-use crate::home::paths::names;
 use crate::journal::record::{Delivery, Draft, Kind, Mark, Wake};
+use crate::layout::paths::names;
 use crate::ownership::context::HomeContext;
 use crate::system::regular_file::{self, Signature, has_suffix, head};
 use crate::system::storage;

@@ -24,7 +24,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid as Number, WaitId, WaitIdOptions, WaitIdStatus};
 
-use super::process::{poll, processes};
+use super::process::poll;
 use crate::base::exit;
 
 /// How a child ended.
@@ -138,14 +138,6 @@ fn number_of(pid: u32) -> io::Result<Number> {
 
 fn no_word(pid: u32) -> io::Error {
     io::Error::other(format!("the kernel did not say how pid {pid} ended"))
-}
-
-/// The processes that have this inode open through an open file that holds a `flock` of it.
-///
-/// # Errors
-/// `/proc` cannot be read.
-pub fn holders(device: u64, inode: u64) -> io::Result<Vec<u32>> {
-    Ok(processes()?.into_iter().filter(|&pid| holds(pid, device, inode)).collect())
 }
 
 /// Whether a process has this inode open through an open file that holds a `flock` of it.

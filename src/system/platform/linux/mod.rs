@@ -15,14 +15,14 @@ mod spawn;
 mod start_gate;
 
 pub use children::{
-    ChildNews, Ending, adopt_orphans, ending_of, has_open, holders, holds, initial_environment, outlive_requests, reap,
+    ChildNews, Ending, adopt_orphans, ending_of, has_open, holds, initial_environment, outlive_requests, reap,
     reap_all_but, wait_for_any,
 };
 pub use deadline_answer::{claim_last_word, put_down_last_words};
 pub use files::{Space, WatchLimit, may_execute, open_without_waiting, os_string, space, watch_limit};
 pub use held_command::{Happening, HeldCommand, wait_for_happening};
 pub use held_daemon::{Birth, HeldDaemon, NotStarted};
-pub use notify_receive::{Notice, NotifySocket};
+pub use notify_receive::NotifySocket;
 pub use notify_send::NotifySender;
 #[cfg(feature = "sync-points")]
 pub use process::kill_self;
