@@ -90,6 +90,7 @@ impl Console {
     ///
     /// # Errors
     /// Nobody reads any more, or the file system is full.
+    #[expect(clippy::unused_self, reason = "stdout is written to by whoever has the console")]
     pub fn data(self, line: &str) -> Result<()> {
         let mut stdout = io::stdout().lock();
         writeln!(stdout, "{line}").and_then(|()| stdout.flush()).doing("write to", "stdout")
@@ -165,6 +166,7 @@ impl Console {
 
     /// How long a text of [`Console::progress`] should stand before the next one: on a terminal it is written over, in a
     /// file it adds up.
+    #[expect(clippy::unused_self, reason = "it belongs to progress")]
     pub fn progress_pause(self) -> Duration {
         if io::stderr().is_terminal() { Duration::from_millis(200) } else { Duration::from_secs(5) }
     }

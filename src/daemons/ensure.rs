@@ -92,7 +92,7 @@ pub enum Kicked {
         pid: Option<Pid>,
     },
     /// Its monitor was started, which needs nobody to go on.
-    Kicked,
+    MonitorStarted,
 }
 
 /// Why a daemon cannot be had.
@@ -226,7 +226,7 @@ impl Daemons {
             (Chance::Missed, true) => Ok(Kicked::Starting { pid: None }),
             (Chance::Turn(_) | Chance::Untold, true) => {
                 self.start_monitor(&paths, definition)?;
-                Ok(Kicked::Kicked)
+                Ok(Kicked::MonitorStarted)
             }
         }
     }

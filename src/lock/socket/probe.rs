@@ -18,28 +18,6 @@
 //! Limits: without a question, `ready` says only that connections are accepted, which the kernel does also for a
 //! process that is stopped. Who the peer is says who called `listen`; a descendant may serve the socket. Before Linux
 //! 6.5 that process cannot be pinned, and its number may have been given away since.
-//!
-//! ```
-//! # let directory = tempfile::tempdir()?;
-//! # let path = directory.path().join("daemon.sock");
-//! use std::os::unix::net::UnixListener;
-//! use std::sync::Arc;
-//! use std::time::Duration;
-//! use fm_watch::lock::socket::probe::{Question, Readiness, probe};
-//! use fm_watch::system::Real;
-//!
-//! let world = Arc::new(Real);
-//! let soon = Duration::from_millis(100);
-//! assert!(matches!(probe(&world, &path, None, soon)?, Readiness::Absent(_)));
-//! let listener = UnixListener::bind(&path)?;
-//! assert!(matches!(probe(&world, &path, None, soon)?, Readiness::Ready { .. }));
-//! // Nobody accepts connections here, so nobody answers either.
-//! let question = Question::expecting(b"ping\n", b"pong\n");
-//! assert!(matches!(probe(&world, &path, Some(&question), soon)?, Readiness::Stalled { .. }));
-//! drop(listener);
-//! assert!(matches!(probe(&world, &path, None, soon)?, Readiness::Absent(_)));
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -345,10 +323,29 @@ impl fmt::Display for Server {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixListener;
+
     use super::*;
+    use crate::system::Real;
 
     fn server(uid: u32) -> Server {
         Server { pid: Some(7), uid, identity: Sameness::Same(Proof::LockTaker) }
+    }
+
+    #[test]
+    fn a_server_is_absent_ready_stalled_and_absent_again() -> Result<()> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("daemon.sock");
+        let (world, soon) = (Arc::new(Real), Duration::from_millis(100));
+        assert!(matches!(probe(&world, &path, None, soon)?, Readiness::Absent(_)));
+        let listener = UnixListener::bind(&path).unwrap();
+        assert!(matches!(probe(&world, &path, None, soon)?, Readiness::Ready { .. }));
+        // Nobody accepts connections here, so nobody answers either.
+        let question = Question::expecting(b"ping\n", b"pong\n");
+        assert!(matches!(probe(&world, &path, Some(&question), soon)?, Readiness::Stalled { .. }));
+        drop(listener);
+        assert!(matches!(probe(&world, &path, None, soon)?, Readiness::Absent(_)));
+        Ok(())
     }
 
     #[test]

@@ -156,13 +156,7 @@ impl Inbox {
     ///
     /// # Errors
     /// The file cannot be removed.
-    pub fn remove_recorded<W: World>(
-        &self,
-        world: &W,
-        inbox: &W::Node,
-        name: &str,
-        recorded: Signature,
-    ) -> io::Result<()> {
+    pub fn remove_recorded<W: World>(world: &W, inbox: &W::Node, name: &str, recorded: Signature) -> io::Result<()> {
         match world.facts_at(inbox, OsStr::new(name)) {
             Ok(facts) if Signature::of(&facts) == recorded => world.unlink(inbox, OsStr::new(name)),
             Ok(_) => Ok(()),
@@ -306,9 +300,8 @@ pub(crate) fn remove_recorded(session: &HomeContext, wake: &Wake) {
     let recorded = Signature { size: *size, mtime_ns: *mtime_ns, inode: *inode };
     let path = session.home.ours(names::INBOX);
     let world = session.world.as_ref();
-    let removed = world
-        .open_directory(&path)
-        .and_then(|directory| Inbox::default().remove_recorded(world, &directory, name, recorded));
+    let removed =
+        world.open_directory(&path).and_then(|directory| Inbox::remove_recorded(world, &directory, name, recorded));
     if let Err(error) = removed {
         tracing::warn!("cannot remove {name} from {}: {error}", path.display());
     }
@@ -539,7 +532,7 @@ mod tests {
         let mut fixture = Fixture::new();
         fixture.put("a.wake", "one");
         let signature = fixture.read()[0].signature;
-        let remove = |name, recorded| fixture.inbox.remove_recorded(&Real, &fixture.node, name, recorded).unwrap();
+        let remove = |name, recorded| Inbox::remove_recorded(&Real, &fixture.node, name, recorded).unwrap();
         remove("a.wake", Signature { mtime_ns: signature.mtime_ns - 1, ..signature });
         remove("a.wake", Signature { inode: signature.inode + 1, ..signature });
         remove("a.wake", Signature { size: signature.size + 1, ..signature });

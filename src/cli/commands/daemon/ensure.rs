@@ -47,7 +47,7 @@ pub(crate) fn kick(session: &Session, daemons: &Daemons, options: &args::Obtain)
             let shown = pid.map(|pid| format!(" pid={pid}")).unwrap_or_default();
             say(session, &name, "starting", &shown, json!({"pid": pid}))
         }
-        Ok(Kicked::Kicked) => say(session, &name, "kicked", "", json!({})),
+        Ok(Kicked::MonitorStarted) => say(session, &name, "kicked", "", json!({})),
         Err(failure) => fail(session, &name, &failure),
     }
 }
