@@ -24,7 +24,7 @@ use fm_watch::lock::kernel::KernelLock;
 use fm_watch::lock::soft::SoftLock;
 use fm_watch::lock::{Attempt, Guard, Lock};
 use fm_watch::ownership::held_home;
-use fm_watch::ownership::home_lock::{HomeLock, Place};
+use fm_watch::ownership::home_lock::{HomeLock, LockLocation};
 use fm_watch::system::{Real, World};
 
 fn main() {
@@ -37,7 +37,7 @@ fn main() {
     let world = Arc::new(Real);
     let home = Home::at(home);
     let count = count.parse().expect("the last argument is a number");
-    let place = Place::inside(&home);
+    let place = LockLocation::inside(&home);
     held_home::prepare(world.as_ref(), &home, &place).expect("the home can be made");
     match what.as_str() {
         "lock" => println!("{}", median(&measure_lock(&world, &place, count))),
@@ -49,7 +49,7 @@ fn main() {
     }
 }
 
-fn measure_lock(world: &Arc<Real>, place: &Place, rounds: usize) -> Vec<u128> {
+fn measure_lock(world: &Arc<Real>, place: &LockLocation, rounds: usize) -> Vec<u128> {
     let acquire_and_release = || {
         let began = Instant::now();
         let attempt = HomeLock::try_take(world, place).expect("the lock can be examined");

@@ -26,9 +26,9 @@ use crate::launch::failure::Failure;
 use crate::launch::{Obtained, Wish, obtain};
 use crate::layout::paths::names;
 use crate::ownership::context::HomeContext;
-use crate::ownership::home_lock::{self, Sighting};
+use crate::ownership::home_lock::{self, LockObservation};
 use crate::ownership::waiters::Lease;
-use crate::ownership::wakeup_fifo::Bell;
+use crate::ownership::wakeup_fifo::WakeupFifo;
 use crate::system::identity::Pid;
 use crate::system::platform;
 use crate::system::{Real, World};
@@ -85,7 +85,7 @@ pub struct Waiter<'a> {
     notices: Receiver<Notice>,
     sender: Sender<Notice>,
     // Dropping it takes it down.
-    bell: Option<Bell>,
+    bell: Option<WakeupFifo>,
     directory: std::fs::File,
     path: PathBuf,
     follower: Follower,
@@ -274,8 +274,8 @@ impl<'a> Waiter<'a> {
     /// Whether a watcher holds the home whose end will be noticed.
     fn is_watched(&self) -> bool {
         let Some(watched) = self.watched else { return false };
-        let sighting = home_lock::sight(self.context.world.as_ref(), &self.context.place);
-        matches!(sighting, Sighting::Marked { .. }) || self.is_held_by_foreign(watched)
+        let sighting = home_lock::observe(self.context.world.as_ref(), &self.context.place);
+        matches!(sighting, LockObservation::Marked { .. }) || self.is_held_by_foreign(watched)
     }
 
     /// Whether it is a foreign watcher, which has no lock of ours.
@@ -323,8 +323,8 @@ fn lease(context: &HomeContext) -> std::io::Result<Lease<Real>> {
 }
 
 /// Hangs the waiter's bell, and listens to it in a thread of its own.
-fn hang_bell(context: &HomeContext, lease: &Lease<Real>, sender: &Sender<Notice>) -> std::io::Result<Bell> {
-    let bell = Bell::hang(&context.home.ours(names::WAITERS), lease.name())?;
+fn hang_bell(context: &HomeContext, lease: &Lease<Real>, sender: &Sender<Notice>) -> std::io::Result<WakeupFifo> {
+    let bell = WakeupFifo::hang(&context.home.ours(names::WAITERS), lease.name())?;
     let (ear, sender) = (bell.ear()?, sender.clone());
     std::thread::Builder::new().name("bell".to_owned()).spawn(move || listen(&ear, &sender))?;
     Ok(bell)

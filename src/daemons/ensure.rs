@@ -33,7 +33,7 @@ use crate::base::error::Error;
 use crate::layout::paths::Home;
 use crate::lock::Attempt;
 use crate::ownership::context::{self, HomeContext};
-use crate::ownership::start_lock::{Candidate, Turn};
+use crate::ownership::start_lock::{Candidate, StartLock};
 use crate::settings::daemon_definition::{Definition, Name};
 use crate::system::identity::{Pid, Sameness, Standpoint};
 use crate::system::status_pipe::NoStatus;
@@ -367,7 +367,7 @@ impl Daemons {
 #[derive(Debug)]
 pub(super) enum Chance {
     /// It is ours.
-    Turn(Turn<Real>),
+    Turn(StartLock<Real>),
     /// Somebody else had it and has done something with it.
     Missed,
     /// Turns cannot be taken here, or somebody keeps one for too long. The monitor's lock decides all the same.
@@ -505,7 +505,7 @@ impl<'a> Obtaining<'a> {
 
     /// Waits for the last word of the monitor. The turn is kept until the first one: from then on everybody sees that it
     /// is there.
-    fn hear(&mut self, start: &Start, turn: Option<Turn<Real>>) -> Result<Option<Ensured>, Failure> {
+    fn hear(&mut self, start: &Start, turn: Option<StartLock<Real>>) -> Result<Option<Ensured>, Failure> {
         let mut first = Some(turn);
         loop {
             let status = start.next_status(self.deadline());

@@ -32,7 +32,7 @@ use super::records::{self, Ended, Life, Read, SCHEMA, StopRequest};
 use super::state::{Evidence, LockState, State, judge};
 use crate::base::failpoint::Failpoint;
 use crate::base::wait_until::wait_until;
-use crate::ownership::start_lock::Turn;
+use crate::ownership::start_lock::StartLock;
 use crate::settings::daemon_definition::{Definition, Name, StopSignal};
 use crate::system::identity::{Difference, Pid, Proof, Sameness};
 use crate::system::platform::Pinned;
@@ -126,7 +126,7 @@ impl Daemons {
         records::remove(self.world.as_ref(), &DaemonPaths::new(&self.home, name), paths::KEEP)
     }
 
-    fn turn_to_stop(&self, paths: &DaemonPaths) -> Option<Turn<Real>> {
+    fn turn_to_stop(&self, paths: &DaemonPaths) -> Option<StartLock<Real>> {
         let mut observer = Observer::new(self.world.as_ref(), paths);
         let end = Instant::now() + TURN_TAKES;
         loop {

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::finding::{Finding, Mend};
 use crate::ownership::context::HomeContext;
 use crate::service::installed::{Found, Site};
-use crate::service::manager::{LINGERING, Manager, Standing, Systemctl, lingers};
+use crate::service::manager::{LINGERING, Manager, Systemctl, UnitState, lingers};
 use crate::system::identity::Pid;
 
 const CHECK: &str = "service";
@@ -38,7 +38,7 @@ fn standing(session: &HomeContext, site: &Site) -> Vec<Finding> {
     let Some(systemctl) = Systemctl::find(&session.environment).filter(|_| site.manager == Manager::Systemd) else {
         return vec![Finding::warn(CHECK, "its manager cannot be asked here", Mend::Nothing)];
     };
-    let asked = systemctl.standing(&site.unit());
+    let asked = systemctl.state(&site.unit());
     let (evidence, verdict) = session.verdict();
     let watches = match (verdict.living_pid(), evidence.foreign_holder()) {
         (None, _) => Watches::Nobody,
@@ -63,7 +63,7 @@ enum Watches {
 }
 
 /// `install` is the command that has the service keep the watcher, whatever it is now.
-fn judge<E: Display>(unit: &str, asked: &Result<Standing, E>, watches: Watches, install: &str) -> Vec<Finding> {
+fn judge<E: Display>(unit: &str, asked: &Result<UnitState, E>, watches: Watches, install: &str) -> Vec<Finding> {
     let standing = match asked {
         Ok(standing) => standing,
         Err(why) => return vec![Finding::warn(CHECK, why.to_string(), Mend::Nothing)],
@@ -104,12 +104,12 @@ mod tests {
         let pid = |number| Pid::new(number).unwrap();
         let (ours, shell) = (Watches::Ours(pid(7)), Watches::Shell(pid(7)));
         let grades = |active: &str, keeps, watches, is_enabled| {
-            let standing = Standing {
+            let standing = UnitState {
                 active: active.to_owned(),
                 result: "success".to_owned(),
                 pid: keeps,
                 is_enabled,
-                ..Standing::default()
+                ..UnitState::default()
             };
             judge("u", &Ok::<_, String>(standing), watches, "install")
                 .iter()

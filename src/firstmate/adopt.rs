@@ -77,7 +77,7 @@ pub enum Care {
 
 /// Whether anything is changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hand {
+pub enum Mode {
     /// It is.
     Does,
     /// What would be done is only told.
@@ -86,7 +86,7 @@ pub enum Hand {
 
 /// How a script stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum ScriptState {
     /// It is not there.
     Missing,
     /// It is itself.
@@ -109,18 +109,18 @@ pub enum Standing {
 type Found = Option<(Facts, Vec<u8>)>;
 
 /// Tells how a script stands from its two names.
-fn standing(script: &Found, kept: &Found) -> Standing {
+fn standing(script: &Found, kept: &Found) -> ScriptState {
     match (script, kept) {
-        (None, None) => Standing::Missing,
-        (None, Some(_)) => Standing::OnlyKept,
-        (Some((_, content)), None) if shim::is_shim(content) => Standing::Lost,
-        (Some(_), None) => Standing::Original,
-        (Some((script, _)), Some((kept, _))) if script.is_same_inode(kept) => Standing::Doubled,
-        (Some((_, content)), Some(_)) if shim::is_shim(content) => Standing::Adopted,
+        (None, None) => ScriptState::Missing,
+        (None, Some(_)) => ScriptState::OnlyKept,
+        (Some((_, content)), None) if shim::is_shim(content) => ScriptState::Lost,
+        (Some(_), None) => ScriptState::Original,
+        (Some((script, _)), Some((kept, _))) if script.is_same_inode(kept) => ScriptState::Doubled,
+        (Some((_, content)), Some(_)) if shim::is_shim(content) => ScriptState::Adopted,
         (Some((script, content)), Some((kept, before))) if content == before && script.mode == kept.mode => {
-            Standing::PutBack
+            ScriptState::PutBack
         }
-        (Some(_), Some(_)) => Standing::Rewritten,
+        (Some(_), Some(_)) => ScriptState::Rewritten,
     }
 }
 
@@ -143,18 +143,18 @@ pub struct Step {
     /// What was done.
     pub did: Did,
     /// Whether it was.
-    pub hand: Hand,
+    pub mode: Mode,
 }
 
 impl fmt::Display for Step {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = crate::base::escape::line(&self.path.display().to_string());
-        match (self.did, self.hand) {
+        match (self.did, self.mode) {
             (Did::Nothing, _) => write!(formatter, "adopt: unchanged {path}"),
-            (Did::Replaced, Hand::Does) => write!(formatter, "adopt: replaced {path}"),
-            (Did::Replaced, Hand::Shows) => write!(formatter, "adopt: would replace {path}"),
-            (Did::Restored, Hand::Does) => write!(formatter, "adopt: restored {path}"),
-            (Did::Restored, Hand::Shows) => write!(formatter, "adopt: would restore {path}"),
+            (Did::Replaced, Mode::Does) => write!(formatter, "adopt: replaced {path}"),
+            (Did::Replaced, Mode::Shows) => write!(formatter, "adopt: would replace {path}"),
+            (Did::Restored, Mode::Does) => write!(formatter, "adopt: restored {path}"),
+            (Did::Restored, Mode::Shows) => write!(formatter, "adopt: would restore {path}"),
         }
     }
 }
@@ -179,7 +179,7 @@ impl<W: World> Bin<W> {
     ///
     /// # Errors
     /// There is none, or somebody else is changing it.
-    pub fn open(world: &W, root: &Path, hand: Hand) -> Result<Self> {
+    pub fn open(world: &W, root: &Path, mode: Mode) -> Result<Self> {
         let path = root.join("bin");
         let directory = match world.open_directory(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -187,7 +187,7 @@ impl<W: World> Bin<W> {
             }
             opened => opened.doing("open", &path)?,
         };
-        let is_busy = || Ok(hand == Hand::Does && world.try_lock(&directory)? == Claim::Busy);
+        let is_busy = || Ok(mode == Mode::Does && world.try_lock(&directory)? == Claim::Busy);
         if is_busy().doing("lock", &path)? {
             return Err(Error::refused(&path, "somebody else is adopting or undoing", "wait for that, and try again"));
         }
@@ -207,9 +207,9 @@ impl<W: World> Bin<W> {
         Ok(content.map(|content| (facts, content)))
     }
 
-    fn look(&self, world: &W, script: Script) -> Result<Sight> {
+    fn look(&self, world: &W, script: Script) -> Result<ScriptObservation> {
         let (script_found, kept) = (self.find(world, shim::name(script))?, self.find(world, &shim::kept_name(script))?);
-        Ok(Sight { standing: standing(&script_found, &kept), script: script_found })
+        Ok(ScriptObservation { standing: standing(&script_found, &kept), script: script_found })
     }
 
     fn path_of(&self, script: Script) -> PathBuf {
@@ -221,7 +221,7 @@ impl<W: World> Bin<W> {
     /// # Errors
     /// A script that must not be adopted, with the reason: nothing was changed. Or the system refuses a step; what was
     /// done stays done, and doing it again goes on from there.
-    pub fn adopt(&self, world: &W, program: &Path, watch: &Path, care: Care, hand: Hand) -> Result<Vec<Step>> {
+    pub fn adopt(&self, world: &W, program: &Path, watch: &Path, care: Care, mode: Mode) -> Result<Vec<Step>> {
         let mut sights = Vec::new();
         for (script, verb) in REPLACED {
             let sight = self.look(world, script)?;
@@ -229,32 +229,34 @@ impl<W: World> Bin<W> {
             sights.push((script, shim::text(script, verb, program), sight));
         }
         self.refuse_without_library(world, care)?;
-        if hand == Hand::Does {
+        if mode == Mode::Does {
             self.remember(world, watch)?;
         }
-        sights.into_iter().map(|(script, text, sight)| self.adopt_one(world, script, &text, &sight, hand)).collect()
+        sights.into_iter().map(|(script, text, sight)| self.adopt_one(world, script, &text, &sight, mode)).collect()
     }
 
-    fn refuse(&self, script: Script, sight: &Sight, care: Care) -> Result<()> {
+    fn refuse(&self, script: Script, sight: &ScriptObservation, care: Care) -> Result<()> {
         let strange = || match (&sight.script, care) {
             (Some((_, content)), Care::Refuse) => strangeness(script, content),
             _ => None,
         };
         let kept = shim::kept_name(script);
         let found = match sight.standing {
-            Standing::Missing => Some("it is not there".to_owned()),
-            Standing::OnlyKept => Some(format!("it is gone, and only {kept} is there")),
-            Standing::Lost => Some(format!("it stands in for a script whose original, {kept}, is gone")),
-            Standing::Rewritten if care == Care::Refuse => {
+            ScriptState::Missing => Some("it is not there".to_owned()),
+            ScriptState::OnlyKept => Some(format!("it is gone, and only {kept} is there")),
+            ScriptState::Lost => Some(format!("it stands in for a script whose original, {kept}, is gone")),
+            ScriptState::Rewritten if care == Care::Refuse => {
                 Some(format!("it was written anew since it was adopted, and {kept} is what it was before"))
             }
-            Standing::Original | Standing::Doubled | Standing::PutBack => strange(),
-            Standing::Adopted | Standing::Rewritten => None,
+            ScriptState::Original | ScriptState::Doubled | ScriptState::PutBack => strange(),
+            ScriptState::Adopted | ScriptState::Rewritten => None,
         };
         let found = found.or_else(|| not_ours(sight));
         let next = match sight.standing {
-            Standing::OnlyKept | Standing::Lost => "nothing was changed; put it back by hand, or with `adopt --undo`",
-            Standing::Missing => "nothing was changed; give the directory of a firstmate home",
+            ScriptState::OnlyKept | ScriptState::Lost => {
+                "nothing was changed; put it back by hand, or with `adopt --undo`"
+            }
+            ScriptState::Missing => "nothing was changed; give the directory of a firstmate home",
             _ => "nothing was changed; look at it, and adopt it all the same with --force",
         };
         found.map_or(Ok(()), |found| Err(Error::refused(self.path_of(script), found, next)))
@@ -288,20 +290,20 @@ impl<W: World> Bin<W> {
         parsed.map_err(|error| Error::refused(&path, error, "nothing was changed; look at it, and remove it"))
     }
 
-    fn adopt_one(&self, world: &W, script: Script, text: &[u8], sight: &Sight, hand: Hand) -> Result<Step> {
+    fn adopt_one(&self, world: &W, script: Script, text: &[u8], sight: &ScriptObservation, mode: Mode) -> Result<Step> {
         let path = self.path_of(script);
         let Some((facts, content)) = &sight.script else {
             return Err(Error::refused(path, "it has just been removed", "try again"));
         };
-        let is_done = sight.standing == Standing::Adopted && content == text;
+        let is_done = sight.standing == ScriptState::Adopted && content == text;
         let did = if is_done { Did::Nothing } else { Did::Replaced };
-        if is_done || hand == Hand::Shows {
-            return Ok(Step { path, did, hand });
+        if is_done || mode == Mode::Shows {
+            return Ok(Step { path, did, mode });
         }
-        if matches!(sight.standing, Standing::PutBack | Standing::Rewritten) {
+        if matches!(sight.standing, ScriptState::PutBack | ScriptState::Rewritten) {
             storage::remove(world, &self.directory, OsStr::new(&shim::kept_name(script))).doing("replace", &path)?;
         }
-        if !matches!(sight.standing, Standing::Adopted | Standing::Doubled) {
+        if !matches!(sight.standing, ScriptState::Adopted | ScriptState::Doubled) {
             self.keep(world, script)?;
         }
         world.reach(Failpoint::AdoptKept).doing("replace", &path)?;
@@ -311,7 +313,7 @@ impl<W: World> Bin<W> {
             Replaced::Changed => return Err(Error::refused(path, "somebody has just changed it", "try again")),
         }
         world.reach(Failpoint::AdoptReplaced).doing("replace", &path)?;
-        Ok(Step { path, did, hand })
+        Ok(Step { path, did, mode })
     }
 
     fn keep(&self, world: &W, script: Script) -> Result<()> {
@@ -329,20 +331,22 @@ impl<W: World> Bin<W> {
     ///
     /// # Errors
     /// The system refuses a step; what was done stays done, and doing it again goes on from there.
-    pub fn undo(&self, world: &W, hand: Hand) -> Result<Undone> {
+    pub fn undo(&self, world: &W, mode: Mode) -> Result<Undone> {
         let mut undone = Undone { steps: Vec::new(), left: Vec::new(), removes_watch: false };
         undone.removes_watch = self.before(world)?.is_some_and(|before| !before.had_watch);
         for (script, _) in REPLACED {
             let standing = self.look(world, script)?.standing;
             let (path, kept) = (self.path_of(script), shim::kept_name(script));
             let did = match standing {
-                Standing::Missing | Standing::Original => Did::Nothing,
-                Standing::Doubled | Standing::PutBack | Standing::Adopted | Standing::OnlyKept => Did::Restored,
-                Standing::Lost => {
+                ScriptState::Missing | ScriptState::Original => Did::Nothing,
+                ScriptState::Doubled | ScriptState::PutBack | ScriptState::Adopted | ScriptState::OnlyKept => {
+                    Did::Restored
+                }
+                ScriptState::Lost => {
                     undone.left.push(Error::refused(&path, format!("{kept} is gone"), "put it back by hand"));
                     continue;
                 }
-                Standing::Rewritten => {
+                ScriptState::Rewritten => {
                     let found = format!("it was written anew since it was adopted, and {kept} is what it was before");
                     undone.left.push(Error::refused(
                         &path,
@@ -352,19 +356,19 @@ impl<W: World> Bin<W> {
                     continue;
                 }
             };
-            if did == Did::Restored && hand == Hand::Does {
+            if did == Did::Restored && mode == Mode::Does {
                 self.restore(world, script, standing).doing("put back", &path)?;
             }
-            undone.steps.push(Step { path, did, hand });
+            undone.steps.push(Step { path, did, mode });
         }
         Ok(undone)
     }
 
-    fn restore(&self, world: &W, script: Script, standing: Standing) -> io::Result<()> {
+    fn restore(&self, world: &W, script: Script, standing: ScriptState) -> io::Result<()> {
         let (name, kept) = (shim::name(script), shim::kept_name(script));
         match standing {
             // A rename from one name of a file to another of the same file does nothing at all.
-            Standing::Doubled | Standing::PutBack => storage::remove(world, &self.directory, OsStr::new(&kept))?,
+            ScriptState::Doubled | ScriptState::PutBack => storage::remove(world, &self.directory, OsStr::new(&kept))?,
             _ => world.rename(&self.directory, OsStr::new(&kept), OsStr::new(name))?,
         }
         world.sync_all(&self.directory)?;
@@ -384,12 +388,12 @@ impl<W: World> Bin<W> {
 }
 
 /// A script as it was found.
-struct Sight {
-    standing: Standing,
+struct ScriptObservation {
+    standing: ScriptState,
     script: Found,
 }
 
-fn not_ours(sight: &Sight) -> Option<String> {
+fn not_ours(sight: &ScriptObservation) -> Option<String> {
     let (facts, _) = sight.script.as_ref()?;
     (!facts.is_own()).then(|| format!("it belongs to uid {}", facts.uid))
 }
@@ -439,14 +443,14 @@ mod tests {
     fn the_two_names_tell_how_a_script_stands() {
         const SHIM: &str = "#!/bin/sh\n# fm-watch stands in for this script; x\n";
         for (script, kept, expected) in [
-            (None, None, Standing::Missing),
-            (None, Some(found(1, "a")), Standing::OnlyKept),
-            (Some(found(1, "a")), None, Standing::Original),
-            (Some(found(1, "a")), Some(found(1, "a")), Standing::Doubled),
-            (Some(found(2, SHIM)), Some(found(1, "a")), Standing::Adopted),
-            (Some(found(2, SHIM)), None, Standing::Lost),
-            (Some(found(2, "a")), Some(found(1, "a")), Standing::PutBack),
-            (Some(found(2, "b")), Some(found(1, "a")), Standing::Rewritten),
+            (None, None, ScriptState::Missing),
+            (None, Some(found(1, "a")), ScriptState::OnlyKept),
+            (Some(found(1, "a")), None, ScriptState::Original),
+            (Some(found(1, "a")), Some(found(1, "a")), ScriptState::Doubled),
+            (Some(found(2, SHIM)), Some(found(1, "a")), ScriptState::Adopted),
+            (Some(found(2, SHIM)), None, ScriptState::Lost),
+            (Some(found(2, "a")), Some(found(1, "a")), ScriptState::PutBack),
+            (Some(found(2, "b")), Some(found(1, "a")), ScriptState::Rewritten),
         ] {
             assert_eq!(standing(&script, &kept), expected, "{script:?} {kept:?}");
         }

@@ -44,7 +44,7 @@ const SCRIPTS_LOCK: &str = ".watch.lock, the lock of the shell scripts";
 const CHANGES_WITHIN: Duration = Duration::from_millis(50);
 
 /// The home, as shell scripts see it, for as long as this value lives.
-pub struct View<W: World> {
+pub struct PublishedLock<W: World> {
     world: Arc<W>,
     fleet: Fleet,
     state: W::Node,
@@ -63,7 +63,7 @@ enum Next {
     Leave(u32),
 }
 
-impl<W: World> View<W> {
+impl<W: World> PublishedLock<W> {
     /// Takes the scripts' lock. The caller has the kernel lock of the home.
     ///
     /// # Errors
@@ -95,7 +95,7 @@ impl<W: World> View<W> {
     }
 }
 
-impl<W: World> ForeignClaim for View<W> {
+impl<W: World> ForeignClaim for PublishedLock<W> {
     fn check(&self) -> io::Result<Ownership<Usurper>> {
         let mut held = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(guard) = held.as_ref().filter(|_| self.world.is_protected(Failpoint::FirstmateEviction)) else {
@@ -130,9 +130,9 @@ impl<W: World> ForeignClaim for View<W> {
     }
 }
 
-impl<W: World> fmt::Debug for View<W> {
+impl<W: World> fmt::Debug for PublishedLock<W> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("View").field("fleet", &self.fleet).finish_non_exhaustive()
+        formatter.debug_struct("PublishedLock").field("fleet", &self.fleet).finish_non_exhaustive()
     }
 }
 

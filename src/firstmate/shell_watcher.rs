@@ -36,7 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::home::{Fleet, Script, names, owner_directory};
-use super::published_lock::View;
+use super::published_lock::PublishedLock;
 use crate::base::error::{Context, Result};
 use crate::base::failpoint::Failpoint;
 use crate::lock::owner_link::OwnerLinkLock;
@@ -75,7 +75,7 @@ enum Who {
         /// Its pid.
         pid: Pid,
         /// Whether it is this home's watcher.
-        standing: Standing,
+        verification: Verification,
         /// For how long it has had the lock.
         held_for: Duration,
     },
@@ -85,7 +85,7 @@ enum Who {
 
 /// Whether a process is this home's watcher.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Standing {
+enum Verification {
     /// Home, program and identity prove it.
     Proven,
     /// It has told nothing yet.
@@ -138,23 +138,25 @@ impl ShellHolder {
         match &self.who {
             Who::Nobody => ForeignState::Starting,
             Who::Unjudged(why) => ForeignState::Unclear(format!("{lock}, the scripts' lock: {why}")),
-            Who::Process { standing: Standing::Untold | Standing::Doubtful(_), held_for, .. }
+            Who::Process { verification: Verification::Untold | Verification::Doubtful(_), held_for, .. }
                 if *held_for < TELLS_WITHIN =>
             {
                 ForeignState::Starting
             }
-            Who::Process { pid, standing: Standing::Untold, .. } => {
+            Who::Process { pid, verification: Verification::Untold, .. } => {
                 ForeignState::Unclear(format!("pid {pid} holds {lock} and does not tell what it is"))
             }
-            Who::Process { pid, standing: Standing::Doubtful(why), .. } => {
+            Who::Process { pid, verification: Verification::Doubtful(why), .. } => {
                 ForeignState::Unclear(format!("pid {pid} holds {lock}, but {why}"))
             }
-            Who::Process { pid, standing: Standing::Proven, .. } if self.beacon == Beacon::Ahead => {
+            Who::Process { pid, verification: Verification::Proven, .. } if self.beacon == Beacon::Ahead => {
                 ForeignState::Unclear(format!(
                     "shell watcher pid {pid} has last beaten in the future: the clock was set"
                 ))
             }
-            Who::Process { pid, standing: Standing::Proven, .. } => ForeignState::Proven { pid: *pid, bound: GRACE },
+            Who::Process { pid, verification: Verification::Proven, .. } => {
+                ForeignState::Proven { pid: *pid, bound: GRACE }
+            }
         }
     }
 }
@@ -177,7 +179,7 @@ impl<W: World> ForeignHolder<W> for Fleet {
     }
 
     fn claim(&self, world: &Arc<W>) -> Result<Attempt<Box<dyn ForeignClaim>, ()>> {
-        Ok(match View::claim(world, self)? {
+        Ok(match PublishedLock::claim(world, self)? {
             Attempt::Taken(view) => Attempt::Taken(Box::new(view)),
             Attempt::Busy(()) => Attempt::Busy(()),
         })
@@ -202,16 +204,16 @@ impl<W: World> ForeignHolder<W> for Fleet {
         if matches!(world.observe(&process), Observation::Gone) {
             return Ok(None);
         }
-        let standing = match again.map(|again| again.who) {
-            Some(Who::Process { pid: now, standing, .. }) if now == pid => standing,
+        let verification = match again.map(|again| again.who) {
+            Some(Who::Process { pid: now, verification, .. }) if now == pid => verification,
             _ => return Ok(None),
         };
         let is_protected = world.is_protected(Failpoint::FirstmateProof);
-        match standing {
-            Standing::Proven => {}
+        match verification {
+            Verification::Proven => {}
             _ if !is_protected => {}
-            Standing::Untold => return Err(Refusal::NotProven(format!("pid {pid} has not told what it is"))),
-            Standing::Doubtful(why) => return Err(Refusal::NotProven(why)),
+            Verification::Untold => return Err(Refusal::NotProven(format!("pid {pid} has not told what it is"))),
+            Verification::Doubtful(why) => return Err(Refusal::NotProven(why)),
         }
         // What happens to a test that pauses here is that the pin holds whatever becomes of the pid.
         drop(world.reach(Failpoint::FirstmateProven));
@@ -247,13 +249,15 @@ impl fmt::Display for ShellHolder {
         match &self.who {
             Who::Nobody => formatter.write_str("somebody is taking it"),
             Who::Unjudged(why) => formatter.write_str(why),
-            Who::Process { pid, standing: Standing::Proven, .. } => {
+            Who::Process { pid, verification: Verification::Proven, .. } => {
                 write!(formatter, "pid {pid}, this home's watcher of the shell scripts")
             }
-            Who::Process { pid, standing: Standing::Untold, .. } => {
+            Who::Process { pid, verification: Verification::Untold, .. } => {
                 write!(formatter, "pid {pid}, which has not told what it is")
             }
-            Who::Process { pid, standing: Standing::Doubtful(why), .. } => write!(formatter, "pid {pid}, but {why}"),
+            Who::Process { pid, verification: Verification::Doubtful(why), .. } => {
+                write!(formatter, "pid {pid}, but {why}")
+            }
         }
     }
 }
@@ -274,29 +278,29 @@ fn sight<W: World>(world: &Arc<W>, fleet: &Fleet) -> Result<LockState> {
 
 fn who(claims: &Claims, fleet: &Fleet) -> Who {
     match Pid::new(claims.pid) {
-        Some(pid) => Who::Process { pid, standing: standing(claims, fleet), held_for: claims.held_for },
+        Some(pid) => Who::Process { pid, verification: verification(claims, fleet), held_for: claims.held_for },
         None => Who::Unjudged(format!("its pid is {}, which is no ordinary process", claims.pid)),
     }
 }
 
 /// Whether what a holder tells is what this home's watcher would tell.
-fn standing(claims: &Claims, fleet: &Fleet) -> Standing {
+fn verification(claims: &Claims, fleet: &Fleet) -> Verification {
     let Claims { home, watcher_path, identity, .. } = claims;
     let (Some(home), Some(path)) = (home, watcher_path) else {
-        return Standing::Untold;
+        return Verification::Untold;
     };
     let shown = |text: &OsStr| crate::base::escape::line(&text.to_string_lossy());
     if home != fleet.home() {
-        return Standing::Doubtful(format!("it serves the home {}, not {}", shown(home), shown(fleet.home())));
+        return Verification::Doubtful(format!("it serves the home {}, not {}", shown(home), shown(fleet.home())));
     }
     let script = fleet.script(Script::Watch);
     if path != script.as_os_str() {
-        return Standing::Doubtful(format!("it runs {}, not {}", shown(path), script.display()));
+        return Verification::Doubtful(format!("it runs {}, not {}", shown(path), script.display()));
     }
     match identity {
-        Sameness::Same(_) => Standing::Proven,
-        Sameness::Different(difference) => Standing::Doubtful(in_words(difference)),
-        Sameness::Unknown(why) => Standing::Doubtful(format!("nothing proves that it is who took it: {why}")),
+        Sameness::Same(_) => Verification::Proven,
+        Sameness::Different(difference) => Verification::Doubtful(in_words(difference)),
+        Sameness::Unknown(why) => Verification::Doubtful(format!("nothing proves that it is who took it: {why}")),
     }
 }
 

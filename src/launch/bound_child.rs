@@ -29,16 +29,16 @@ use crate::system::status_pipe::{NoStatus, StartStatus, StatusReader};
 
 /// A running watcher that is this process's child. Dropping it kills it.
 #[derive(Debug)]
-pub struct Companion {
+pub struct BoundChild {
     child: Option<GroupChild>,
     stdout: Option<File>,
 }
 
 /// A watcher that lives with its starter, and what became of its first look.
 #[derive(Debug)]
-pub struct Together {
+pub struct BoundWatcher {
     /// The watcher.
-    pub companion: Companion,
+    pub child: BoundChild,
     /// Whether it waits by now.
     pub first_look: FirstLook,
 }
@@ -54,7 +54,7 @@ pub enum FirstLook {
     UnderWay,
 }
 
-impl Companion {
+impl BoundChild {
     /// Takes charge of a child whose stdout is a pipe.
     pub(crate) fn new(mut child: GroupChild) -> Self {
         let stdout = child.child().stdout.take().map(|pipe| File::from(Handle::from(pipe)));
@@ -81,7 +81,7 @@ impl Companion {
     }
 }
 
-impl Drop for Companion {
+impl Drop for BoundChild {
     fn drop(&mut self) {
         if let Some(child) = self.child.take() {
             // Whoever drops it wants it gone, and it may be gone already.

@@ -21,12 +21,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use self::bound_child::Together;
+use self::bound_child::BoundWatcher;
 use self::failure::Failure;
 use self::replace::Replaced;
 pub use self::replace::Replacement;
 pub use self::spawn::Wish;
-use self::spawn::{Kin, Launch, Mode, Start};
+use self::spawn::{Launch, Lifetime, Mode, Start};
 use crate::base::console::Note;
 use crate::base::failpoint::Failpoint;
 use crate::base::wait_until::wait_until;
@@ -36,7 +36,7 @@ use crate::ownership::foreign_holder::ForeignObservation;
 use crate::ownership::held_home;
 use crate::ownership::home_lock;
 use crate::ownership::owner::Owner;
-use crate::ownership::start_lock::Turn;
+use crate::ownership::start_lock::StartLock;
 use crate::ownership::verdict::{Evidence, HowLeft, OwnerEvidence, Verdict};
 use crate::system::identity::Pid;
 use crate::system::status_pipe::StartStatus;
@@ -52,7 +52,7 @@ pub enum Obtained {
         /// The one it replaced.
         replaced: Option<Replacement>,
         /// The watcher itself, if it is to live with its starter.
-        companion: Option<Together>,
+        child: Option<BoundWatcher>,
     },
     /// One was running already.
     Healthy {
@@ -83,17 +83,22 @@ const TURN_TAKES: Duration = Duration::from_secs(2);
 /// # Errors
 /// The reason why none could be had.
 pub fn obtain(context: &HomeContext, wish: Wish, tell: &mut dyn FnMut(Note)) -> Result<Obtained, Failure> {
-    obtain_as(context, wish, Kin::Nobody, tell)
+    obtain_as(context, wish, Lifetime::Own, tell)
 }
 
-/// As [`obtain`]; a watcher that is started has this kin. With [`Kin::Starter`], the thread that calls this must live as
+/// As [`obtain`]; a watcher that is started has this lifetime. With [`Lifetime::Starter`], the thread that calls this must live as
 /// long as the watcher shall.
 ///
 /// # Errors
 /// As [`obtain`].
-pub fn obtain_as(context: &HomeContext, wish: Wish, kin: Kin, tell: &mut dyn FnMut(Note)) -> Result<Obtained, Failure> {
+pub fn obtain_as(
+    context: &HomeContext,
+    wish: Wish,
+    lifetime: Lifetime,
+    tell: &mut dyn FnMut(Note),
+) -> Result<Obtained, Failure> {
     let deadline = Instant::now() + context.settings().arm_timeout;
-    let mut launch = Launch { context, wish, kin, deadline, tell };
+    let mut launch = Launch { context, wish, lifetime, deadline, tell };
     let mut lost_to = None;
     // Many may lose one watcher at the same instant. Looking costs more than asking for the turn, so whoever is to
     // replace it asks first, and the one who gets the turn is not held up by the looks of all the others.
@@ -116,7 +121,7 @@ pub fn obtain_as(context: &HomeContext, wish: Wish, kin: Kin, tell: &mut dyn FnM
             Step::ReplaceOwn(owner) => replace::own(&mut launch, owner)?,
         };
         match outcome {
-            Replaced::By { pid, replaced, companion } => return Ok(Obtained::Started { pid, replaced, companion }),
+            Replaced::By { pid, replaced, child } => return Ok(Obtained::Started { pid, replaced, child }),
             Replaced::LostTo(winner) => lost_to = winner,
         }
         if Instant::now() >= deadline {
@@ -198,7 +203,7 @@ fn is_removed(context: &HomeContext) -> Option<PathBuf> {
 /// What became of asking for the turn to start a watcher.
 enum Chance {
     /// It is ours.
-    Turn(Turn<Real>),
+    Turn(StartLock<Real>),
     /// Somebody else had it, and a watcher holds the home now.
     Missed,
     /// Turns cannot be taken here, or somebody keeps one for too long. The home's own lock decides all the same; a start
@@ -211,7 +216,7 @@ fn take_turn(launch: &mut Launch<'_>) -> Chance {
     let world = launch.context.world.as_ref();
     // A starter that was stopped, say, keeps its turn and must not keep everybody from starting.
     let at_most = launch.left().min(TURN_TAKES);
-    let ask = || match Turn::try_take(world, &launch.context.home) {
+    let ask = || match StartLock::try_take(world, &launch.context.home) {
         Ok(Attempt::Taken(turn)) => Some(Chance::Turn(turn)),
         Ok(Attempt::Busy(())) => home_lock::is_marked(world, &launch.context.place).then_some(Chance::Missed),
         Err(error) => {
@@ -222,7 +227,7 @@ fn take_turn(launch: &mut Launch<'_>) -> Chance {
     wait_until(at_most, PAUSE, ask).unwrap_or(Chance::Untold)
 }
 
-fn start(launch: &mut Launch<'_>, turn: Option<Turn<Real>>) -> Result<Replaced, Failure> {
+fn start(launch: &mut Launch<'_>, turn: Option<StartLock<Real>>) -> Result<Replaced, Failure> {
     let context = launch.context;
     // A person may have removed parts of the home since.
     held_home::prepare(context.world.as_ref(), &context.home, &context.place)?;
@@ -238,13 +243,13 @@ fn start(launch: &mut Launch<'_>, turn: Option<Turn<Real>>) -> Result<Replaced, 
     if !matches!(context.verdict().1, Verdict::Stopped { .. } | Verdict::Dead { .. }) {
         return Ok(Replaced::LostTo(None));
     }
-    if launch.kin == Kin::Nobody
+    if launch.lifetime == Lifetime::Own
         && context.world.is_protected(Failpoint::ObtainStartThroughManager)
         && let Some(pid) = via_service::start(launch)
     {
-        return Ok(Replaced::By { pid, replaced: None, companion: None });
+        return Ok(Replaced::By { pid, replaced: None, child: None });
     }
-    let start = Start::spawn(context, Mode::AtOnce, launch.kin)?;
+    let start = Start::spawn(context, Mode::AtOnce, launch.lifetime)?;
     match start.next_word(launch.deadline)? {
         StartStatus::Ready { pid, .. } | StartStatus::Taken { pid } => replace::by(pid, None, start),
         StartStatus::Lost { pid } => Ok(Replaced::LostTo(pid.and_then(Pid::new))),

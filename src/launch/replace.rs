@@ -9,7 +9,7 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use super::bound_child::Together;
+use super::bound_child::BoundWatcher;
 use super::failure::Failure;
 use super::spawn::{Launch, Mode, Start, Wish};
 use super::via_service::{self, SLACK};
@@ -55,7 +55,7 @@ pub(super) enum Replaced {
         /// Whom it replaced.
         replaced: Option<Replacement>,
         /// The watcher itself, if it lives with its starter.
-        companion: Option<Together>,
+        child: Option<BoundWatcher>,
     },
     /// Somebody else has it, or had it.
     LostTo(Option<Pid>),
@@ -64,7 +64,7 @@ pub(super) enum Replaced {
 /// The new watcher has said that it is ready, and with which pid.
 pub(super) fn by(pid: u32, replaced: Option<Replacement>, start: Start) -> Result<Replaced, Failure> {
     let pid = Pid::new(pid).ok_or(Failure::ImpossiblePid(pid))?;
-    Ok(Replaced::By { pid, replaced, companion: start.together() })
+    Ok(Replaced::By { pid, replaced, child: start.bound() })
 }
 
 /// Waits until a successor stands by, before the old watcher is asked to leave. What else it says is the outcome.
@@ -100,7 +100,7 @@ pub(super) fn own(launch: &mut Launch<'_>, owner: &Owner) -> Result<Replaced, Fa
     let grace = context.settings().stop_grace;
     // The successor gives up by itself if the lock never becomes free.
     let patience = grace + launch.left() + SLACK;
-    let successor = Start::spawn(context, Mode::Standby(patience), launch.kin)?;
+    let successor = Start::spawn(context, Mode::Standby(patience), launch.lifetime)?;
     let (successor, process) = match standing_by(successor, launch.deadline, old, process)? {
         ControlFlow::Continue(both) => both,
         ControlFlow::Break(over) => return Ok(over),
@@ -110,7 +110,7 @@ pub(super) fn own(launch: &mut Launch<'_>, owner: &Owner) -> Result<Replaced, Fa
         match via_service::replace(launch, keeper, old) {
             Ok(pid) => {
                 let replaced = Some(Replacement { pid: old, left: Left::Asked, process });
-                return Ok(Replaced::By { pid, replaced, companion: None });
+                return Ok(Replaced::By { pid, replaced, child: None });
             }
             Err(why) => launch.note(format!(
                 "{}: {why}; the watcher is replaced without it, and to have it kept again: {}",
@@ -179,7 +179,7 @@ pub(super) fn foreign(
     let not_replaced = |refusal: Refusal| Failure::NotReplaced { pid: old, refusal };
     let proven = foreign.prove(&context.world, seen).map_err(not_replaced)?;
     let Some(process) = proven else { return Ok(Replaced::LostTo(None)) };
-    let successor = Start::spawn(context, Mode::Standby(waited), launch.kin)?;
+    let successor = Start::spawn(context, Mode::Standby(waited), launch.lifetime)?;
     let (successor, process) = match standing_by(successor, launch.deadline, old, process)? {
         ControlFlow::Continue(both) => both,
         ControlFlow::Break(over) => return Ok(over),

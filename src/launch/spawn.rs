@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::bound_child::{self, Companion, Together};
+use super::bound_child::{self, BoundChild, BoundWatcher};
 use super::failure::Failure;
 use crate::base::console::Note;
 use crate::base::error::{Context, Result};
@@ -34,9 +34,9 @@ pub enum Mode {
 
 /// With whom the new watcher lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kin {
-    /// With nobody: it outlives its starter, and wakes do not end it.
-    Nobody,
+pub enum Lifetime {
+    /// Its own: it outlives its starter, and wakes do not end it.
+    Own,
     /// With the thread that starts it: it ends with that, or with the first wake.
     Starter,
 }
@@ -59,7 +59,7 @@ pub(super) struct Launch<'a> {
     /// What is wanted.
     pub(super) wish: Wish,
     /// With whom the new watcher lives.
-    pub(super) kin: Kin,
+    pub(super) lifetime: Lifetime,
     /// Until when one is to be had.
     pub(super) deadline: Instant,
     /// Who hears what happens meanwhile.
@@ -90,7 +90,7 @@ pub struct Start {
     listener: StatusReader<StartStatus>,
     log: PathBuf,
     /// One that is dropped with its start is killed.
-    companion: Option<Companion>,
+    child: Option<BoundChild>,
 }
 
 impl Start {
@@ -98,28 +98,28 @@ impl Start {
     ///
     /// # Errors
     /// No process could be started.
-    pub fn spawn(context: &HomeContext, mode: Mode, kin: Kin) -> Result<Self> {
+    pub fn spawn(context: &HomeContext, mode: Mode, lifetime: Lifetime) -> Result<Self> {
         let (listener, writer) = StatusReader::new().doing("make", "a pipe")?;
-        let command = command(context, mode, kin, handle::number_of(&writer))?;
+        let command = command(context, mode, lifetime, handle::number_of(&writer))?;
         let program = command.get_program().to_owned();
         let inherit = [writer.as_handle()];
-        let spawned = match kin {
-            Kin::Nobody => platform::spawn_detached(command, &inherit).map(|()| None),
-            Kin::Starter if context.world.is_protected(Failpoint::ObtainBound) => {
+        let spawned = match lifetime {
+            Lifetime::Own => platform::spawn_detached(command, &inherit).map(|()| None),
+            Lifetime::Starter if context.world.is_protected(Failpoint::ObtainBound) => {
                 platform::spawn_companion(command, &inherit).map(Some)
             }
-            Kin::Starter => platform::spawn_group_with(command, &inherit).map(Some),
+            Lifetime::Starter => platform::spawn_group_with(command, &inherit).map(Some),
         };
-        let companion = spawned.doing("start", program)?.map(Companion::new);
-        Ok(Self { listener, log: context.home.ours(names::LOG_DIRECTORY).join(names::LOG), companion })
+        let child = spawned.doing("start", program)?.map(BoundChild::new);
+        Ok(Self { listener, log: context.home.ours(names::LOG_DIRECTORY).join(names::LOG), child })
     }
 
     /// The watcher itself, if it lives with its starter and has taken the home. Waits until its first look is over, but
     /// not for long: what holds it up then is a slow disk, and the watcher is there.
-    pub fn together(self) -> Option<Together> {
+    pub fn bound(self) -> Option<BoundWatcher> {
         const LOOK_TAKES: Duration = Duration::from_secs(2);
-        let companion = self.companion?;
-        Some(Together { companion, first_look: bound_child::first_look(&self.listener, LOOK_TAKES) })
+        let child = self.child?;
+        Some(BoundWatcher { child, first_look: bound_child::first_look(&self.listener, LOOK_TAKES) })
     }
 
     /// Waits for the next word.
@@ -131,25 +131,25 @@ impl Start {
     }
 }
 
-fn command(context: &HomeContext, mode: Mode, kin: Kin, word: HandleNumber) -> Result<Command> {
-    let environment = match kin {
-        Kin::Nobody => context.environment.for_child(&context.settings().pass),
-        Kin::Starter => context.environment.for_child_of_caller(),
+fn command(context: &HomeContext, mode: Mode, lifetime: Lifetime, word: HandleNumber) -> Result<Command> {
+    let environment = match lifetime {
+        Lifetime::Own => context.environment.for_child(&context.settings().pass),
+        Lifetime::Starter => context.environment.for_child_of_caller(),
     };
     let mut command = respawn::command(&context.program()?, environment);
     command.args(context.home.flags()).arg("run");
     if let Mode::Standby(patience) = mode {
         command.arg("--standby").arg(humantime::format_duration(patience).to_string().replace(' ', ""));
     }
-    if kin == Kin::Starter {
+    if lifetime == Lifetime::Starter {
         command.args(["--once", "--tracked"]);
     }
     command.arg("--word-fd").arg(word.to_string()).args(context.loaded.explicit_flags());
     // They name the home of the flags once more, as the foreign program would write it.
     command.envs(context.foreign.iter().flat_map(|foreign| foreign.variables()));
-    match kin {
-        Kin::Nobody => respawn::detach(&mut command, log::open_for_child(&context.home)),
-        Kin::Starter => drop(command.stdout(Stdio::piped())),
+    match lifetime {
+        Lifetime::Own => respawn::detach(&mut command, log::open_for_child(&context.home)),
+        Lifetime::Starter => drop(command.stdout(Stdio::piped())),
     }
     Ok(command)
 }

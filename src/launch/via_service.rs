@@ -72,7 +72,7 @@ pub(super) fn replace(launch: &Launch<'_>, keeper: &Keeper, old: Pid) -> Result<
     let starting = launch.left();
     let at_most = launch.context.settings().stop_grace + starting + SLACK;
     keeper.systemctl.order(&["restart", &keeper.unit], at_most)?;
-    let kept = keeper.systemctl.standing(&keeper.unit)?.pid;
+    let kept = keeper.systemctl.state(&keeper.unit)?.pid;
     match launch.context.settled_verdict(starting.max(SLACK)).1 {
         verdict if verdict.living_pid() == Some(old) => Err(NotByManager::StillThere(old)),
         verdict if !verdict.is_watching() => Err(NotByManager::NotWatching(verdict)),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::foreign_holder::ForeignHolder;
 use super::held_home;
-use super::home_lock::Place;
+use super::home_lock::LockLocation;
 use super::observe;
 use super::verdict::{Evidence, Verdict};
 use crate::base::environment::Environment;
@@ -37,7 +37,7 @@ pub struct HomeContext {
     /// The settings, with the origin of each value.
     pub loaded: Loaded,
     /// Where the lock is.
-    pub place: Place,
+    pub place: LockLocation,
     /// From where this process sees others.
     pub here: Standpoint,
     /// What the programs that a watcher runs find around them.
@@ -94,12 +94,12 @@ impl HomeContext {
         };
         let place = place(&Real, &home, &loaded.settings).unwrap_or_else(|error| {
             broken.push(error);
-            Place::inside(&home)
+            LockLocation::inside(&home)
         });
         Ok((Self::with(home, environment, request, loaded, place), broken))
     }
 
-    fn with(home: Home, environment: Environment, request: Request, loaded: Loaded, place: Place) -> Self {
+    fn with(home: Home, environment: Environment, request: Request, loaded: Loaded, place: LockLocation) -> Self {
         let (world, here, surroundings) = (Arc::new(Real), platform::own_standpoint(), Surroundings::Home);
         Self { world, home, foreign: None, environment, loaded, place, here, surroundings, program: None, request }
     }
@@ -181,12 +181,12 @@ pub fn arguments(home: &Home, command: &str) -> String {
 
 /// Where the lock of a home is, under these settings. In a runtime directory it is named after the state directory, which
 /// whoever means to use the home has made before.
-fn place<W: World>(world: &W, home: &Home, settings: &Settings) -> Result<Place> {
-    let Some(runtime) = &settings.runtime_dir else { return Ok(Place::inside(home)) };
+fn place<W: World>(world: &W, home: &Home, settings: &Settings) -> Result<LockLocation> {
+    let Some(runtime) = &settings.runtime_dir else { return Ok(LockLocation::inside(home)) };
     match world.facts_of_path(home.state()) {
-        Ok(state) => Ok(Place::in_runtime_directory(runtime, &state)),
+        Ok(state) => Ok(LockLocation::in_runtime_directory(runtime, &state)),
         // Without a state directory there is no lock, neither here nor there.
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Place::inside(home)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(LockLocation::inside(home)),
         Err(error) => Err(error).doing("examine", home.state()),
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::home_lock::{HomeLock, Place};
+use super::home_lock::{HomeLock, LockLocation};
 use crate::base::failpoint::Failpoint;
 use crate::lock::Attempt;
 use crate::lock::exploration::{HOLD, Outcome, assert_holds, assert_two_hold, take_alone};
@@ -16,8 +16,8 @@ use crate::system::simulated::SimWorld;
 use crate::system::simulated::explorer::Bounds;
 use crate::system::simulated::scenario::Scenario;
 
-fn place() -> Place {
-    Place { directory: "/home/state".into(), inner: "/home/state/watch".into() }
+fn place() -> LockLocation {
+    LockLocation { directory: "/home/state".into(), inner: "/home/state/watch".into() }
 }
 
 fn watcher(world: &Arc<SimWorld>) -> Outcome {

@@ -23,7 +23,7 @@ use std::time::Duration;
 use super::beat::Beat;
 use super::foreign_holder::{ForeignClaim, ForeignHolder, Usurper};
 use super::history::{self, Life};
-use super::home_lock::{self, HomeLock, Lost, Place};
+use super::home_lock::{self, HomeLock, LockLocation, Lost};
 use super::observe;
 use super::owner::{self, Departure, Owner};
 use crate::base::error::{Context, Error, Result};
@@ -127,7 +127,7 @@ impl<W: World> Holding<W> {
     pub fn acquire(
         world: &Arc<W>,
         (home, foreign): (&Home, Option<&dyn ForeignHolder<W>>),
-        place: &Place,
+        place: &LockLocation,
         rhythm: Rhythm,
     ) -> Result<Attempt<Self, ()>> {
         let lock = match HomeLock::try_take(world, place)? {
@@ -363,9 +363,9 @@ impl<W: World> Holding<W> {
 
 /// A lock in a local directory keeps out this machine's processes only. The home itself may be shared, so a record
 /// of another machine that did not leave keeps us out too, until a person says that it is dead.
-fn check_same_host(place: &Place, home: &Home, predecessor: &Owner) -> Result<()> {
+fn check_same_host(place: &LockLocation, home: &Home, predecessor: &Owner) -> Result<()> {
     let own = crate::system::platform::host_name();
-    if *place == Place::inside(home) || predecessor.left.is_some() || predecessor.host == own {
+    if *place == LockLocation::inside(home) || predecessor.left.is_some() || predecessor.host == own {
         return Ok(());
     }
     let path = home.ours(names::OWNER);
@@ -375,7 +375,7 @@ fn check_same_host(place: &Place, home: &Home, predecessor: &Owner) -> Result<()
 }
 
 /// Two locks in two places would make two holders. So a living predecessor with its lock elsewhere keeps us out.
-fn check_same_lock<W: World>(world: &W, place: &Place, home: &Home, predecessor: &Owner) -> Result<()> {
+fn check_same_lock<W: World>(world: &W, place: &LockLocation, home: &Home, predecessor: &Owner) -> Result<()> {
     if predecessor.left.is_some() || predecessor.runtime_dir.as_deref() == place.runtime_dir() {
         return Ok(());
     }
@@ -430,7 +430,7 @@ fn next_generation<W: World>(world: &W, watch: &W::Node, predecessor: Option<&Ow
         .ok_or_else(|| io::Error::other("the generation counter is at its end"))
 }
 
-fn new_owner<W: World>(world: &W, home: &Home, place: &Place, generation: u64, rhythm: Rhythm) -> Result<Owner> {
+fn new_owner<W: World>(world: &W, home: &Home, place: &LockLocation, generation: u64, rhythm: Rhythm) -> Result<Owner> {
     let now = world.now();
     let nonce = world.nonce().doing("draw a nonce for", home.watch())?;
     Ok(Owner {
@@ -476,7 +476,7 @@ pub fn own_identity<W: World>(world: &W) -> Result<Identity> {
 ///
 /// # Errors
 /// Those of the system, and directories that are not ours alone.
-pub fn prepare<W: World>(world: &W, home: &Home, place: &Place) -> Result<()> {
+pub fn prepare<W: World>(world: &W, home: &Home, place: &LockLocation) -> Result<()> {
     storage::make_directories(home.state())?;
     if world.facts_of_path(home.state()).doing("examine", home.state())?.kind == Kind::Link {
         let next = "give the directory itself with --state";

@@ -40,14 +40,14 @@ const PASSERS_BY: Duration = Duration::from_secs(1);
 
 /// Where the two locks are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct LockLocation {
     /// The directory whose own descriptor is locked.
     pub directory: PathBuf,
     /// The directory that holds the file `lock`: the same one or one inside it.
     pub inner: PathBuf,
 }
 
-impl Place {
+impl LockLocation {
     /// Inside the home: the state directory and `watch/lock`.
     pub fn inside(home: &Home) -> Self {
         Self { directory: home.state().to_owned(), inner: home.watch() }
@@ -80,7 +80,7 @@ impl Place {
 #[derive(Debug)]
 pub struct HomeLock<W: World> {
     world: Arc<W>,
-    place: Place,
+    place: LockLocation,
     directory: W::Node,
     directory_facts: Facts,
     file: W::Node,
@@ -106,11 +106,11 @@ impl<W: World> HomeLock<W> {
     /// # Errors
     /// A directory that is not ours alone, a file system that is not trusted, a lock file of the wrong kind, and
     /// every failure of the system. The directories must exist.
-    pub fn try_take(world: &Arc<W>, place: &Place) -> Result<Attempt<Self, ()>> {
+    pub fn try_take(world: &Arc<W>, place: &LockLocation) -> Result<Attempt<Self, ()>> {
         until_answered(place.file(), "locked", || Self::take_once(world, place))
     }
 
-    fn take_once(world: &Arc<W>, place: &Place) -> Result<Once<Self>> {
+    fn take_once(world: &Arc<W>, place: &LockLocation) -> Result<Once<Self>> {
         let directory = world.open_directory(&place.directory).doing("open the directory", &place.directory)?;
         let directory_facts = world.facts(&directory).doing("examine", &place.directory)?;
         check_private(&place.directory, &directory_facts)?;
@@ -195,7 +195,7 @@ pub fn check_private(path: &Path, facts: &Facts) -> Result<()> {
     Ok(())
 }
 
-fn lock_directory<W: World>(world: &W, directory: &W::Node, place: &Place) -> Result<Claim> {
+fn lock_directory<W: World>(world: &W, directory: &W::Node, place: &LockLocation) -> Result<Claim> {
     let mut attempt = || match world.try_lock(directory) {
         Ok(Claim::Busy) if !world.is_marked(directory).unwrap_or(true) => None,
         answer => Some(answer),
@@ -204,7 +204,7 @@ fn lock_directory<W: World>(world: &W, directory: &W::Node, place: &Place) -> Re
     answer.unwrap_or(Ok(Claim::Busy)).doing("lock the directory", &place.directory)
 }
 
-fn open_lock_file<W: World>(world: &W, directory: &W::Node, place: &Place) -> Result<W::Node> {
+fn open_lock_file<W: World>(world: &W, directory: &W::Node, place: &LockLocation) -> Result<W::Node> {
     let inner = match place.inner.strip_prefix(&place.directory) {
         Ok(way) if !way.as_os_str().is_empty() => {
             let inner =
@@ -257,7 +257,7 @@ fn found(facts: io::Result<Facts>) -> io::Result<Option<Facts>> {
 
 /// What can be seen of a lock without taking it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sighting {
+pub enum LockObservation {
     /// There is no such lock file, or no such home.
     Absent,
     /// Nobody holds it.
@@ -277,20 +277,20 @@ pub enum Sighting {
 }
 
 /// Looks at a lock. Takes nothing, changes nothing.
-pub fn sight<W: World>(world: &W, place: &Place) -> Sighting {
-    try_sight(world, place).unwrap_or_else(|error| Sighting::Unknown(error.to_string()))
+pub fn observe<W: World>(world: &W, place: &LockLocation) -> LockObservation {
+    try_sight(world, place).unwrap_or_else(|error| LockObservation::Unknown(error.to_string()))
 }
 
 /// Whether a watcher shows its mark on the lock file: the cheapest look there is.
-pub fn is_marked<W: World>(world: &W, place: &Place) -> bool {
+pub fn is_marked<W: World>(world: &W, place: &LockLocation) -> bool {
     let file =
         world.open_directory(&place.inner).and_then(|inner| world.open(&inner, OsStr::new(names::LOCK), Open::Read));
     file.and_then(|file| world.is_marked(&file)).unwrap_or(false)
 }
 
-fn try_sight<W: World>(world: &W, place: &Place) -> Result<Sighting> {
+fn try_sight<W: World>(world: &W, place: &LockLocation) -> Result<LockObservation> {
     let directory = found_node(world.open_directory(&place.directory)).doing("open", &place.directory)?;
-    let Some(directory) = directory else { return Ok(Sighting::Absent) };
+    let Some(directory) = directory else { return Ok(LockObservation::Absent) };
     let file = match found_node(world.open_directory(&place.inner)).doing("open", &place.inner)? {
         Some(inner) => {
             found_node(world.open(&inner, OsStr::new(names::LOCK), Open::Read)).doing("open", place.file())?
@@ -301,18 +301,18 @@ fn try_sight<W: World>(world: &W, place: &Place) -> Result<Sighting> {
         && world.is_marked(file).doing("examine the lock of", place.file())?
     {
         let beat = world.published_beat(file).doing("examine the lock of", place.file())?;
-        return Ok(Sighting::Marked { beat });
+        return Ok(LockObservation::Marked { beat });
     }
     // The file may have been removed under a holder who has not noticed yet; the directory is still locked then.
     if world.is_marked(&directory).doing("examine the lock of", &place.directory)? {
-        return Ok(Sighting::Marked { beat: None });
+        return Ok(LockObservation::Marked { beat: None });
     }
     for node in file.iter().chain([&directory]) {
         if let LockTaker::Taken(taker) = world.lock_taker(node).doing("read the kernel's locks for", place.file())? {
-            return Ok(Sighting::Unmarked { taker });
+            return Ok(LockObservation::Unmarked { taker });
         }
     }
-    Ok(if file.is_some() { Sighting::Free } else { Sighting::Absent })
+    Ok(if file.is_some() { LockObservation::Free } else { LockObservation::Absent })
 }
 
 fn found_node<T>(opened: io::Result<T>) -> io::Result<Option<T>> {
@@ -327,7 +327,7 @@ fn found_node<T>(opened: io::Result<T>) -> io::Result<Option<T>> {
 ///
 /// # Errors
 /// Those of the system; they prove nothing.
-pub fn taker<W: World>(world: &W, place: &Place) -> Result<LockTaker> {
+pub fn taker<W: World>(world: &W, place: &LockLocation) -> Result<LockTaker> {
     let inner = world.open_directory(&place.inner).doing("open", &place.inner)?;
     let file = world.open(&inner, OsStr::new(names::LOCK), Open::Read).doing("open", place.file())?;
     world.lock_taker(&file).doing("read the kernel's locks for", place.file())
@@ -337,6 +337,6 @@ pub fn taker<W: World>(world: &W, place: &Place) -> Result<LockTaker> {
 ///
 /// # Errors
 /// Those of the system.
-pub fn prepare(place: &Place) -> Result<()> {
+pub fn prepare(place: &LockLocation) -> Result<()> {
     storage::make_directories(&place.inner)
 }

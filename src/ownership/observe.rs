@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::beat::{self, Beat};
 use super::foreign_holder::ForeignHolder;
 use super::history;
-use super::home_lock::{self, Place, Sighting};
+use super::home_lock::{self, LockLocation, LockObservation};
 use super::owner::{self, Owner, StopRequest};
 use super::verdict::{Ending, Evidence, OwnerEvidence, Verdict, judge};
 use crate::base::wait_until::wait_until;
@@ -25,20 +25,20 @@ const SECOND_LOOK: Duration = Duration::from_millis(100);
 pub fn evidence<W: World>(
     shared: &Arc<W>,
     (home, foreign): (&Home, Option<&dyn ForeignHolder<W>>),
-    place: &Place,
+    place: &LockLocation,
     here: &Standpoint,
     stuck_after: Option<Duration>,
 ) -> Evidence {
     let world = shared.as_ref();
-    let mut lock = home_lock::sight(world, place);
+    let mut lock = home_lock::observe(world, place);
     let holder = match &lock {
         // A home that ours hold has no other holder.
-        Sighting::Free | Sighting::Absent => foreign.and_then(|foreign| foreign.observe(shared)),
-        Sighting::Marked { .. } | Sighting::Unmarked { .. } | Sighting::Unknown(_) => None,
+        LockObservation::Free | LockObservation::Absent => foreign.and_then(|foreign| foreign.observe(shared)),
+        LockObservation::Marked { .. } | LockObservation::Unmarked { .. } | LockObservation::Unknown(_) => None,
     };
     if holder.is_some() {
         // One of ours that has taken the home since shows the foreign lock as well, and is no foreign watcher.
-        lock = home_lock::sight(world, place);
+        lock = home_lock::observe(world, place);
     }
     let watch = world.open_directory(&home.watch()).ok();
     let read = |name: &str, limit: usize| match &watch {
@@ -62,7 +62,9 @@ pub fn evidence<W: World>(
         beat: read(names::BEAT, beat::LIMIT).ok().flatten().as_deref().and_then(Beat::parse),
         last_life: match (&lock, &watch) {
             // Only of interest where nobody holds the home.
-            (Sighting::Free | Sighting::Absent, Some(watch)) => history::last(world, watch).ok().flatten(),
+            (LockObservation::Free | LockObservation::Absent, Some(watch)) => {
+                history::last(world, watch).ok().flatten()
+            }
             _ => None,
         },
         stop_requested: request.as_ref().and_then(StopRequest::acquisition),
@@ -109,7 +111,7 @@ fn is_fleeting(verdict: &Verdict) -> bool {
 pub fn verdict<W: World>(
     world: &Arc<W>,
     home: (&Home, Option<&dyn ForeignHolder<W>>),
-    place: &Place,
+    place: &LockLocation,
     here: &Standpoint,
     stuck_after: Option<Duration>,
 ) -> (Evidence, Verdict) {

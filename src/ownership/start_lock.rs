@@ -15,12 +15,12 @@ use crate::system::{Claim, Open, World};
 
 /// The turn of the one who starts something. Dropping it ends it.
 #[derive(Debug)]
-pub struct Turn<W: World> {
+pub struct StartLock<W: World> {
     // Held for its lock, which goes with it.
     _file: W::Node,
 }
 
-impl<W: World> Turn<W> {
+impl<W: World> StartLock<W> {
     /// Takes the turn to start this home's watcher, if nobody has it.
     ///
     /// # Errors
@@ -56,9 +56,9 @@ impl<W: World> Candidate<W> {
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn try_take(self, world: &W) -> Result<Attempt<Turn<W>, Self>> {
+    pub fn try_take(self, world: &W) -> Result<Attempt<StartLock<W>, Self>> {
         Ok(match world.try_lock(&self.file).doing("lock", &self.path)? {
-            Claim::Taken => Attempt::Taken(Turn { _file: self.file }),
+            Claim::Taken => Attempt::Taken(StartLock { _file: self.file }),
             Claim::Busy => Attempt::Busy(self),
         })
     }

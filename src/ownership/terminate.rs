@@ -8,7 +8,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::home_lock::{self, Place};
+use super::home_lock::{self, LockLocation};
 use super::owner::Owner;
 use crate::base::failpoint::{Failpoint, is_protected, reach};
 use crate::system::identity::{self, Observation, Sameness, Standpoint};
@@ -57,7 +57,7 @@ pub struct Proven<P> {
 /// A refusal, with the reason why it is not proven.
 pub fn prove<W: World>(
     world: &W,
-    place: &Place,
+    place: &LockLocation,
     owner: &Owner,
     here: &Standpoint,
 ) -> Result<Option<Proven<W::Process>>, Refusal> {
@@ -87,7 +87,7 @@ pub fn prove<W: World>(
     Ok(Some(Proven { process }))
 }
 
-fn prove_by_lock<W: World>(world: &W, place: &Place, owner: &Owner) -> Result<(), Refusal> {
+fn prove_by_lock<W: World>(world: &W, place: &LockLocation, owner: &Owner) -> Result<(), Refusal> {
     match home_lock::taker(world, place) {
         Ok(LockTaker::Taken(taker)) if taker == owner.pid().get() => Ok(()),
         Ok(LockTaker::Taken(taker)) => Err(Refusal::NotProven(format!(

@@ -37,7 +37,7 @@ use std::time::Duration;
 use super::beat::Beat;
 use super::foreign_holder::{ForeignObservation, ForeignState};
 use super::history::Life;
-use super::home_lock::Sighting;
+use super::home_lock::LockObservation;
 use super::owner::Owner;
 use crate::system::Now;
 use crate::system::identity::{Difference, Pid, Sameness};
@@ -46,7 +46,7 @@ use crate::system::identity::{Difference, Pid, Sameness};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Evidence {
     /// The lock.
-    pub lock: Sighting,
+    pub lock: LockObservation,
     /// The owner record.
     pub owner: OwnerEvidence,
     /// The beat in `beat.json`, if it can be read.
@@ -75,7 +75,7 @@ impl Evidence {
     /// The foreign watcher that holds the home. A watcher of ours that has let go of its own lock, and is about to end, is
     /// none.
     pub fn foreign_holder(&self) -> Option<&ForeignObservation> {
-        let is_free = matches!(self.lock, Sighting::Absent | Sighting::Free);
+        let is_free = matches!(self.lock, LockObservation::Absent | LockObservation::Free);
         self.foreign.as_ref().filter(|foreign| is_free && !self.is_our_own(foreign))
     }
 
@@ -297,13 +297,13 @@ pub fn age(duration: Duration) -> String {
 /// Turns the evidence into the verdict.
 pub fn judge(evidence: &Evidence) -> Verdict {
     match &evidence.lock {
-        Sighting::Unknown(why) => Verdict::Unknown { why: why.clone() },
-        Sighting::Absent | Sighting::Free => match evidence.foreign_holder() {
+        LockObservation::Unknown(why) => Verdict::Unknown { why: why.clone() },
+        LockObservation::Absent | LockObservation::Free => match evidence.foreign_holder() {
             Some(foreign) => judge_foreign(foreign, evidence.stuck_after),
             None => judge_free(evidence),
         },
-        Sighting::Unmarked { taker } => Verdict::Foreign { taker: *taker },
-        Sighting::Marked { beat } => judge_held(evidence, *beat),
+        LockObservation::Unmarked { taker } => Verdict::Foreign { taker: *taker },
+        LockObservation::Marked { beat } => judge_held(evidence, *beat),
     }
 }
 

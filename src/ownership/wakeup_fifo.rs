@@ -20,13 +20,13 @@ pub const SUFFIX: &str = ".bell";
 
 /// A waiter's own bell. Dropping it takes it down.
 #[derive(Debug)]
-pub struct Bell {
+pub struct WakeupFifo {
     fifo: std::fs::File,
     directory: PathBuf,
     name: OsString,
 }
 
-impl Bell {
+impl WakeupFifo {
     /// Hangs a bell into the directory of waiters.
     ///
     /// # Errors
@@ -47,7 +47,7 @@ impl Bell {
     }
 }
 
-impl Drop for Bell {
+impl Drop for WakeupFifo {
     fn drop(&mut self) {
         let removed = Real.open_directory(&self.directory).and_then(|open| storage::remove(&Real, &open, &self.name));
         if let Err(error) = removed {

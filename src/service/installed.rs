@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 use thiserror::Error as ThisError;
 
-use super::manager::{Manager, ManagerError, Standing, Systemctl};
-use super::spec::{Plan, real};
+use super::manager::{Manager, ManagerError, Systemctl, UnitState};
+use super::spec::{ServiceSpec, real};
 use super::{launchd, seal, systemd};
 use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint::{Failpoint, is_protected};
@@ -28,7 +28,7 @@ pub struct Site {
     /// Whose file it is.
     pub manager: Manager,
     /// What it should say.
-    pub plan: Plan,
+    pub plan: ServiceSpec,
     /// Its directory, without a link in it as far as it exists.
     directory: PathBuf,
 }
@@ -53,7 +53,7 @@ impl Site {
     /// Paths that no manager takes, and a user without a home directory.
     pub fn of(context: &HomeContext, manager: Manager) -> Result<Self> {
         let directory = real(manager.directory(&context.environment)?);
-        let plan = Plan::of(context)?;
+        let plan = ServiceSpec::of(context)?;
         match plan.command.first() {
             Some(program) if manager == Manager::Systemd && systemd::is_impossible(program) => Err(Error::refused(
                 program,
@@ -158,7 +158,7 @@ pub struct Keeper {
     /// The way to its manager.
     pub systemctl: Systemctl,
     /// How it stands.
-    pub standing: Standing,
+    pub standing: UnitState,
 }
 
 impl Keeper {
@@ -202,14 +202,14 @@ pub fn next_keeper(context: &HomeContext) -> Result<Option<Keeper>, Untold> {
 }
 
 /// This home's unit, if its manager's answer is as wanted. Without a service on disk nobody is asked.
-fn asked(context: &HomeContext, is_wanted: impl FnOnce(&Standing) -> bool) -> Result<Option<Keeper>, Untold> {
+fn asked(context: &HomeContext, is_wanted: impl FnOnce(&UnitState) -> bool) -> Result<Option<Keeper>, Untold> {
     let Ok(site) = Site::of(context, Manager::Systemd) else { return Ok(None) };
     if !matches!(site.look(context.world.as_ref()), Ok(Found::Current | Found::Other)) {
         return Ok(None);
     }
     let unit = site.unit();
     let asked = Systemctl::find(&context.environment).ok_or(ManagerError::Missing);
-    match asked.and_then(|systemctl| Ok((systemctl.standing(&unit)?, systemctl))) {
+    match asked.and_then(|systemctl| Ok((systemctl.state(&unit)?, systemctl))) {
         Ok((standing, systemctl)) => Ok(is_wanted(&standing).then_some(Keeper { unit, systemctl, standing })),
         Err(why) => Err(Untold { why, unit }),
     }

@@ -6,15 +6,15 @@
 //! Source: `launchd.plist(5)`.
 
 use super::seal;
-use super::spec::Plan;
+use super::spec::ServiceSpec;
 
 /// The file's name.
-pub fn file_name(plan: &Plan) -> String {
+pub fn file_name(plan: &ServiceSpec) -> String {
     format!("{}.plist", plan.label)
 }
 
 /// The agent's text.
-pub fn agent(plan: &Plan) -> String {
+pub fn agent(plan: &ServiceSpec) -> String {
     let words: Vec<String> =
         plan.command.iter().map(|word| format!("    <string>{}</string>\n", escaped(word))).collect();
     let text = format!(

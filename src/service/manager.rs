@@ -13,7 +13,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use thiserror::Error as ThisError;
 
-use super::spec::Plan;
+use super::spec::ServiceSpec;
 use super::{launchd, systemd};
 use crate::base::environment::Environment;
 use crate::base::error::{Error, Result};
@@ -39,7 +39,7 @@ impl Manager {
     }
 
     /// What is to be written for a plan.
-    pub fn text(self, plan: &Plan) -> String {
+    pub fn text(self, plan: &ServiceSpec) -> String {
         match self {
             Self::Systemd => systemd::unit(plan),
             Self::Launchd => launchd::agent(plan),
@@ -47,7 +47,7 @@ impl Manager {
     }
 
     /// Under which name.
-    pub fn file_name(self, plan: &Plan) -> String {
+    pub fn file_name(self, plan: &ServiceSpec) -> String {
         match self {
             Self::Systemd => systemd::file_name(plan),
             Self::Launchd => launchd::file_name(plan),
@@ -81,7 +81,7 @@ pub struct Systemctl {
 
 /// What the manager says about a service.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Standing {
+pub struct UnitState {
     /// `active`, `inactive`, `failed`, ... in systemd's own words.
     pub active: String,
     /// How it ended last, in systemd's own words: `success`, `watchdog`, ...
@@ -171,9 +171,9 @@ impl Systemctl {
     ///
     /// # Errors
     /// The manager cannot be asked.
-    pub fn standing(&self, unit: &str) -> Result<Standing, ManagerError> {
+    pub fn state(&self, unit: &str) -> Result<UnitState, ManagerError> {
         self.order(&["show", "--property=ActiveState,Result,MainPID,UnitFileState,SubState", unit], ANSWERS_WITHIN)
-            .map(|text| Standing::parse(&text))
+            .map(|text| UnitState::parse(&text))
     }
 }
 
@@ -188,7 +188,7 @@ fn runtime_directory() -> Option<PathBuf> {
     is_ours.then_some(directory)
 }
 
-impl Standing {
+impl UnitState {
     /// Reads the lines of `systemctl show`. What is missing is not known.
     fn parse(text: &str) -> Self {
         let value = |name: &str| {
@@ -221,14 +221,14 @@ mod tests {
 
     #[test]
     fn what_systemctl_shows_is_read_in_any_order() {
-        let standing = Standing::parse("Result=success\nMainPID=42\nActiveState=active\n");
+        let standing = UnitState::parse("Result=success\nMainPID=42\nActiveState=active\n");
         assert_eq!((standing.active.as_str(), standing.result.as_str()), ("active", "success"));
         assert_eq!(standing.pid.map(Pid::get), Some(42));
-        assert_eq!(Standing::parse("MainPID=0\n").pid, None);
-        assert!(Standing::parse("SubState=auto-restart\n").is_resting);
-        let enabled = |state: &str| Standing::parse(&format!("UnitFileState={state}\n")).is_enabled;
+        assert_eq!(UnitState::parse("MainPID=0\n").pid, None);
+        assert!(UnitState::parse("SubState=auto-restart\n").is_resting);
+        let enabled = |state: &str| UnitState::parse(&format!("UnitFileState={state}\n")).is_enabled;
         assert_eq!((enabled("enabled"), enabled("disabled"), enabled("")), (true, false, false));
-        assert_eq!(Standing::parse(""), Standing::default());
+        assert_eq!(UnitState::parse(""), UnitState::default());
     }
 
     #[test]

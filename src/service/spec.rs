@@ -14,7 +14,7 @@ const LEAST_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A service of one home.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub struct ServiceSpec {
     /// Its name.
     pub label: Label,
     /// The state directory's real path; it marks a service as this home's.
@@ -40,7 +40,7 @@ const SLACK: Duration = Duration::from_secs(5);
 /// How long reading a large home may take at the start, besides what the settings allow.
 const STARTS_WITHIN: Duration = Duration::from_secs(90);
 
-impl Plan {
+impl ServiceSpec {
     /// The service of this home: this program, with the home and the knobs that were given in explicit flags,
     /// so that nothing the manager's environment says can point it at another home.
     ///

@@ -21,14 +21,14 @@
 use std::time::Duration;
 
 use super::seal;
-use super::spec::Plan;
+use super::spec::ServiceSpec;
 use crate::base::exit;
 
 /// The rest between two starts in seconds. Nothing is lost meanwhile, and `arm` need not wait for it.
 const RESTS: u64 = 5;
 
 /// The file's name.
-pub fn file_name(plan: &Plan) -> String {
+pub fn file_name(plan: &ServiceSpec) -> String {
     format!("{}.service", plan.label)
 }
 
@@ -38,8 +38,8 @@ pub fn is_impossible(program: &str) -> bool {
 }
 
 /// The unit's text.
-pub fn unit(plan: &Plan) -> String {
-    let Plan { command, patience, starts_within, leaves_within, removal, .. } = plan;
+pub fn unit(plan: &ServiceSpec) -> String {
+    let ServiceSpec { command, patience, starts_within, leaves_within, removal, .. } = plan;
     let words = command.iter().enumerate();
     let words: Vec<_> =
         words.map(|(position, word)| if position == 0 { verbatim(word) } else { argument(word) }).collect();
@@ -129,8 +129,8 @@ mod tests {
     use super::*;
     use crate::service::unit_name::Label;
 
-    fn plan() -> Plan {
-        Plan {
+    fn plan() -> ServiceSpec {
+        ServiceSpec {
             label: Label::of_state(Path::new("/h/state")),
             state: "/h/state".to_owned(),
             command: ["/bin/fm-watch", "--home", "/h", "run"].map(str::to_owned).to_vec(),
@@ -152,7 +152,7 @@ mod tests {
     fn a_value_whose_end_would_be_lost_is_none() {
         assert_eq!(value("/a b/100%\\x").as_deref(), Some("/a b/100%%\\x"));
         assert_eq!((value("/a "), value("/a\\")), (None, None));
-        let text = unit(&Plan { state: "/a ".to_owned(), ..plan() });
+        let text = unit(&ServiceSpec { state: "/a ".to_owned(), ..plan() });
         assert!(!text.contains("Condition") && text.contains("Description=fm-watch of fm-watch-h-state\n"), "{text}");
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fm_watch::layout::paths::Home;
 use fm_watch::lock::Attempt;
-use fm_watch::ownership::home_lock::{HomeLock, Place};
+use fm_watch::ownership::home_lock::{HomeLock, LockLocation};
 use fm_watch::system::Real;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
@@ -484,7 +484,7 @@ fn an_unlock_in_a_child_would_drop_the_lock_of_its_parent() {
 fn of_two_threads_of_one_process_one_holds() {
     let home = TestHome::new();
     home.make_watch();
-    let place = Place::inside(&Home::at(home.root()));
+    let place = LockLocation::inside(&Home::at(home.root()));
     let world = Arc::new(Real);
     let all = Arc::new(Barrier::new(8));
     let threads: Vec<_> = (0..8)

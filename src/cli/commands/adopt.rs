@@ -10,7 +10,7 @@ use crate::base::error::{Context, Error, Result};
 use crate::base::exit;
 use crate::cli::args::{self, Global};
 use crate::cli::session::Session;
-use crate::firstmate::adopt::{Bin, Care, Hand, Step};
+use crate::firstmate::adopt::{Bin, Care, Mode, Step};
 use crate::firstmate::queue::Queue;
 use crate::firstmate::queue_sync::QueueSync;
 use crate::layout::paths::{Home, Selection, names};
@@ -31,10 +31,10 @@ pub fn adopt(console: Console, options: &args::Adopt) -> Result<u8> {
     let environment = Environment::of_this_process();
     let selection = Selection { home: Some(options.directory.clone()), state: None };
     let home = Home::resolve(&selection, &environment, std::env::current_dir().ok().as_deref())?;
-    let hand = if options.dry_run { Hand::Shows } else { Hand::Does };
-    let bin = Bin::open(&Real, home.root(), hand)?;
+    let mode = if options.dry_run { Mode::Shows } else { Mode::Does };
+    let bin = Bin::open(&Real, home.root(), mode)?;
     if options.undo {
-        return undo(console, &home, &bin, hand);
+        return undo(console, &home, &bin, mode);
     }
     let own = respawn::program()?;
     if own.starts_with("/proc") {
@@ -44,7 +44,7 @@ pub fn adopt(console: Console, options: &args::Adopt) -> Result<u8> {
     let program = program::stable_path(&Real, &environment, own);
     let care = if options.force { Care::Force } else { Care::Refuse };
     look_at_rights(console, &home, care)?;
-    say(console, &bin.adopt(&Real, &program, &home.watch(), care, hand)?)?;
+    say(console, &bin.adopt(&Real, &program, &home.watch(), care, mode)?)?;
     Ok(exit::OK)
 }
 
@@ -70,16 +70,16 @@ fn say(console: Console, steps: &[Step]) -> Result<()> {
             "schema": 1,
             "event": format!("{:?}", step.did).to_lowercase(),
             "path": step.path.to_string_lossy(),
-            "done": step.hand == Hand::Does,
+            "done": step.mode == Mode::Does,
         })),
     })
 }
 
 /// The scripts first: from then on nothing starts a watcher of ours any more.
-fn undo(console: Console, home: &Home, bin: &Bin<Real>, hand: Hand) -> Result<u8> {
-    let undone = bin.undo(&Real, hand)?;
+fn undo(console: Console, home: &Home, bin: &Bin<Real>, mode: Mode) -> Result<u8> {
+    let undone = bin.undo(&Real, mode)?;
     say(console, &undone.steps)?;
-    if hand == Hand::Shows {
+    if mode == Mode::Shows {
         return Ok(if undone.left.is_empty() { exit::OK } else { exit::FAILED });
     }
     if undone.removes_watch {

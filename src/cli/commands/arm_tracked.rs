@@ -23,8 +23,8 @@ use crate::base::failpoint::Failpoint;
 use crate::base::wait_until::wait_until;
 use crate::cli::session::Session;
 use crate::firstmate::script_output::{self, Holder};
-use crate::launch::bound_child::{Companion, FirstLook};
-use crate::launch::spawn::Kin;
+use crate::launch::bound_child::{BoundChild, FirstLook};
+use crate::launch::spawn::Lifetime;
 use crate::launch::{Obtained, Wish, obtain_as};
 use crate::ownership::verdict::Verdict;
 use crate::system::platform;
@@ -111,7 +111,7 @@ fn obtain_and_follow(session: &Session, wish: Wish, failing: Failing, sender: &S
     let deadline = Instant::now() + session.settings().arm_timeout;
     let mut reason = "the deadline has passed".to_owned();
     while Instant::now() < deadline {
-        let mut obtained = match obtain_as(session, wish, Kin::Starter, &mut session.notes()) {
+        let mut obtained = match obtain_as(session, wish, Lifetime::Starter, &mut session.notes()) {
             Ok(obtained) => obtained,
             Err(why) if failing == Failing::AsScript => {
                 reason = why.to_string();
@@ -130,18 +130,18 @@ fn obtain_and_follow(session: &Session, wish: Wish, failing: Failing, sender: &S
                 break;
             }
         };
-        let Obtained::Started { pid, companion, .. } = &mut obtained else {
+        let Obtained::Started { pid, child, .. } = &mut obtained else {
             arm::print(session, &obtained)?;
             return Ok(exit::OK);
         };
         let pid = *pid;
-        let Some(together) = companion.take() else {
+        let Some(bound) = child.take() else {
             // A service manager keeps that one.
             arm::print(session, &obtained)?;
             return Ok(exit::OK);
         };
-        if together.first_look == FirstLook::Ended {
-            let (printed, ended) = together.companion.follow().doing("follow", "the watcher")?;
+        if bound.first_look == FirstLook::Ended {
+            let (printed, ended) = bound.child.follow().doing("follow", "the watcher")?;
             if script_output::is_wake(&printed)
                 && (ended.success() || session.world.is_protected(Failpoint::TrackedAnyReason))
             {
@@ -156,11 +156,11 @@ fn obtain_and_follow(session: &Session, wish: Wish, failing: Failing, sender: &S
             }
             continue;
         }
-        if let Some(process) = together.companion.pin() {
+        if let Some(process) = bound.child.pin() {
             let _over_already = sender.send(Notice::Follows(process));
         }
         arm::print(session, &obtained)?;
-        return follow(together.companion);
+        return follow(bound.child);
     }
     fail(session, failing, &reason)
 }
@@ -203,8 +203,8 @@ fn await_another(session: &Session, deadline: Instant) -> Another {
 }
 
 /// Waits for the watcher's end and ends as it did, with its reason.
-fn follow(companion: Companion) -> Result<u8> {
-    let (printed, ended) = companion.follow().doing("follow", "the watcher")?;
+fn follow(child: BoundChild) -> Result<u8> {
+    let (printed, ended) = child.follow().doing("follow", "the watcher")?;
     print_raw(&printed)?;
     Ok(script_output::code_of(ended))
 }

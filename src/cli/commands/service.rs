@@ -13,7 +13,7 @@ use crate::cli::session::Session;
 use crate::ownership::foreign_holder::ForeignObservation;
 use crate::ownership::verdict::Verdict;
 use crate::service::installed::{Found, Site};
-use crate::service::manager::{LINGERING, Manager, Standing, Systemctl, lingers};
+use crate::service::manager::{LINGERING, Manager, Systemctl, UnitState, lingers};
 use crate::system::identity::Pid;
 use crate::watcher::facts;
 
@@ -88,7 +88,7 @@ fn install(mut session: Session) -> Result<u8> {
 fn enable(session: &Session, site: &Site, systemctl: &Systemctl) -> std::result::Result<(), String> {
     let unit = &site.unit();
     let order = |words: &[&str], at_most| systemctl.order(words, at_most).map_err(|why| why.to_string());
-    let kept = || systemctl.standing(unit).map(|standing| standing.pid).map_err(|why| why.to_string());
+    let kept = || systemctl.state(unit).map(|standing| standing.pid).map_err(|why| why.to_string());
     order(&["daemon-reload"], ORDERED_WITHIN)?;
     order(&["enable", unit], ORDERED_WITHIN)?;
     let watcher = || session.settled_verdict(session.settings().arm_timeout);
@@ -189,7 +189,7 @@ fn say_what_remains(session: &Session) {
 struct Report {
     site: Site,
     found: Found,
-    standing: std::result::Result<Standing, String>,
+    standing: std::result::Result<UnitState, String>,
     watcher: Option<Pid>,
     /// The shell watcher behind which it has to wait.
     ahead: Option<ForeignObservation>,
@@ -201,7 +201,7 @@ fn status(session: &Session) -> Result<u8> {
     let site = Site::of(session, Manager::of_this_system())?;
     let found = site.look(session.world.as_ref())?;
     let standing = match (site.manager, Systemctl::find(&session.environment)) {
-        (Manager::Systemd, Some(systemctl)) => systemctl.standing(&site.unit()).map_err(|why| why.to_string()),
+        (Manager::Systemd, Some(systemctl)) => systemctl.state(&site.unit()).map_err(|why| why.to_string()),
         _ => Err("its manager cannot be asked here".to_owned()),
     };
     let (evidence, verdict) = session.verdict();

@@ -10,7 +10,7 @@ use crate::base::error::{Error, Result};
 use crate::base::exit;
 use crate::cli::args::Global;
 use crate::cli::session::Session;
-use crate::ownership::home_lock::Sighting;
+use crate::ownership::home_lock::LockObservation;
 use crate::ownership::owner::Owner;
 use crate::ownership::verdict::{Evidence, OwnerEvidence, Verdict, age};
 use crate::settings::Settings;
@@ -76,7 +76,7 @@ fn owner_of(evidence: &Evidence) -> Option<&Owner> {
 fn degraded(evidence: &Evidence, verdict: &Verdict) -> Vec<String> {
     let beat = evidence.beat.as_ref().filter(|beat| Some(beat.pid) == verdict.living_pid().map(Pid::get));
     let mut degraded = beat.map(|beat| beat.degraded.clone()).unwrap_or_default();
-    let is_published = matches!(evidence.lock, Sighting::Marked { beat: Some(_) });
+    let is_published = matches!(evidence.lock, LockObservation::Marked { beat: Some(_) });
     let beat_age = beat.and_then(|beat| evidence.now.monotonic.checked_sub(beat.monotonic()));
     let bound = 3 * Duration::from_millis(beat.map_or(0, |beat| beat.poll_ms)) + Duration::from_secs(1);
     let is_old = verdict.is_watching() && is_published && beat_age.is_none_or(|age| age > bound);
@@ -124,13 +124,13 @@ fn lines(
     lines
 }
 
-fn lock_in_words(lock: &Sighting) -> String {
+fn lock_in_words(lock: &LockObservation) -> String {
     match lock {
-        Sighting::Absent => "there is none yet".to_owned(),
-        Sighting::Free => "free".to_owned(),
-        Sighting::Marked { .. } => "held by a watcher".to_owned(),
-        Sighting::Unmarked { taker } => format!("held by pid {taker}, without a watcher's mark"),
-        Sighting::Unknown(why) => why.clone(),
+        LockObservation::Absent => "there is none yet".to_owned(),
+        LockObservation::Free => "free".to_owned(),
+        LockObservation::Marked { .. } => "held by a watcher".to_owned(),
+        LockObservation::Unmarked { taker } => format!("held by pid {taker}, without a watcher's mark"),
+        LockObservation::Unknown(why) => why.clone(),
     }
 }
 

@@ -14,8 +14,8 @@ fn pid() -> Pid {
     Pid::new(77).unwrap()
 }
 
-fn holder(standing: Standing, held_for: Duration, beacon: Beacon) -> ShellHolder {
-    ShellHolder { who: Who::Process { pid: pid(), standing, held_for }, beacon }
+fn holder(verification: Verification, held_for: Duration, beacon: Beacon) -> ShellHolder {
+    ShellHolder { who: Who::Process { pid: pid(), verification, held_for }, beacon }
 }
 
 fn fleet() -> Fleet {
@@ -28,17 +28,17 @@ fn fleet() -> Fleet {
 
 #[test]
 fn the_verdict_follows_the_table() {
-    let doubtful = || Standing::Doubtful("it serves another home".to_owned());
+    let doubtful = || Verification::Doubtful("it serves another home".to_owned());
     let touched = Beacon::Touched;
     let table = [
-        (holder(Standing::Proven, SECOND, touched(SECOND)), "ok"),
-        (holder(Standing::Proven, SECOND, touched(GRACE.checked_sub(SECOND).unwrap())), "ok"),
-        (holder(Standing::Proven, SECOND, touched(GRACE)), "stuck"),
-        (holder(Standing::Proven, SECOND, Beacon::Missing), "starting"),
-        (holder(Standing::Proven, GRACE, Beacon::Missing), "stuck"),
-        (holder(Standing::Proven, SECOND, Beacon::Ahead), "unknown"),
-        (holder(Standing::Untold, SECOND, touched(SECOND)), "starting"),
-        (holder(Standing::Untold, TELLS_WITHIN, touched(SECOND)), "unknown"),
+        (holder(Verification::Proven, SECOND, touched(SECOND)), "ok"),
+        (holder(Verification::Proven, SECOND, touched(GRACE.checked_sub(SECOND).unwrap())), "ok"),
+        (holder(Verification::Proven, SECOND, touched(GRACE)), "stuck"),
+        (holder(Verification::Proven, SECOND, Beacon::Missing), "starting"),
+        (holder(Verification::Proven, GRACE, Beacon::Missing), "stuck"),
+        (holder(Verification::Proven, SECOND, Beacon::Ahead), "unknown"),
+        (holder(Verification::Untold, SECOND, touched(SECOND)), "starting"),
+        (holder(Verification::Untold, TELLS_WITHIN, touched(SECOND)), "unknown"),
         (holder(doubtful(), SECOND, touched(SECOND)), "starting"),
         (holder(doubtful(), TELLS_WITHIN, touched(SECOND)), "unknown"),
         (ShellHolder { who: Who::Nobody, beacon: touched(SECOND) }, "starting"),
@@ -52,14 +52,14 @@ fn the_verdict_follows_the_table() {
 
 #[test]
 fn a_grace_that_somebody_has_set_counts() {
-    let late = holder(Standing::Proven, 40 * SECOND, Beacon::Touched(30 * SECOND));
+    let late = holder(Verification::Proven, 40 * SECOND, Beacon::Touched(30 * SECOND));
     let late = late.observation();
     assert_eq!(judge_foreign(&late, None).word(), "ok");
     let stuck = Verdict::Stuck { pid: pid(), beat: Some(30 * SECOND), bound: 30 * SECOND };
     assert_eq!(judge_foreign(&late, Some(30 * SECOND)), stuck);
 }
 
-fn claims(fleet: &Fleet) -> Claims {
+fn claims_of(fleet: &Fleet) -> Claims {
     Claims {
         pid: 77,
         identity: Sameness::Same(Proof::Start),
@@ -72,8 +72,8 @@ fn claims(fleet: &Fleet) -> Claims {
 #[test]
 fn only_all_facts_together_make_it_this_homes_watcher() {
     let fleet = fleet();
-    let told = claims(&fleet);
-    assert_eq!(standing(&told, &fleet), Standing::Proven);
+    let told = claims_of(&fleet);
+    assert_eq!(verification(&told, &fleet), Verification::Proven);
     let mut slashed: OsString = fleet.home().to_owned();
     slashed.push("/");
     let other_home = Claims { home: Some(slashed), ..told.clone() };
@@ -81,17 +81,17 @@ fn only_all_facts_together_make_it_this_homes_watcher() {
     let unsure = Claims { identity: Sameness::Unknown("it runs another command since".to_owned()), ..told.clone() };
     let reused = Claims { identity: Sameness::Different(Difference::PidReused), ..told.clone() };
     for doubtful in [other_home, other_program, unsure, reused] {
-        assert!(matches!(standing(&doubtful, &fleet), Standing::Doubtful(_)), "{doubtful:?}");
+        assert!(matches!(verification(&doubtful, &fleet), Verification::Doubtful(_)), "{doubtful:?}");
     }
     for untold in [Claims { home: None, ..told.clone() }, Claims { watcher_path: None, ..told }] {
-        assert_eq!(standing(&untold, &fleet), Standing::Untold);
+        assert_eq!(verification(&untold, &fleet), Verification::Untold);
     }
 }
 
 #[test]
 fn a_number_of_no_ordinary_process_is_not_judged() {
     let fleet = fleet();
-    let told = Claims { pid: 1, ..claims(&fleet) };
+    let told = Claims { pid: 1, ..claims_of(&fleet) };
     assert!(matches!(who(&told, &fleet), Who::Unjudged(_)));
 }
 

@@ -89,7 +89,7 @@ fn seconds(number: u64) -> Duration {
 }
 
 /// Evidence of a lock and a record, with no beat anywhere.
-fn evidence(lock: Sighting, owner: OwnerEvidence) -> Evidence {
+fn evidence(lock: LockObservation, owner: OwnerEvidence) -> Evidence {
     Evidence {
         runtime_dir: None,
         lock,
@@ -109,7 +109,7 @@ fn evidence(lock: Sighting, owner: OwnerEvidence) -> Evidence {
 /// A held lock whose record compares like this, with a beat in `beat.json` so long ago.
 fn held(sameness: Sameness, ago: Duration) -> Evidence {
     let beat = Some(beat_at(before_now(ago)));
-    Evidence { beat, ..evidence(Sighting::Marked { beat: None }, recorded(owner(), sameness)) }
+    Evidence { beat, ..evidence(LockObservation::Marked { beat: None }, recorded(owner(), sameness)) }
 }
 
 // One test for each row of the table, in its order.
@@ -118,14 +118,14 @@ fn held(sameness: Sameness, ago: Duration) -> Evidence {
 fn a_lock_that_cannot_be_examined_is_unknown_with_the_reason() {
     for owner in [OwnerEvidence::None, recorded(owner(), SAME), OwnerEvidence::Damaged("torn".to_owned())] {
         let beat = Some(beat_at(NOW));
-        let seen = Evidence { beat, ..evidence(Sighting::Unknown("EACCES, say".to_owned()), owner) };
+        let seen = Evidence { beat, ..evidence(LockObservation::Unknown("EACCES, say".to_owned()), owner) };
         assert_eq!(judge(&seen), Verdict::Unknown { why: "EACCES, say".to_owned() });
     }
 }
 
 #[test]
 fn a_free_lock_without_a_record_is_stopped() {
-    for lock in [Sighting::Free, Sighting::Absent] {
+    for lock in [LockObservation::Free, LockObservation::Absent] {
         assert_eq!(judge(&evidence(lock.clone(), OwnerEvidence::None)), Verdict::Stopped { last: None });
         // What cannot be understood accuses nobody of having died.
         let damaged = OwnerEvidence::Damaged("torn".to_owned());
@@ -137,7 +137,7 @@ fn a_free_lock_without_a_record_is_stopped() {
 fn a_free_lock_whose_holder_left_on_its_own_feet_is_stopped() {
     let left = Some(Departure { at: 1, how: "asked by SIGTERM".to_owned() });
     for sameness in [SAME, unknown(), Sameness::Different(Difference::Gone)] {
-        let seen = evidence(Sighting::Free, recorded(Owner { left: left.clone(), ..owner() }, sameness));
+        let seen = evidence(LockObservation::Free, recorded(Owner { left: left.clone(), ..owner() }, sameness));
         assert_eq!(
             judge(&seen),
             Verdict::Stopped { last: Some((pid(), HowLeft::Otherwise("asked by SIGTERM".to_owned()))) }
@@ -148,9 +148,9 @@ fn a_free_lock_whose_holder_left_on_its_own_feet_is_stopped() {
 #[test]
 fn a_free_lock_whose_holder_was_asked_to_stop_is_stopped() {
     let gone = || recorded(owner(), Sameness::Different(Difference::Gone));
-    let asked = Evidence { stop_requested: Some(7), ..evidence(Sighting::Free, gone()) };
+    let asked = Evidence { stop_requested: Some(7), ..evidence(LockObservation::Free, gone()) };
     assert_eq!(judge(&asked), Verdict::Stopped { last: Some((pid(), HowLeft::Stopped)) });
-    let other = Evidence { stop_requested: Some(6), ..evidence(Sighting::Free, gone()) };
+    let other = Evidence { stop_requested: Some(6), ..evidence(LockObservation::Free, gone()) };
     assert_eq!(judge(&other).word(), "dead", "the request was for another acquisition");
 }
 
@@ -160,11 +160,12 @@ fn a_free_lock_after_a_stopped_foreign_watcher_is_stopped() {
     let left = Some(Departure { at: 1, how: "woken".to_owned() });
     let gone = Sameness::Different(Difference::Gone);
     for owner in [OwnerEvidence::None, recorded(owner(), gone.clone()), recorded(Owner { left, ..owner() }, gone)] {
-        let seen = Evidence { stopped_foreign: Some(foreign), ..evidence(Sighting::Free, owner) };
+        let seen = Evidence { stopped_foreign: Some(foreign), ..evidence(LockObservation::Free, owner) };
         assert_eq!(judge(&seen), Verdict::Stopped { last: Some((foreign, HowLeft::Stopped)) });
     }
     let elsewhere = Owner { runtime_dir: Some("/run/x".into()), ..owner() };
-    let seen = Evidence { stopped_foreign: Some(foreign), ..evidence(Sighting::Free, recorded(elsewhere, SAME)) };
+    let seen =
+        Evidence { stopped_foreign: Some(foreign), ..evidence(LockObservation::Free, recorded(elsewhere, SAME)) };
     assert_eq!(judge(&seen).word(), "unknown", "somebody may hold a lock in another place");
 }
 
@@ -177,7 +178,7 @@ fn life() -> Life {
 #[test]
 fn a_free_lock_whose_holder_left_its_line_in_the_history_is_stopped() {
     let gone = || recorded(owner(), Sameness::Different(Difference::Gone));
-    let judge_with = |life: Life| judge(&Evidence { last_life: Some(life), ..evidence(Sighting::Free, gone()) });
+    let judge_with = |life: Life| judge(&Evidence { last_life: Some(life), ..evidence(LockObservation::Free, gone()) });
     assert_eq!(judge_with(life()), Verdict::Stopped { last: Some((pid(), HowLeft::Otherwise(life().how))) });
     for other in [Life { generation: 6, ..life() }, Life { pid: 4712, ..life() }] {
         assert_eq!(judge_with(other).word(), "dead", "the line is another one's");
@@ -190,7 +191,7 @@ fn a_free_lock_whose_holder_did_not_leave_is_dead() {
     let gone = differences.map(|difference| (Sameness::Different(difference.clone()), Ending::Gone(difference)));
     let let_go = [(SAME, Ending::LetGo), (unknown(), Ending::LetGo)];
     for (sameness, how) in gone.into_iter().chain(let_go) {
-        for lock in [Sighting::Free, Sighting::Absent] {
+        for lock in [LockObservation::Free, LockObservation::Absent] {
             let beat = Some(beat_at(before_now(seconds(90))));
             let seen = Evidence { beat, ..evidence(lock, recorded(owner(), sameness.clone())) };
             let expected = Verdict::Dead { pid: pid(), how: how.clone(), beat: Some(seconds(90)) };
@@ -203,7 +204,7 @@ fn a_free_lock_whose_holder_did_not_leave_is_dead() {
 fn a_lock_held_without_our_mark_is_foreign() {
     for owner in [OwnerEvidence::None, recorded(owner(), SAME)] {
         let beat = Some(beat_at(NOW));
-        let seen = Evidence { beat, ..evidence(Sighting::Unmarked { taker: 42 }, owner) };
+        let seen = Evidence { beat, ..evidence(LockObservation::Unmarked { taker: 42 }, owner) };
         assert_eq!(judge(&seen), Verdict::Foreign { taker: 42 });
     }
 }
@@ -225,7 +226,7 @@ fn records_of_nobody_alive() -> Vec<OwnerEvidence> {
 fn a_held_lock_whose_holder_has_not_recorded_itself_is_starting() {
     for owner in records_of_nobody_alive() {
         for beat in [None, Some(NOW), Some(before_now(UNRECORDED_BOUND) + MILLI)] {
-            let seen = evidence(Sighting::Marked { beat }, owner.clone());
+            let seen = evidence(LockObservation::Marked { beat }, owner.clone());
             assert_eq!(judge(&seen), Verdict::Starting { pid: None }, "{seen:?}");
         }
     }
@@ -234,7 +235,7 @@ fn a_held_lock_whose_holder_has_not_recorded_itself_is_starting() {
 #[test]
 fn a_held_lock_whose_unrecorded_holder_stopped_beating_is_unknown() {
     for owner in records_of_nobody_alive() {
-        let seen = evidence(Sighting::Marked { beat: Some(before_now(UNRECORDED_BOUND)) }, owner);
+        let seen = evidence(LockObservation::Marked { beat: Some(before_now(UNRECORDED_BOUND)) }, owner);
         assert_eq!(judge(&seen).word(), "unknown", "{seen:?}");
     }
 }
@@ -275,7 +276,7 @@ fn a_beat_later_than_two_polls_but_within_the_bound_is_slow() {
 fn a_holder_that_has_not_beaten_yet_within_the_bound_is_starting() {
     for sameness in [SAME, unknown()] {
         for ago in [Duration::ZERO, BOUND.checked_sub(MILLI).unwrap()] {
-            let seen = evidence(Sighting::Marked { beat: None }, recorded(owner_since(ago), sameness.clone()));
+            let seen = evidence(LockObservation::Marked { beat: None }, recorded(owner_since(ago), sameness.clone()));
             assert_eq!(judge(&seen), Verdict::Starting { pid: Some(pid()) });
         }
     }
@@ -287,14 +288,14 @@ fn the_same_process_without_a_beat_for_the_bound_is_stuck() {
         let expected = Verdict::Stuck { pid: pid(), beat: Some(ago), bound: BOUND };
         assert_eq!(judge(&held(SAME, ago)), expected);
     }
-    let never = evidence(Sighting::Marked { beat: None }, recorded(owner_since(BOUND), SAME));
+    let never = evidence(LockObservation::Marked { beat: None }, recorded(owner_since(BOUND), SAME));
     assert_eq!(judge(&never), Verdict::Stuck { pid: pid(), beat: None, bound: BOUND });
 }
 
 #[test]
 fn an_unknown_process_without_a_beat_for_the_bound_is_unknown() {
     let late = held(unknown(), BOUND);
-    let never = evidence(Sighting::Marked { beat: None }, recorded(owner_since(BOUND), unknown()));
+    let never = evidence(LockObservation::Marked { beat: None }, recorded(owner_since(BOUND), unknown()));
     for seen in [late, never] {
         let Verdict::Unknown { why } = judge(&seen) else { panic!("{:?}", judge(&seen)) };
         assert!(why.contains("60s") && why.contains("another pid namespace"), "{why}");
@@ -307,13 +308,13 @@ fn an_unknown_process_without_a_beat_for_the_bound_is_unknown() {
 fn the_newer_of_the_published_beat_and_the_file_counts() {
     // A full disk: the file is old, the kernel has the news.
     let disk_is_full =
-        Evidence { lock: Sighting::Marked { beat: Some(before_now(seconds(1))) }, ..held(SAME, seconds(3000)) };
+        Evidence { lock: LockObservation::Marked { beat: Some(before_now(seconds(1))) }, ..held(SAME, seconds(3000)) };
     assert_eq!(judge(&disk_is_full), Verdict::Ok { pid: pid(), beat: seconds(1) });
     let kernel_is_old =
-        Evidence { lock: Sighting::Marked { beat: Some(before_now(seconds(3000))) }, ..held(SAME, seconds(1)) };
+        Evidence { lock: LockObservation::Marked { beat: Some(before_now(seconds(3000))) }, ..held(SAME, seconds(1)) };
     assert_eq!(judge(&kernel_is_old), Verdict::Ok { pid: pid(), beat: seconds(1) });
     let both_are_old =
-        Evidence { lock: Sighting::Marked { beat: Some(before_now(seconds(90))) }, ..held(SAME, seconds(3000)) };
+        Evidence { lock: LockObservation::Marked { beat: Some(before_now(seconds(90))) }, ..held(SAME, seconds(3000)) };
     let expected = Verdict::Stuck { pid: pid(), beat: Some(seconds(90)), bound: BOUND };
     assert_eq!(judge(&both_are_old), expected);
 }
@@ -341,7 +342,7 @@ fn a_beat_does_not_count_where_this_boot_is_not_known() {
     let seen = Evidence { boot_id: None, beat: Some(Beat { boot_id: None, ..beat_at(NOW) }), ..held(SAME, POLL) };
     assert_eq!(judge(&seen), Verdict::Stuck { pid: pid(), beat: None, bound: BOUND });
     // What the kernel keeps is always of this boot.
-    let published = Evidence { lock: Sighting::Marked { beat: Some(NOW) }, ..seen };
+    let published = Evidence { lock: LockObservation::Marked { beat: Some(NOW) }, ..seen };
     assert_eq!(judge(&published), Verdict::Ok { pid: pid(), beat: Duration::ZERO });
 }
 
@@ -355,7 +356,8 @@ fn a_beat_ahead_of_the_clock_is_fresh_by_a_rounding_error_and_nothing_beyond() {
     for by in [Duration::from_millis(1001), seconds(1_000_000)] {
         assert_eq!(judge(&ahead(by)), Verdict::Stuck { pid: pid(), beat: None, bound: BOUND });
     }
-    let published = Evidence { lock: Sighting::Marked { beat: Some(NOW + seconds(1_000_000)) }, ..held(SAME, BOUND) };
+    let published =
+        Evidence { lock: LockObservation::Marked { beat: Some(NOW + seconds(1_000_000)) }, ..held(SAME, BOUND) };
     assert_eq!(judge(&published), Verdict::Stuck { pid: pid(), beat: Some(BOUND), bound: BOUND });
 }
 
@@ -382,7 +384,7 @@ fn an_explicit_bound_takes_the_place_of_the_recorded_one() {
     assert_eq!(judge(&tight), Verdict::Stuck { pid: pid(), beat: Some(seconds(5)), bound: seconds(5) });
     let unrecorded = Evidence {
         stuck_after: Some(seconds(5)),
-        ..evidence(Sighting::Marked { beat: Some(before_now(seconds(5))) }, OwnerEvidence::None)
+        ..evidence(LockObservation::Marked { beat: Some(before_now(seconds(5))) }, OwnerEvidence::None)
     };
     assert_eq!(judge(&unrecorded).word(), "unknown");
 }
@@ -398,29 +400,29 @@ fn each_verdict_has_one_word_and_says_its_cause() {
             "watcher pid 4711 is stuck: it lives, but its last beat was 2h 0m ago (bound 60s)",
         ),
         (
-            evidence(Sighting::Free, recorded(owner(), Sameness::Different(Difference::Gone))),
+            evidence(LockObservation::Free, recorded(owner(), Sameness::Different(Difference::Gone))),
             "dead",
             "watcher pid 4711 was killed or crashed",
         ),
         (
-            evidence(Sighting::Free, recorded(owner(), Sameness::Different(Difference::PidReused))),
+            evidence(LockObservation::Free, recorded(owner(), Sameness::Different(Difference::PidReused))),
             "dead",
             "watcher pid 4711 was killed or crashed, and another process has its pid now",
         ),
         (
-            evidence(Sighting::Free, recorded(owner(), Sameness::Different(Difference::OtherBoot))),
+            evidence(LockObservation::Free, recorded(owner(), Sameness::Different(Difference::OtherBoot))),
             "dead",
             "watcher pid 4711 ended when the machine was restarted",
         ),
         (
-            evidence(Sighting::Free, recorded(owner(), unknown())),
+            evidence(LockObservation::Free, recorded(owner(), unknown())),
             "dead",
             "watcher pid 4711 no longer holds the lock of this home",
         ),
-        (evidence(Sighting::Absent, OwnerEvidence::None), "stopped", "no watcher has been started"),
-        (evidence(Sighting::Marked { beat: None }, OwnerEvidence::None), "starting", "a watcher is starting"),
+        (evidence(LockObservation::Absent, OwnerEvidence::None), "stopped", "no watcher has been started"),
+        (evidence(LockObservation::Marked { beat: None }, OwnerEvidence::None), "starting", "a watcher is starting"),
         (
-            evidence(Sighting::Unmarked { taker: 42 }, OwnerEvidence::None),
+            evidence(LockObservation::Unmarked { taker: 42 }, OwnerEvidence::None),
             "foreign",
             "the lock is held by pid 42, which is not a watcher of this home",
         ),
@@ -444,7 +446,7 @@ fn an_age_is_told_in_at_most_two_units() {
 // Properties over every evidence there can be.
 
 fn is_held(evidence: &Evidence) -> bool {
-    matches!(evidence.lock, Sighting::Marked { .. })
+    matches!(evidence.lock, LockObservation::Marked { .. })
 }
 
 fn any_duration() -> impl Strategy<Value = Duration> {
@@ -457,13 +459,13 @@ fn any_duration() -> impl Strategy<Value = Duration> {
     ]
 }
 
-fn any_sighting() -> impl Strategy<Value = Sighting> {
+fn any_sighting() -> impl Strategy<Value = LockObservation> {
     prop_oneof![
-        Just(Sighting::Absent),
-        Just(Sighting::Free),
-        proptest::option::of(any_duration()).prop_map(|beat| Sighting::Marked { beat }),
-        any::<u32>().prop_map(|taker| Sighting::Unmarked { taker }),
-        Just(Sighting::Unknown("why".to_owned())),
+        Just(LockObservation::Absent),
+        Just(LockObservation::Free),
+        proptest::option::of(any_duration()).prop_map(|beat| LockObservation::Marked { beat }),
+        any::<u32>().prop_map(|taker| LockObservation::Unmarked { taker }),
+        Just(LockObservation::Unknown("why".to_owned())),
     ]
 }
 
@@ -541,13 +543,13 @@ fn foreign_watcher(pid: u32) -> ForeignObservation {
 #[test]
 fn a_foreign_watcher_holds_a_home_that_ours_do_not() {
     let well = Verdict::Ok { pid: Pid::new(99).unwrap(), beat: seconds(3) };
-    for lock in [Sighting::Free, Sighting::Absent] {
+    for lock in [LockObservation::Free, LockObservation::Absent] {
         for owner in [OwnerEvidence::None, recorded(owner(), SAME), recorded(owner(), unknown())] {
             let seen = Evidence { foreign: Some(foreign_watcher(99)), ..evidence(lock.clone(), owner) };
             assert_eq!(judge(&seen), well, "{seen:?}");
         }
     }
-    for lock in [Sighting::Marked { beat: Some(NOW) }, Sighting::Unmarked { taker: 3 }] {
+    for lock in [LockObservation::Marked { beat: Some(NOW) }, LockObservation::Unmarked { taker: 3 }] {
         let seen = evidence(lock, recorded(owner(), SAME));
         let beside = Evidence { foreign: Some(foreign_watcher(99)), ..seen.clone() };
         assert_eq!(judge(&beside), judge(&seen), "our own lock decides");
@@ -558,11 +560,11 @@ fn a_foreign_watcher_holds_a_home_that_ours_do_not() {
 #[test]
 fn a_watcher_of_ours_that_has_let_go_is_no_foreign_watcher() {
     let own = foreign_watcher(owner().pid().get());
-    let seen = evidence(Sighting::Free, recorded(owner(), SAME));
+    let seen = evidence(LockObservation::Free, recorded(owner(), SAME));
     assert_eq!(judge(&Evidence { foreign: Some(own.clone()), ..seen.clone() }), judge(&seen));
     // A pid that was given to a foreign watcher since is that one's.
     let reused = recorded(owner(), Sameness::Different(Difference::PidReused));
-    let seen = Evidence { foreign: Some(own.clone()), ..evidence(Sighting::Free, reused) };
+    let seen = Evidence { foreign: Some(own.clone()), ..evidence(LockObservation::Free, reused) };
     assert_eq!(seen.foreign_holder(), Some(&own));
     assert_eq!(judge(&seen).word(), "ok");
 }
@@ -598,10 +600,10 @@ proptest! {
     fn life_and_death_follow_the_lock_and_nothing_else(seen in any_evidence()) {
         let word = judge(&seen).word();
         let allowed: &[&str] = match &seen.lock {
-            Sighting::Absent | Sighting::Free => &["dead", "stopped"],
-            Sighting::Marked { .. } => &["ok", "starting", "slow", "stuck", "unknown"],
-            Sighting::Unmarked { .. } => &["foreign"],
-            Sighting::Unknown(_) => &["unknown"],
+            LockObservation::Absent | LockObservation::Free => &["dead", "stopped"],
+            LockObservation::Marked { .. } => &["ok", "starting", "slow", "stuck", "unknown"],
+            LockObservation::Unmarked { .. } => &["foreign"],
+            LockObservation::Unknown(_) => &["unknown"],
         };
         prop_assert!(allowed.contains(&word), "{word} for {:?}", seen.lock);
     }
@@ -617,7 +619,7 @@ proptest! {
 
 #[test]
 fn a_living_watcher_whose_lock_is_elsewhere_is_not_called_dead() {
-    let mut evidence = evidence(Sighting::Free, recorded(owner(), Sameness::Same(Proof::PidfdInode)));
+    let mut evidence = evidence(LockObservation::Free, recorded(owner(), Sameness::Same(Proof::PidfdInode)));
     evidence.runtime_dir = Some("/run/user/1/fm-watch/1-2".into());
     let verdict = judge(&evidence);
     assert!(matches!(&verdict, Verdict::Unknown { why } if why.contains("in the home itself")), "{verdict:?}");
