@@ -34,7 +34,11 @@
 pub mod lock;
 
 pub use api::{daemon, home};
-pub use base::error;
+
+/// What a program can act on: what failed, where, why, and what to do next.
+pub mod error {
+    pub use crate::base::error::{Error, Result};
+}
 /// Runs the program, for its binary.
 #[doc(hidden)]
 pub use cli::main as run_program;

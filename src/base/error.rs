@@ -11,6 +11,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Every way in which this library fails. The text is for people; the variant is for programs and stays.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum Error {
     /// The system refused an operation.
     #[error("cannot {doing} {}: {source}", path.display())]
@@ -52,22 +53,22 @@ pub enum Error {
 
 impl Error {
     /// A system error at a path.
-    pub fn system(doing: &'static str, path: impl AsRef<Path>, source: io::Error) -> Self {
+    pub(crate) fn system(doing: &'static str, path: impl AsRef<Path>, source: io::Error) -> Self {
         Self::System { doing, path: path.as_ref().to_owned(), source }
     }
 
     /// A refusal: where, what was found, what to do next.
-    pub fn refused(path: impl AsRef<Path>, found: impl Display, next: impl Display) -> Self {
+    pub(crate) fn refused(path: impl AsRef<Path>, found: impl Display, next: impl Display) -> Self {
         Self::Refused { path: path.as_ref().to_owned(), found: found.to_string(), next: next.to_string() }
     }
 
     /// Whether it only says that a reader went away.
-    pub fn is_broken_pipe(&self) -> bool {
+    pub(crate) fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::System { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
     }
 
     /// The exit code with which a command ends on this error.
-    pub fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Setting { .. } | Self::Usage(_) => crate::base::exit::USAGE,
             Self::System { .. } | Self::Refused { .. } | Self::Failed(_) => crate::base::exit::FAILED,
