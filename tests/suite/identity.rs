@@ -175,7 +175,7 @@ fn a_pid_reused_between_proof_and_signal_is_not_signalled() -> Result<(), Skip> 
         kill -9 $watcher; wait $watcher || :
         next_pid $watcher; sleep 1000 & victim=$!
         [ $victim = $watcher ] || exit 98
-        touch "$SCRATCH/points/leave.proven.go"
+        touch "$SCRATCH/points/LeaveProven.go"
         wait $stop
         kill -0 $victim
         # The twin: whoever keeps the number instead of the process signals the innocent one.
