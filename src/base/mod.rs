@@ -2,7 +2,6 @@
 //! for tests, and the one helper that sleeps. Nothing here knows a home, a lock or a process.
 
 pub mod console;
-pub mod default_settings;
 pub mod environment;
 pub mod error;
 pub mod escape;

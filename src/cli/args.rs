@@ -14,7 +14,7 @@ use crate::lock::Kind;
 use crate::service::manager::Manager;
 use crate::settings::daemon_definition::{Name, NoName};
 use crate::settings::parse_duration;
-use crate::storm::kind::Protocol;
+use crate::storm::plan::Protocol;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Keeps exactly one watcher alive per home, tells the truth about it, and never loses a wake.

@@ -14,8 +14,8 @@ use self::commands::arm_tracked::Failing;
 use self::commands::config::{Format, Origins};
 use self::commands::guard::Mark;
 use self::commands::{
-    adopt, arm, arm_tracked, config, daemon, daemon_monitor, doctor, drain, firstmate, guard, hook, hooks, lock, run,
-    service, status, stop, storm, waiter, wake,
+    adopt, arm, arm_tracked, config, daemon, daemon_monitor, doctor, firstmate, guard, hook, hooks, lock, run, service,
+    status, stop, storm, waiter, wakes,
 };
 use self::fast_path::Words;
 use self::session::{Session, overrides, resolve_home};
@@ -97,9 +97,9 @@ fn dispatch(cli: &Cli) -> Result<u8> {
             Ok(guard::guard(&cli.global, if options.read_only { Mark::ReadOnly } else { Mark::Write }))
         }
         Command::Hook(options) => Ok(hook::hook(&cli.global, *options)),
-        Command::Drain(options) => drain::drain(&session()?, options),
-        Command::Ack { seq } => drain::ack(&session()?, *seq),
-        Command::Wake(options) => wake::wake(&prepared()?, options),
+        Command::Drain(options) => wakes::drain(&session()?, options),
+        Command::Ack { seq } => wakes::ack(&session()?, *seq),
+        Command::Wake(options) => wakes::wake(&prepared()?, options),
         Command::Lock(options) => lock::lock(cli.global.console(), options),
         Command::Daemon(command) => daemon::daemon(&session()?, command),
         Command::Hooks(command) => hooks::hooks(&cli.global, command),

@@ -29,7 +29,7 @@ use crate::system::World;
 use crate::system::handle::{self, AsHandle, HandleNumber, HandleRef};
 use crate::system::identity::Pid;
 use crate::system::platform;
-use crate::system::respawn;
+use crate::system::program;
 use crate::system::status_pipe::{NoStatus, Status, StatusReader};
 
 /// A request to start a daemon.
@@ -172,13 +172,13 @@ impl Starter {
     }
 
     fn command(&self, name: &Name, status: HandleNumber, request: Option<HandleNumber>) -> Command {
-        let mut command = respawn::command(&self.program, self.environment.iter().map(|(name, value)| (name, value)));
+        let mut command = program::command(&self.program, self.environment.iter().map(|(name, value)| (name, value)));
         command.args(&self.flags).args(["daemon-monitor", name.as_str()]);
         command.arg("--word-fd").arg(status.to_string());
         if let Some(request) = request {
             command.arg("--order-fd").arg(request.to_string());
         }
-        respawn::detach(&mut command, log::open_for_child(&self.home));
+        program::detach(&mut command, log::open_for_child(&self.home));
         command
     }
 }

@@ -5,10 +5,13 @@
 //! in its file under [`super::harness`], that can build nothing but the forms that its contract names; they stand here, as
 //! several share them. What a harness cannot express becomes the weakest thing it can: a note on stderr, or nothing.
 
+use std::io::{self, Write};
+
 use serde_json::{Value, json};
 
 use super::decision::{Decision, Message};
 use super::event::Event;
+use crate::base::exit;
 
 /// What a hook leaves behind.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -25,6 +28,21 @@ pub struct Answer {
 const HELD: u8 = 2;
 
 impl Answer {
+    /// Says it, and gives the exit code. A harness that does not listen any more has made up its mind.
+    pub fn leave(&self) -> u8 {
+        if self.say().is_ok() { self.code } else { exit::OK }
+    }
+
+    /// Says it to the harness.
+    ///
+    /// # Errors
+    /// Nobody reads.
+    pub fn say(&self) -> io::Result<()> {
+        let (mut stdout, mut stderr) = (io::stdout().lock(), io::stderr().lock());
+        stdout.write_all(self.stdout.as_bytes()).and_then(|()| stdout.flush())?;
+        stderr.write_all(self.stderr.as_bytes()).and_then(|()| stderr.flush())
+    }
+
     /// One line for whoever looks at what hooks say, beside what stdout has to be; it changes nothing.
     pub(super) fn note(stdout: &str, text: &str) -> Self {
         let line = crate::base::escape::line(text);

@@ -15,7 +15,6 @@
 //! Nothing here is needed for supervision to go on: a watcher belongs to no session, and a hook that never fires costs
 //! only its warning.
 
-pub mod agent_process;
 pub mod answer;
 #[cfg(test)]
 mod contract;

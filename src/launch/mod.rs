@@ -11,22 +11,19 @@
 //! cannot stand by, the old one stays. The successor waits for the lock by itself, so it does not matter if the
 //! caller dies in between. A watcher that a service manager keeps is replaced by that manager, under the same protection.
 
-pub mod bound_child;
 pub mod failure;
 mod replace;
 pub mod spawn;
-mod via_service;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use self::bound_child::BoundWatcher;
 use self::failure::Failure;
 use self::replace::Replaced;
 pub use self::replace::Replacement;
 pub use self::spawn::Wish;
-use self::spawn::{Launch, Lifetime, Mode, Start};
+use self::spawn::{BoundWatcher, Launch, Lifetime, Mode, Start};
 use crate::base::console::Note;
 use crate::base::failpoint::Failpoint;
 use crate::base::wait_until::wait_until;
@@ -35,7 +32,7 @@ use crate::ownership::context::HomeContext;
 use crate::ownership::foreign_holder::ForeignObservation;
 use crate::ownership::held_home;
 use crate::ownership::home_lock;
-use crate::ownership::owner::Owner;
+use crate::ownership::records::Owner;
 use crate::ownership::start_lock::StartLock;
 use crate::ownership::verdict::{Evidence, HowLeft, OwnerEvidence, Verdict};
 use crate::system::identity::Pid;
@@ -245,7 +242,7 @@ fn start(launch: &mut Launch<'_>, turn: Option<StartLock<Real>>) -> Result<Repla
     }
     if launch.lifetime == Lifetime::Own
         && context.world.is_protected(Failpoint::ObtainStartThroughManager)
-        && let Some(pid) = via_service::start(launch)
+        && let Some(pid) = replace::start_by_manager(launch)
     {
         return Ok(Replaced::By { pid, replaced: None, child: None });
     }

@@ -5,9 +5,12 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::base::default_settings;
 use crate::base::environment::Environment;
 use crate::base::error::{Error, Result};
+
+/// The text of the default settings, `config/fm-watch.toml` of the source tree, compiled in. A home is told from a directory
+/// with this very text; what it means is known by `settings`.
+pub const DEFAULT_SETTINGS: &str = include_str!("../../config/fm-watch.toml");
 
 /// The names of the files in `<state>/watch`.
 pub mod names {
@@ -153,7 +156,7 @@ fn nearest_home(directory: &Path) -> Option<PathBuf> {
     // home of a directory.
     let is_configured = |path: &Path| {
         let file = path.join("config/fm-watch.toml");
-        file.is_file() && !std::fs::read(file).is_ok_and(|text| text == default_settings::TEXT.as_bytes())
+        file.is_file() && !std::fs::read(file).is_ok_and(|text| text == DEFAULT_SETTINGS.as_bytes())
     };
     let is_home = |path: &&Path| is_configured(path) || path.join("state/watch").is_dir();
     directory.ancestors().find(is_home).map(Path::to_owned)

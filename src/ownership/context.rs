@@ -19,7 +19,6 @@ use crate::settings::{Loaded, Overrides, Reading, Settings};
 use crate::system::identity::Standpoint;
 use crate::system::platform;
 use crate::system::program::{self, shell_word};
-use crate::system::respawn;
 use crate::system::storage;
 use crate::system::{Real, World};
 
@@ -159,7 +158,7 @@ impl HomeContext {
     /// # Errors
     /// It cannot be found.
     pub fn program(&self) -> Result<PathBuf> {
-        self.program.clone().map_or_else(respawn::program, Ok)
+        self.program.clone().map_or_else(program::own_path, Ok)
     }
 
     /// How a person calls this program for this home.

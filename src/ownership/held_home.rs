@@ -20,12 +20,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::beat::Beat;
 use super::foreign_holder::{ForeignClaim, ForeignHolder, Usurper};
-use super::history::{self, Life};
 use super::home_lock::{self, HomeLock, LockLocation, Lost};
 use super::observe;
-use super::owner::{self, Departure, Owner};
+use super::records::{self, Beat, Departure, Life, Owner};
 use crate::base::error::{Context, Error, Result};
 use crate::base::escape::hexadecimal;
 use crate::base::failpoint::{Failpoint, is_protected, reach};
@@ -331,7 +329,7 @@ impl<W: World> Holding<W> {
         let last_beat = read_beat(self.world.as_ref(), &self.watch)
             .filter(|beat| beat.nonce == self.owner.nonce)
             .map(|beat| beat.at);
-        history::record(self.world.as_ref(), &self.watch, &self.life(&self.owner, how, last_beat), self.history_max)
+        records::add_life(self.world.as_ref(), &self.watch, &self.life(&self.owner, how, last_beat), self.history_max)
     }
 
     /// Writes the line of a predecessor that could not do it itself. History is for people: failing costs only that.
@@ -343,7 +341,7 @@ impl<W: World> Holding<W> {
             .filter(|beat| beat.nonce == predecessor.nonce)
             .map(|beat| beat.at);
         let life = self.life(predecessor, "killed or crashed", last_beat);
-        if let Err(error) = history::record(self.world.as_ref(), &self.watch, &life, self.history_max) {
+        if let Err(error) = records::add_life(self.world.as_ref(), &self.watch, &life, self.history_max) {
             tracing::warn!("cannot write history.jsonl: {error}");
         }
     }
@@ -391,12 +389,12 @@ fn check_same_lock<W: World>(world: &W, place: &LockLocation, home: &Home, prede
 
 /// The record that is in force, if there is a valid one.
 pub fn read_owner<W: World>(world: &W, watch: &W::Node) -> Option<Owner> {
-    let bytes = storage::read(world, watch, OsStr::new(names::OWNER), owner::LIMIT).ok()??;
+    let bytes = storage::read(world, watch, OsStr::new(names::OWNER), records::LIMIT).ok()??;
     Owner::parse(&bytes).ok()
 }
 
 fn read_beat<W: World>(world: &W, watch: &W::Node) -> Option<Beat> {
-    let bytes = storage::read(world, watch, OsStr::new(names::BEAT), super::beat::LIMIT).ok()??;
+    let bytes = storage::read(world, watch, OsStr::new(names::BEAT), records::LIMIT).ok()??;
     Beat::parse(&bytes)
 }
 

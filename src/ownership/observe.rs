@@ -6,11 +6,9 @@ use std::ffi::OsStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::beat::{self, Beat};
 use super::foreign_holder::ForeignHolder;
-use super::history;
 use super::home_lock::{self, LockLocation, LockObservation};
-use super::owner::{self, Owner, StopRequest};
+use super::records::{self, Beat, Owner, StopRequest};
 use super::verdict::{Ending, Evidence, OwnerEvidence, Verdict, judge};
 use crate::base::wait_until::wait_until;
 use crate::layout::paths::{Home, names};
@@ -45,7 +43,7 @@ pub fn evidence<W: World>(
         Some(watch) => storage::read(world, watch, OsStr::new(name), limit),
         None => Ok(None),
     };
-    let owner = match read(names::OWNER, owner::LIMIT) {
+    let owner = match read(names::OWNER, records::LIMIT) {
         Ok(None) => OwnerEvidence::None,
         Ok(Some(bytes)) => match Owner::parse(&bytes) {
             Ok(owner) => {
@@ -59,11 +57,11 @@ pub fn evidence<W: World>(
     let request = watch.as_ref().and_then(|watch| stop_request(world, watch));
     let last_beat_ns = foreign.and_then(|foreign| foreign.last_beat_ns(world));
     Evidence {
-        beat: read(names::BEAT, beat::LIMIT).ok().flatten().as_deref().and_then(Beat::parse),
+        beat: read(names::BEAT, records::LIMIT).ok().flatten().as_deref().and_then(Beat::parse),
         last_life: match (&lock, &watch) {
             // Only of interest where nobody holds the home.
             (LockObservation::Free | LockObservation::Absent, Some(watch)) => {
-                history::last(world, watch).ok().flatten()
+                records::last_life(world, watch).ok().flatten()
             }
             _ => None,
         },
@@ -86,7 +84,7 @@ pub fn stop_requested<W: World>(world: &W, watch: &W::Node) -> Option<u64> {
 }
 
 fn stop_request<W: World>(world: &W, watch: &W::Node) -> Option<StopRequest> {
-    let bytes = storage::read(world, watch, OsStr::new(names::STOP), owner::LIMIT).ok()??;
+    let bytes = storage::read(world, watch, OsStr::new(names::STOP), records::LIMIT).ok()??;
     serde_json::from_slice(&bytes).ok()
 }
 

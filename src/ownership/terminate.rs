@@ -9,7 +9,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::home_lock::{self, LockLocation};
-use super::owner::Owner;
+use super::records::Owner;
 use crate::base::failpoint::{Failpoint, is_protected, reach};
 use crate::system::identity::{self, Observation, Sameness, Standpoint};
 use crate::system::{LockTaker, Signal, World};

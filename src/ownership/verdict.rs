@@ -34,11 +34,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::beat::Beat;
 use super::foreign_holder::{ForeignObservation, ForeignState};
-use super::history::Life;
 use super::home_lock::LockObservation;
-use super::owner::Owner;
+use super::records::{Beat, Life, Owner};
 use crate::system::Now;
 use crate::system::identity::{Difference, Pid, Sameness};
 

@@ -11,7 +11,7 @@ use thiserror::Error as ThisError;
 
 use super::manager::{Manager, ManagerError, Systemctl, UnitState};
 use super::spec::{ServiceSpec, real};
-use super::{launchd, seal, systemd};
+use super::{identity, launchd, systemd};
 use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint::{Failpoint, is_protected};
 use crate::ownership::context::HomeContext;
@@ -134,7 +134,7 @@ fn judge(bytes: &[u8], wanted: &str, mark: &str) -> Found {
     let is_marked = text.contains(&format!("{mark}.\n")) || text.contains(&format!("{mark}. "));
     if !is_marked {
         Found::Foreign("is not the service of this home".to_owned())
-    } else if !seal::is_whole(&text) && is_protected(Failpoint::ServiceSeal) {
+    } else if !identity::is_whole(&text) && is_protected(Failpoint::ServiceSeal) {
         Found::Foreign("is the service of this home, but was changed by hand since it was written".to_owned())
     } else if essence(&text) == essence(wanted) {
         Found::Current
@@ -146,7 +146,7 @@ fn judge(bytes: &[u8], wanted: &str, mark: &str) -> Found {
 /// A text without what is another one in each shell and for each text.
 fn essence(text: &str) -> Vec<&str> {
     let is_essential =
-        |line: &&str| !systemd::is_search(line) && !launchd::is_search(line) && !line.contains(seal::BEFORE);
+        |line: &&str| !systemd::is_search(line) && !launchd::is_search(line) && !line.contains(identity::SEAL);
     text.lines().filter(is_essential).collect()
 }
 
@@ -221,7 +221,9 @@ mod tests {
 
     #[test]
     fn only_a_file_with_this_homes_mark_is_ours() {
-        let text = |state: &str, rest: &str| seal::sealed(&format!("# keeps {state}.\n{rest}\n# {}\n", seal::blank()));
+        let text = |state: &str, rest: &str| {
+            identity::sealed(&format!("# keeps {state}.\n{rest}\n# {}\n", identity::blank_seal()))
+        };
         let judge = |found: &str| super::judge(found.as_bytes(), &text("/a/state", "new"), "keeps /a/state");
         assert_eq!(judge(&text("/a/state", "new")), Found::Current);
         assert_eq!(judge(&text("/a/state", "Environment=\"PATH=/b\"\nnew")), Found::Current);

@@ -5,7 +5,7 @@
 //!
 //! Source: `launchd.plist(5)`.
 
-use super::seal;
+use super::identity;
 use super::spec::ServiceSpec;
 
 /// The file's name.
@@ -40,9 +40,9 @@ pub fn agent(plan: &ServiceSpec) -> String {
         words = words.concat(),
         leaves_within = plan.leaves_within.as_secs().max(1),
         search = plan.search.as_deref().map_or_else(String::new, search),
-        seal = seal::blank(),
+        seal = identity::blank_seal(),
     );
-    seal::sealed(&text)
+    identity::sealed(&text)
 }
 
 /// Whether a line tells where programs are found, which is another place for each shell.

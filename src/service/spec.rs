@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::unit_name::Label;
+use super::identity::Label;
 use crate::base::error::{Error, Result};
 use crate::ownership::context::HomeContext;
+use crate::system::program;
 use crate::system::program::stable_path;
-use crate::system::respawn;
 
 /// The least time that a manager waits for a sign of life: a machine that is busy for a moment is not stuck.
 const LEAST_PATIENCE: Duration = Duration::from_secs(30);
@@ -48,7 +48,7 @@ impl ServiceSpec {
     /// A path that no manager takes, and a program that has no path.
     pub fn of(context: &HomeContext) -> Result<Self> {
         let state = real(context.home.state().to_owned());
-        let resolved = respawn::program()?;
+        let resolved = program::own_path()?;
         if resolved.starts_with("/proc") {
             let next = "nothing was written; call the program that has taken its place";
             return Err(Error::refused(resolved, "this program was removed from the disk", next));

@@ -20,7 +20,7 @@
 
 use std::time::Duration;
 
-use super::seal;
+use super::identity;
 use super::spec::ServiceSpec;
 use crate::base::exit;
 
@@ -84,9 +84,9 @@ pub fn unit(plan: &ServiceSpec) -> String {
         terminated = exit::TERMINATED,
         usage = exit::USAGE,
         name = file_name(plan),
-        seal = seal::blank(),
+        seal = identity::blank_seal(),
     );
-    seal::sealed(&text)
+    identity::sealed(&text)
 }
 
 /// Whether a line tells where programs are found, which is another place for each shell.
@@ -127,7 +127,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::service::unit_name::Label;
+    use crate::service::identity::Label;
 
     fn plan() -> ServiceSpec {
         ServiceSpec {
@@ -174,7 +174,7 @@ mod tests {
         ] {
             assert!(unit.lines().any(|other| other == line), "{line} is missing in {unit}");
         }
-        assert!(unit.lines().any(is_search) && seal::is_whole(&unit), "{unit}");
+        assert!(unit.lines().any(is_search) && identity::is_whole(&unit), "{unit}");
         assert_eq!(file_name(&plan()), "fm-watch-h-state.service");
     }
 

@@ -4,16 +4,18 @@
 //! microseconds in all: a general parser, cold, was measured to take a tenth of that. So the compiled-in file is written
 //! plainly (one `key = value` on a line, no escapes) and read line by line. It is valid TOML all the same, and a test holds
 //! the two readings against each other; whoever writes a default in a form that is not plain finds out there.
+//!
+//! The flags `--set KEY=VALUE` ([`Overrides`]) come last.
 
 use super::document::Origin;
 use super::key::{self, KEYS, Key, Settings};
-use super::overrides::Overrides;
 use super::patterns::Patterns;
 use super::tables::check_program;
 use super::value::{Raw, Value};
-use crate::base::default_settings::TEXT;
 use crate::base::environment::Environment;
 use crate::base::error::{Error, Result};
+use crate::base::escape;
+use crate::layout::paths::DEFAULT_SETTINGS;
 
 /// How variables are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +81,7 @@ impl Loaded {
 
     fn apply_defaults(&mut self) -> Result<()> {
         let mut prefix = String::new();
-        for line in TEXT.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        for line in DEFAULT_SETTINGS.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
             let not_plain = || Error::Failed(format!("the compiled-in settings are not plain: {line}"));
             if let Some(section) = line.strip_prefix('[') {
                 prefix = format!("{}.", section.trim_end_matches(']'));
@@ -209,4 +211,45 @@ impl Loaded {
 fn bare(value: &str) -> &str {
     let inside = |open, close| value.strip_prefix(open)?.strip_suffix(close);
     inside('"', '"').or_else(|| inside('\'', '\'')).or_else(|| inside('[', ']')).unwrap_or(value)
+}
+
+/// What the command line sets. A later flag for a key replaces an earlier one.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    pairs: Vec<(&'static Key, String)>,
+}
+
+impl Overrides {
+    /// Reads the values of all `--set` flags. Durations may be plain seconds, sizes plain bytes, and a list is
+    /// separated by commas.
+    ///
+    /// # Errors
+    /// An argument without `=`, and a key that does not exist. The values are checked when settings are loaded.
+    pub fn parse(arguments: &[String]) -> Result<Self> {
+        let pairs = arguments.iter().map(|argument| pair(argument)).collect::<Result<_>>()?;
+        Ok(Self { pairs })
+    }
+
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&'static Key, &str)> {
+        self.pairs.iter().map(|(key, text)| (*key, text.as_str()))
+    }
+}
+
+fn pair(argument: &str) -> Result<(&'static Key, String)> {
+    let at_flag = |problem: &str, allowed: String| Error::Setting {
+        origin: format!("--set {}", escape::line(argument)),
+        problem: problem.to_owned(),
+        allowed,
+    };
+    let Some((name, text)) = argument.split_once('=') else {
+        return Err(at_flag("there is no `=`", "KEY=VALUE, such as poll=5s".to_owned()));
+    };
+    match key::find(name.trim()) {
+        Some(key) if text.is_empty() => Err(Origin::Flag(key.name).error("the value is empty", key.kind.allowed())),
+        Some(key) => Ok((key, text.to_owned())),
+        None if key::TABLES.contains(&name.trim()) => {
+            Err(at_flag("this is a table", "single keys; tables stand in the settings file of the home".to_owned()))
+        }
+        None => Err(at_flag("there is no such key", key::instead_of(name.trim()))),
+    }
 }

@@ -23,7 +23,6 @@ mod document;
 mod file;
 mod key;
 mod loaded;
-mod overrides;
 mod patterns;
 mod tables;
 #[cfg(test)]
@@ -36,8 +35,7 @@ use std::time::Duration;
 pub use self::daemons::Daemon;
 pub use self::document::Origin;
 pub use self::key::{Repair, Settings};
-pub use self::loaded::{Entry, Loaded, Reading};
-pub use self::overrides::Overrides;
+pub use self::loaded::{Entry, Loaded, Overrides, Reading};
 pub use self::patterns::Patterns;
 pub use self::tables::{Notify, Rule, check_program};
 pub use self::value::{Value, parse_duration};

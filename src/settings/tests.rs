@@ -6,7 +6,7 @@ use tracing::Level;
 
 use super::key::{self, KEYS, Key};
 use super::*;
-use crate::base::default_settings::TEXT;
+use crate::layout::paths::DEFAULT_SETTINGS as TEXT;
 
 /// A home whose settings file holds these bytes.
 fn home_with(content: &[u8]) -> (tempfile::TempDir, Home) {

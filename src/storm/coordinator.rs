@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 use super::intervals::Hold;
-use super::kind::Protocol;
+use super::plan::Protocol;
 use super::plan::{Plan, peer_command};
 use super::processes::{Output, Worker, end_awaited, wait_for_word};
 use super::summary::{End, Progress, Record};

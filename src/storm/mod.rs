@@ -13,8 +13,8 @@
 //! every protocol that asks for a pid. It never blocks: whatever does not get on within a bound of time ends the storm
 //! with a reason. Its own death, however it comes, ends every worker, because the kernel is told so when they start.
 //!
-//! The [`kind`]s are those of the family of locks and two that promise nothing: [`naive`] and [`unlink`]. These must
-//! be *seen* to overlap; a storm that cannot break them would prove nothing about the others.
+//! The [kinds](plan::Protocol) are those of the family of locks and two that promise nothing: [`naive`] and
+//! [`unlink`]. These must be *seen* to overlap; a storm that cannot break them would prove nothing about the others.
 //!
 //! Before the kernel's locks are put to the test, the [`self_test`] asks the file system with two processes whether it
 //! has any, and gets an answer also where a lock call hangs.
@@ -24,7 +24,6 @@
 
 pub mod coordinator;
 pub mod intervals;
-pub mod kind;
 pub mod lock_process;
 pub mod naive;
 pub mod plan;

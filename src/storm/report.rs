@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::intervals::{Ending, Hold, Overlap};
-use super::kind::Protocol;
 use super::plan::Plan;
+use super::plan::Protocol;
 use super::summary::{Summary, Verdict};
 
 /// How many overlaps are shown one by one.

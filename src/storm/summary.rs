@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::intervals::{Hold, Overlap, overlaps};
-use super::kind::{Promise, Protocol};
+use super::plan::{Promise, Protocol};
 
 /// What a storm has seen.
 #[derive(Debug, Clone)]

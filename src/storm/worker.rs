@@ -16,8 +16,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use thiserror::Error;
 
-use super::kind::Protocol;
 use super::naive::NaiveLock;
+use super::plan::Protocol;
 use super::unlink::UnlinkLock;
 use crate::base::error::{Context, Result};
 use crate::base::escape;

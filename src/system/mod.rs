@@ -19,7 +19,6 @@ pub mod program;
 mod real;
 pub mod regular_file;
 pub mod requests;
-pub mod respawn;
 pub mod sd_notify;
 #[cfg(test)]
 pub(crate) mod simulated;

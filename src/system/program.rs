@@ -1,18 +1,25 @@
 //! How this program is called by people, and by entries and commands that are written down for later.
 //!
-//! A command that is told to somebody must work where they type it. Whoever calls `fm-watch` by name gets this very program
-//! where `PATH` leads to it, and then it is called so, which survives every update. Otherwise it is called by its path, with
-//! links resolved.
+//! A command that is told to somebody must work where they type it. Whoever calls `fm-watch` by name gets this very
+//! program where `PATH` leads to it, and then it is called so, which survives every update. Otherwise it is called by
+//! its path, with links resolved.
 //!
 //! A service is started by a path that must still lead to this program after an upgrade. The path that the kernel tells has
 //! all links resolved, and in a package manager's tree it names one release. So the first entry of `PATH` that leads to the
 //! very file that runs now is preferred, as it is written there; only without one is the resolved path taken.
+//!
+//! This program is started once more as a process that is nobody's descendant: own session, orphaned at once, working
+//! directory `/`, standard streams to nowhere (errors to the log), and an environment that the caller gives whole:
+//! nothing of the starter's reaches the new process by accident.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use super::{World, platform};
 use crate::base::environment::Environment;
+use crate::base::error::{Context, Result};
 
 /// What the program is called.
 pub const NAME: &str = "fm-watch";
@@ -84,4 +91,33 @@ pub fn stable_path<W: World>(world: &W, environment: &Environment, resolved: Pat
 pub fn find_in(path: &OsStr, name: &str) -> Option<PathBuf> {
     let directories = std::env::split_paths(path).filter(|directory| directory.is_absolute());
     directories.map(|directory| directory.join(name)).find(|path| path.is_file() && platform::may_execute(path))
+}
+
+/// This program; if it was replaced on disk, the one that took its place.
+///
+/// # Errors
+/// It cannot be found.
+pub fn own_path() -> Result<PathBuf> {
+    const SELF: &str = "/proc/self/exe";
+    let path = std::env::current_exe().doing("find", "this program")?;
+    if path.exists() {
+        return Ok(path);
+    }
+    let successor = path.to_str().and_then(|text| text.strip_suffix(" (deleted)")).map(PathBuf::from);
+    Ok(successor.filter(|path| path.exists()).unwrap_or_else(|| OsString::from(SELF).into()))
+}
+
+/// A command for a process of this program with this environment and no other.
+pub fn command<N: AsRef<OsStr>, V: AsRef<OsStr>>(
+    program: &Path,
+    environment: impl IntoIterator<Item = (N, V)>,
+) -> Command {
+    let mut command = platform::own_command(program);
+    command.env_clear().envs(environment).stdin(Stdio::null());
+    command
+}
+
+/// Has a process stand nowhere and say nothing, but what goes wrong to this log.
+pub fn detach(command: &mut Command, log: Option<File>) {
+    command.current_dir("/").stdout(Stdio::null()).stderr(log.map_or_else(Stdio::null, Stdio::from));
 }

@@ -12,8 +12,17 @@
 //!
 //! What a source finds goes to the journal thread; the markers in memory move when that says that the wakes are
 //! durable. A watcher that dies in between announces again.
+//!
+//! # The order of the watcher script
+//!
+//! The watcher script of a firstmate home looks at its sources in an order. A wake ends such a life, so the order
+//! decides which wake it is, and whether a source is ever looked at: checks come before signals, or chatty signals
+//! would keep slow checks from ever running; then panes; and the heartbeat only when nothing else happened. These
+//! sources take turns: each is looked at when the one before has found nothing. What comes later is left for the next
+//! life, unmarked. A watcher that stays looks at all of them at once and needs no order.
+//!
+//! Limits: in that order a slow check holds up everything after it, as it does there.
 
-mod script_order;
 mod startup;
 
 use std::ffi::OsString;
@@ -72,7 +81,7 @@ pub enum End {
 pub struct EventLoop<'a> {
     context: LoopContext<'a>,
     sources: Vec<Box<dyn Source>>,
-    /// So many of the first sources are looked at in turn: see [`script_order`].
+    /// So many of the first sources are looked at in turn: see "The order of the watcher script" above.
     in_turn: usize,
     messages: Receiver<Message>,
     sender: Sender<Message>,
@@ -508,5 +517,38 @@ fn keep(source: &mut dyn Source, request: &Outstanding, drafts: Vec<Draft>, kept
                 tracing::error!("dropped, because it can be neither written nor kept: {}", draft.text);
             }
         }
+    }
+}
+
+impl EventLoop<'_> {
+    /// Looks at the sources that take turns, from one of them on, as long as nothing happens and none is waited for.
+    pub(super) fn take_turns(&mut self, first: usize, listed: &[OsString]) {
+        for index in first..self.in_turn {
+            let may_go_on = index == 0 || self.is_undisturbed();
+            if !may_go_on || self.poll_source(index, Some(listed)) == Progress::Awaited {
+                break;
+            }
+        }
+    }
+
+    /// A source has come to its end: looks at those after it, if it takes turns and has found nothing.
+    pub(super) fn take_next_turns(&mut self, index: usize) {
+        if index < self.in_turn && self.is_undisturbed() {
+            // A directory that cannot be listed is listed again at the next poll, which says so.
+            if let Ok(listed) = self.context.session.world.names(&self.context.state) {
+                self.take_turns(index + 1, &listed);
+            }
+        }
+    }
+
+    /// Whether a source has to wait for the results of one before it: then it looks at everything when its turn comes.
+    pub(super) fn is_held_up(&self, index: usize) -> bool {
+        index < self.in_turn && self.sources[..index].iter().any(|source| source.is_sweeping())
+    }
+
+    /// Whether nothing has happened that may end this life.
+    fn is_undisturbed(&self) -> bool {
+        let lingers = self.sources[..self.in_turn].iter().any(|source| source.deadline().is_some());
+        !self.context.is_recording() && self.context.woken.is_empty() && !lingers
     }
 }

@@ -21,8 +21,8 @@ use crate::journal::Journal;
 use crate::journal::record::{Draft, Wake};
 use crate::layout::paths::names;
 use crate::lock::Ownership;
-use crate::ownership::beat::Beat;
 use crate::ownership::held_home::{Eviction, Holding};
+use crate::ownership::records::Beat;
 use crate::system::World;
 
 /// What the loop asks for.

@@ -30,7 +30,7 @@
 //! | `journal/acknowledgement.rs` | what of it is retired |
 //! | `journal/due.rs` | what of the rest is due for this waiter |
 //! | `journal/render.rs` | the reason line |
-//! | `cli/commands/print_wakes.rs` | the line is printed, and noted as shown |
+//! | `cli/commands/wakes.rs` | the line is printed, and noted as shown |
 //!
 //! # Limits
 //!

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
-use fm_watch::storm::kind::Protocol;
+use fm_watch::storm::plan::Protocol;
 use rustix::process::Signal;
 use serde_json::Value;
 

@@ -17,7 +17,6 @@ use crate::layout::paths::{Home, Selection, names};
 use crate::lock::Attempt;
 use crate::ownership::home_lock::{HomeLock, check_private};
 use crate::system::program;
-use crate::system::respawn;
 use crate::system::storage;
 use crate::system::{Real, World};
 use crate::watcher::sources::{checks, inbox};
@@ -36,7 +35,7 @@ pub fn adopt(console: Console, options: &args::Adopt) -> Result<u8> {
     if options.undo {
         return undo(console, &home, &bin, mode);
     }
-    let own = respawn::program()?;
+    let own = program::own_path()?;
     if own.starts_with("/proc") {
         let next = "run the one that is installed; nothing was changed";
         return Err(Error::refused(own, "the file of this program is not there any more, and shims need it", next));

@@ -10,9 +10,8 @@ use crate::base::escape;
 use crate::base::exit;
 use crate::cli::args::{self, Global};
 use crate::cli::session::Session;
-use crate::doctor::examine;
 use crate::doctor::finding::{Finding, Grade, Mend};
-use crate::doctor::runner::{self, Report};
+use crate::doctor::{Report, examine, gather};
 
 /// Examines the home, makes the safe repairs if they are wanted, and prints what is so then.
 ///
@@ -20,7 +19,7 @@ use crate::doctor::runner::{self, Report};
 /// The command line names no home, or nobody reads.
 pub fn doctor(global: &Global, options: args::Doctor) -> Result<u8> {
     let for_the_work = global.clone();
-    let findings = runner::gather(move |tell| work(&for_the_work, options, tell))?;
+    let findings = gather(move |tell| work(&for_the_work, options, tell))?;
     let console = global.console();
     match console.format {
         Format::Json => {

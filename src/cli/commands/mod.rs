@@ -7,20 +7,18 @@ pub mod config;
 pub mod daemon;
 pub mod daemon_monitor;
 pub mod doctor;
-pub mod drain;
 pub mod firstmate;
 pub mod guard;
 pub mod hook;
 pub mod hooks;
 pub mod lock;
-pub mod print_wakes;
 pub mod run;
 pub mod service;
 pub mod status;
 pub mod stop;
 pub mod storm;
 pub mod waiter;
-pub mod wake;
+pub mod wakes;
 
 use std::io;
 

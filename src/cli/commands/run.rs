@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use self::signals::Insistence;
-use super::print_wakes;
+use super::wakes::{print_reasons, print_reasons_as_script};
 use crate::api::wakes as home_wakes;
 use crate::base::console::Format;
 use crate::base::error::{Context, Error, Result};
@@ -367,8 +367,8 @@ fn tell(session: &Session, end: &End, span: Span) -> Result<u8> {
         End::Woken(wakes) => {
             match span {
                 // Scripts expect one line. The rest is still to be told.
-                Span::Script => show(session, &of_first_line(wakes), print_wakes::reasons_as_script)?,
-                Span::Once | Span::Resident => show(session, wakes, print_wakes::reasons)?,
+                Span::Script => show(session, &of_first_line(wakes), print_reasons_as_script)?,
+                Span::Once | Span::Resident => show(session, wakes, print_reasons)?,
             }
             session.world.reach(Failpoint::RunTold).doing("leave", session.home.watch())?;
             Ok(exit::OK)

@@ -11,7 +11,7 @@ use crate::base::exit;
 use crate::cli::args::Global;
 use crate::cli::session::Session;
 use crate::ownership::home_lock::LockObservation;
-use crate::ownership::owner::Owner;
+use crate::ownership::records::Owner;
 use crate::ownership::verdict::{Evidence, OwnerEvidence, Verdict, age};
 use crate::settings::Settings;
 use crate::system::identity::Pid;

@@ -12,7 +12,7 @@ use crate::base::failpoint::Failpoint;
 use crate::cli::session::Session;
 use crate::layout::paths::names;
 use crate::ownership::foreign_holder::ForeignObservation;
-use crate::ownership::owner::{StopRequest, StoppedForeign};
+use crate::ownership::records::{StopRequest, StoppedForeign};
 use crate::ownership::terminate::{self, Left};
 use crate::ownership::verdict::{Evidence, OwnerEvidence, Verdict};
 use crate::system::World;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::print_wakes;
+use super::wakes::print_reasons;
 use crate::api::waiter::{self, OnLoss, Stop, Waiter, Woken};
 use crate::api::wakes;
 use crate::base::console::Format;
@@ -48,7 +48,7 @@ pub fn begin(session: &Session, timeout: Option<Duration>) -> Result<Waiter<'_>>
 pub fn until_woken(session: &Session, mut waiter: Waiter<'_>, on_loss: OnLoss) -> Result<u8> {
     match waiter.until_due(on_loss)? {
         Woken::Due(due) => {
-            print_wakes::reasons(session, &wakes::newest(&due.iter().collect::<Vec<_>>()))?;
+            print_reasons(session, &wakes::newest(&due.iter().collect::<Vec<_>>()))?;
             waiter.mark_presented(&due);
             Ok(exit::OK)
         }

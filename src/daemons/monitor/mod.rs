@@ -34,7 +34,6 @@ pub mod readiness;
 pub mod readiness_channel;
 pub mod records;
 pub mod shutdown;
-pub mod stale_socket;
 pub mod start;
 pub mod transitions;
 

@@ -2,15 +2,25 @@
 //!
 //! Whoever is killed here leaves one of: a child that sees its gate close and ends without having executed anything; or a
 //! daemon that is written down. There is no step at which a daemon runs that nobody could find again.
+//!
+//! # Making room for its socket
+//!
+//! A daemon that was killed leaves the name of its socket behind, and most programs then refuse to start. The name is
+//! removed only by the monitor that holds the life lock, only if it stands for a socket, and only after the kernel has said
+//! that nobody is bound to its inode, which is then true for ever. It is taken aside first and compared then, so that a
+//! socket which somebody binds in between is put back and not removed.
+//!
+//! If this is wrong, a live server loses its name, or somebody's file is removed because it refuses connections as well.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::output::Output;
 use super::readiness_channel::{DaemonEnd, ReadinessChannel};
 use super::records::Records;
-use super::stale_socket;
 use crate::base::error::{Context, Error, Result};
 use crate::base::failpoint::Failpoint;
 use crate::daemons::locks::LifeLock;
@@ -18,11 +28,13 @@ use crate::daemons::membership;
 use crate::daemons::records::{Ended, Life, Phase, SCHEMA};
 use crate::daemons::restart_policy::End;
 use crate::daemons::spawn_monitor::MonitorStatus;
+use crate::lock::location::{Location, found};
+use crate::lock::socket::probe::{self, Absence, Readiness};
 use crate::settings::daemon_definition::{Definition, Ready, milliseconds};
 use crate::system::handle::{AsHandle, HandleRef};
 use crate::system::platform::{Birth, HeldDaemon, NotStarted, Pinned};
 use crate::system::status_pipe::StatusWriter;
-use crate::system::{Facts, World};
+use crate::system::{Binding, Facts, Kind, Open, Real, World, storage};
 
 /// Where programs are looked for if the daemon has no `PATH`.
 const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -65,7 +77,7 @@ pub fn begin(
 ) -> Result<Watched> {
     records.reach(Failpoint::DaemonLifeLocked)?;
     if let Ready::Socket { path, .. } = &definition.ready {
-        stale_socket::clear(records.world(), path)?;
+        make_room(records.world(), path)?;
     }
     records.reach(Failpoint::DaemonSocketCleared)?;
     let nonce = nonce(records)?;
@@ -251,9 +263,78 @@ pub fn ended(records: &Records<'_>, life: &Life, end: End) -> Ended {
     }
 }
 
+/// How long a server that may be there has to accept a connection.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+
+/// Removes the name of a socket that nobody serves any more. Nothing there is fine.
+///
+/// # Errors
+/// Anything else is there, which stays as it is.
+fn make_room(world: &Arc<Real>, path: &Path) -> Result<()> {
+    match probe::probe(world, path, None, ANSWERS_WITHIN)? {
+        Readiness::Absent(Absence::NoName) => Ok(()),
+        Readiness::Absent(Absence::Stale) => remove(world, path),
+        other => Err(occupied(path, &other.to_string())),
+    }
+}
+
+fn occupied(path: &Path, found: &str) -> Error {
+    Error::refused(path, found, "nothing was started or removed; end what is there, or use another path")
+}
+
+fn remove(world: &Arc<Real>, path: &Path) -> Result<()> {
+    let Location { directory, name, .. } = Location::open(world, path)?;
+    let Some(pinned) = found(world.open(&directory, &name, Open::Pin)).doing("examine", path)? else { return Ok(()) };
+    let facts = world.facts(&pinned).doing("examine", path)?;
+    let binding = || probe::binding(world.as_ref(), &directory, &name, &pinned).doing("probe", path);
+    if facts.kind != Kind::Socket || binding()? != Binding::Unbound {
+        return Err(occupied(path, "is somebody else's since a moment ago"));
+    }
+    let aside = name_aside(world, path)?;
+    match found(world.rename(&directory, &name, &aside)).doing("remove", path)? {
+        Some(()) => {}
+        None => return Ok(()),
+    }
+    let moved = world.facts_at(&directory, &aside).doing("examine", path)?;
+    if moved.is_same_inode(&facts) {
+        return storage::remove(world.as_ref(), &directory, &aside).doing("remove", path);
+    }
+    // Somebody bound a socket in between. It gets its name back unless that has been given away as well.
+    world.link(&directory, &aside, &name).doing("put back", path)?;
+    storage::remove(world.as_ref(), &directory, &aside).doing("tidy up beside", path)?;
+    Err(occupied(path, "was bound by another program a moment ago"))
+}
+
+fn name_aside(world: &Arc<Real>, path: &Path) -> Result<OsString> {
+    let nonce = u128::from_le_bytes(world.nonce().doing("make a name beside", path)?);
+    Ok(format!(".fm-watch.{nonce:032x}.stale").into())
+}
+
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test prepares files and processes of its own")]
 mod tests {
+    use std::fs;
+    use std::os::unix::net::UnixListener;
+
     use super::*;
+
+    #[test]
+    fn only_a_socket_that_nobody_serves_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let world = Arc::new(Real);
+        let path = directory.path().join("s");
+        make_room(&world, &path).unwrap();
+        let listener = UnixListener::bind(&path).unwrap();
+        let refused = make_room(&world, &path).unwrap_err().to_string();
+        assert!(refused.contains("is served by pid"), "{refused}");
+        drop(listener);
+        make_room(&world, &path).unwrap();
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+        fs::write(&path, "mine").unwrap();
+        let refused = make_room(&world, &path).unwrap_err().to_string();
+        assert!(refused.contains("is a regular file"), "{refused}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
+    }
 
     #[test]
     fn a_program_is_looked_for_in_the_daemons_own_path() {

@@ -46,6 +46,11 @@ impl Harness {
     pub fn note(self, text: &str) -> Answer {
         Answer::note(self.profile().empty_answer, text)
     }
+
+    /// That there is no answer, and why.
+    pub fn failure(self, why: &str) -> Answer {
+        self.note(&format!("fm-watch: the hook has no answer: {why}"))
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::ownership::owner::Departure;
+use crate::ownership::records::Departure;
 use crate::system::identity::{Identity, Proof};
 
 const POLL: Duration = Duration::from_secs(15);

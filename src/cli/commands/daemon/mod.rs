@@ -5,7 +5,6 @@ mod ensure;
 mod logs;
 pub mod status;
 mod stop;
-mod verify;
 
 pub(crate) use stop::stop_kept;
 
@@ -27,7 +26,7 @@ pub fn daemon(session: &Session, command: &args::Daemon) -> Result<u8> {
             logs::logs(session, name, *lines, until)
         }
         args::Daemon::Status { name } => status::status(session, &daemons, name.as_ref()),
-        args::Daemon::Verify { name } => verify::verify(session, &daemons, name),
+        args::Daemon::Verify { name } => status::verify(session, &daemons, name),
         args::Daemon::Stop { name } => stop::stop(session, &daemons, name),
         args::Daemon::Restart { name } => stop::restart(session, &daemons, name),
     }

@@ -4,7 +4,6 @@
 //! watcher that is being started meanwhile goes on by itself. Whatever fails is one line on stderr and exit code 0,
 //! because every other code means something to some harness.
 
-mod answer;
 mod situation;
 mod waiter;
 
@@ -12,7 +11,6 @@ use std::ffi::OsString;
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
-use self::answer::{failure, leave};
 use self::situation::{HookSession, in_its_words, open};
 use crate::base::environment::Environment;
 use crate::base::error::Result;
@@ -46,11 +44,11 @@ pub fn hook(global: &Global, options: args::Hook) -> u8 {
     let args::Hook { harness, event } = options;
     let bytes = match read_input() {
         Ok(bytes) => bytes,
-        Err(error) => return leave(&failure(harness, &format!("stdin cannot be read: {error}"))),
+        Err(error) => return harness.failure(&format!("stdin cannot be read: {error}")).leave(),
     };
     let payload = match origin::receive(&bytes, harness, event) {
         Received::Nothing => return exit::OK,
-        Received::Garbled(why) => return leave(&failure(harness, &why)),
+        Received::Garbled(why) => return harness.failure(&why).leave(),
         Received::Payload(payload) => payload,
     };
     // Most tools are no kills, and cost nothing but the look at the payload.
@@ -66,19 +64,19 @@ pub fn hook(global: &Global, options: args::Hook) -> u8 {
     if event == Event::Wait {
         return waiter::wait(&global, harness, &payload);
     }
-    let late = failure(harness, "no answer was found in time");
+    let late = harness.failure("no answer was found in time");
     let left = ANSWERS_WITHIN.saturating_sub(began.elapsed());
     if Real.is_protected(Failpoint::HooksInTime)
         && let Err(error) = platform::put_down_last_words(late.stdout.into_bytes(), late.stderr.into_bytes(), left)
     {
-        return leave(&failure(harness, &format!("nothing can see to it that it answers in time: {error}")));
+        return harness.failure(&format!("nothing can see to it that it answers in time: {error}")).leave();
     }
     let answer = match decide(&global, harness, event, &payload, began + WAITS_UNTIL) {
         Ok(decision) => harness.answer(event, &decision),
-        Err(why) => failure(harness, &why.to_string()),
+        Err(why) => harness.failure(&why.to_string()),
     };
     platform::claim_last_word();
-    leave(&answer)
+    answer.leave()
 }
 
 /// Answers an entry of a settings file that this release does not understand: any exit code of a usage error would mean
@@ -87,7 +85,7 @@ pub fn misunderstood(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let is_gemini =
         arguments.into_iter().any(|argument| argument.to_str().is_some_and(|text| text.ends_with("gemini")));
     let harness = if is_gemini { Harness::Gemini } else { Harness::Claude };
-    leave(&failure(harness, "its command line cannot be understood; see `fm-watch hook --help`"))
+    harness.failure("its command line cannot be understood; see `fm-watch hook --help`").leave()
 }
 
 /// All that comes on stdin in time. What is too long is cut behind the limit, so that it is seen to be too long.

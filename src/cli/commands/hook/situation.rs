@@ -12,11 +12,11 @@ use crate::base::wait_until::wait_until;
 use crate::cli::args::Global;
 use crate::cli::commands::guard::Charge;
 use crate::cli::session::Session;
-use crate::hooks::agent_process;
 use crate::hooks::decision::{Listeners, Role, Situation, Supervision, Waking, Work};
 use crate::hooks::event::Event;
 use crate::hooks::harness::Harness;
 use crate::hooks::hold_limit;
+use crate::hooks::origin;
 use crate::hooks::payload::{Payload, SessionKey};
 use crate::hooks::session_lease::{self, Applicant, Occasion};
 use crate::launch::{Wish, obtain};
@@ -69,7 +69,7 @@ impl<'a> HookSession<'a> {
         if payload.is_of_a_sub_agent() || world.facts_of_path(session.home.state()).is_err() {
             return Ok(None);
         }
-        let (Some(key), Some(agent)) = (payload.session(harness), agent_process::of_this_process(world)) else {
+        let (Some(key), Some(agent)) = (payload.session(harness), origin::agent_process(world)) else {
             return Ok(None);
         };
         let path = session.home.ours(names::SESSIONS);

@@ -10,7 +10,6 @@
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
-use super::answer::{failure, leave, say};
 use super::situation::{HookSession, in_its_words, open};
 use crate::api::waiter::{OnLoss, Woken};
 use crate::api::wakes::newest;
@@ -40,11 +39,11 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) fn wait(global: &Global, harness: Harness, payload: &Payload) -> u8 {
     // Anybody else would be held up by it.
     if harness.profile().waking != Waking::ByWaiter {
-        return leave(&failure(harness, &format!("{} cannot be woken by a hook that waits", harness.title())));
+        return harness.failure(&format!("{} cannot be woken by a hook that waits", harness.title())).leave();
     }
     match wait_in_home(global, harness, payload) {
         Ok(code) => code,
-        Err(why) => leave(&failure(harness, &why.to_string())),
+        Err(why) => harness.failure(&why.to_string()).leave(),
     }
 }
 
@@ -76,7 +75,7 @@ fn wait_in_home(global: &Global, harness: Harness, payload: &Payload) -> Result<
         Woken::Due(due) => {
             let answer = harness.answer(Event::Wait, &Decision::Wake(digest(&session, &due)));
             // Whoever was not reached was not shown anything.
-            if say(&answer).is_err() {
+            if answer.say().is_err() {
                 return Ok(exit::OK);
             }
             waiting.mark_presented(&due);
@@ -99,8 +98,8 @@ fn lost(session: &Session, asking: &HookSession<'_>, harness: Harness, reason: &
     let arm = session.command_line("arm");
     let message = Message::new(&format!("supervision of this home is off: {reason}. The command for it: {arm}"));
     match spent {
-        Ok(Allowance::Granted) => leave(&harness.answer(Event::Wait, &Decision::Wake(message))),
-        Ok(Allowance::Spent | Allowance::Uncounted(_)) | Err(_) => leave(&failure(harness, reason)),
+        Ok(Allowance::Granted) => harness.answer(Event::Wait, &Decision::Wake(message)).leave(),
+        Ok(Allowance::Spent | Allowance::Uncounted(_)) | Err(_) => harness.failure(reason).leave(),
     }
 }
 

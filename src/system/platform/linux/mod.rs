@@ -5,8 +5,7 @@ mod deadline_answer;
 mod files;
 mod held_command;
 mod held_daemon;
-mod notify_receive;
-mod notify_send;
+mod notify;
 mod process;
 mod ps;
 mod signals;
@@ -22,8 +21,7 @@ pub use deadline_answer::{claim_last_word, put_down_last_words};
 pub use files::{Space, WatchLimit, may_execute, open_without_waiting, os_string, space, watch_limit};
 pub use held_command::{Happening, HeldCommand, wait_for_happening};
 pub use held_daemon::{Birth, HeldDaemon, NotStarted};
-pub use notify_receive::NotifySocket;
-pub use notify_send::NotifySender;
+pub use notify::{NotifySender, NotifySocket};
 #[cfg(feature = "sync-points")]
 pub use process::kill_self;
 pub use process::{

@@ -1,21 +1,36 @@
-//! The socket on which a daemon says that it is ready, as `sd_notify(3)` does, on Linux.
+//! Both ends of `sd_notify(3)` on Linux.
 //!
-//! It is a datagram socket with a name in the abstract namespace, made of bytes that nobody can guess: it has no file that
-//! could stay behind and no path that could be too long. The kernel adds to each datagram who sent it, which the sender
-//! cannot forge unless it is privileged; the receiver decides whether that is one of the daemon's processes.
+//! # The receiving end
+//!
+//! The socket on which a daemon says that it is ready is a datagram socket with a name in the abstract namespace,
+//! made of bytes that nobody can guess: it has no file that could stay behind and no path that could be too long. The
+//! kernel adds to each datagram who sent it, which the sender cannot forge unless it is privileged; the receiver
+//! decides whether that is one of the daemon's processes.
 //!
 //! Descriptors that come with a message (`FDSTORE=1`, `BARRIER=1`) are closed unread, which is what a barrier waits for.
 //!
 //! Limits: the abstract namespace belongs to a network namespace, so a daemon that is started into another one cannot reach
 //! it. A sender that has ended before its datagram was read is nobody's any more.
+//!
+//! # The sending end
+//!
+//! The way to a service manager is a datagram socket in the file system or, with
+//! an `@` in front of its name, in the abstract namespace.
+//!
+//! A message is sent without waiting, unless the caller has nothing else to do. A manager that does not read (it is
+//! being replaced, or its queue is full) must never hold up whoever speaks to it: the message is lost and the caller
+//! hears so. The crate `sd-notify` waits in that case, and reads the variable from this process's environment, which
+//! is an input here; so these lines are our own.
 
 #![expect(unsafe_code, reason = "credentials of a datagram are not covered by the safe library")]
 
-use std::io;
-use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
+use std::time::Duration;
+use std::{io, mem};
 
 /// The receiving end.
 #[derive(Debug)]
@@ -127,6 +142,55 @@ unsafe fn sender(message: &libc::msghdr) -> Option<libc::ucred> {
         }
         let is_it = (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_CREDENTIALS;
         is_it.then(|| std::ptr::read_unaligned(libc::CMSG_DATA(header).cast()))
+    }
+}
+
+/// The way to a service manager.
+#[derive(Debug)]
+pub struct NotifySender {
+    socket: UnixDatagram,
+    address: SocketAddr,
+}
+
+impl NotifySender {
+    /// The ear that `NOTIFY_SOCKET` names.
+    ///
+    /// # Errors
+    /// Those of the system, and a name that is neither an absolute path nor an abstract one.
+    pub fn at(name: &Path) -> io::Result<Self> {
+        let address = match name.as_os_str().as_bytes() {
+            [b'/', ..] => SocketAddr::from_pathname(name)?,
+            [b'@', hidden @ ..] => SocketAddr::from_abstract_name(hidden)?,
+            _ => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "neither an absolute path nor an abstract name",
+                ));
+            }
+        };
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket, address })
+    }
+
+    /// Sends one message: lines of the form `NAME=VALUE`.
+    ///
+    /// # Errors
+    /// Nobody listens, or the listener's queue is full.
+    pub fn tell(&self, text: &str) -> io::Result<()> {
+        self.socket.send_to_addr(text.as_bytes(), &self.address).map(drop)
+    }
+
+    /// Sends one message, and waits until there is room for it, at most so long (which must not be zero).
+    ///
+    /// # Errors
+    /// As [`NotifySender::tell`].
+    pub fn tell_within(&self, text: &str, at_most: Duration) -> io::Result<()> {
+        self.socket.set_write_timeout(Some(at_most))?;
+        self.socket.set_nonblocking(false)?;
+        let told = self.tell(text);
+        self.socket.set_nonblocking(true)?;
+        told
     }
 }
 

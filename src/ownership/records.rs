@@ -1,14 +1,42 @@
-//! `owner.json`: who holds the lock, as the holder itself wrote it down.
+//! The records of a home: who holds it, the last beat, and the lives that were.
+//!
+//! # `owner.json`
+//!
+//! It says who holds the lock, as the holder itself wrote it down.
 //!
 //! The record informs and never decides: a torn, missing or forged one changes nothing about who holds the lock. The
 //! holder rewrites it when it finds it damaged, and leaves when it finds another holder's valid record of a later
 //! generation. Unknown fields, which a newer version may have written, are ignored.
+//!
+//! # `beat.json`
+//!
+//! It is the loop's own sign of life.
+//!
+//! Only the work loop beats, so a fresh beat means that the loop goes round, not that some timer thread is alive. A
+//! beat counts only if it carries the nonce and the generation of the recorded holder and was made in this boot;
+//! ages are differences of `CLOCK_MONOTONIC`, so neither a stepped wall clock nor a closed lid makes one late. The
+//! same time is published in the kernel beside the lock, and the newer of the two counts: a disk that cannot be
+//! written never makes a healthy watcher look stuck.
+//!
+//! # `history.jsonl`
+//!
+//! It has one line per life, so that "when was nobody watching, and why" has an answer.
+//!
+//! A holder that leaves on its own feet writes its own line, also when it was evicted. The line of one that was killed
+//! is written by its successor, from what the dead one left behind. The file is size-capped: when it would grow beyond
+//! the cap, its older half goes.
 
+use std::ffi::OsStr;
+use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::layout::paths::names;
 use crate::system::identity::{Identity, Pid};
+use crate::system::storage::{self, Durability};
+use crate::system::{Kind, Open, World};
 
 /// The longest record that is read, in bytes.
 pub const LIMIT: usize = 64 * 1024;
@@ -121,6 +149,110 @@ impl StopRequest {
         let has_not_beaten = foreign.last_beat_ns.is_none() || foreign.last_beat_ns == last_beat_ns;
         (self.generation == generation.unwrap_or(0) && has_not_beaten).then_some(foreign.pid)
     }
+}
+
+/// One beat.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beat {
+    /// Version of this format; fields are only ever added.
+    pub schema: u32,
+    /// The acquisition of the one who beats.
+    pub generation: u64,
+    /// The nonce of that acquisition.
+    pub nonce: String,
+    /// Its pid, for people.
+    pub pid: u32,
+    /// Grows by one with each beat.
+    pub counter: u64,
+    /// When, in milliseconds since 1970 (for people).
+    pub at: i64,
+    /// The boot in which it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_id: Option<String>,
+    /// When, in milliseconds of the clock that does not count suspend.
+    pub monotonic_ms: u64,
+    /// The poll interval in force, in milliseconds: the settings may have been read again.
+    #[serde(default)]
+    pub poll_ms: u64,
+    /// What works only in a slower or poorer way at present, in words.
+    #[serde(default)]
+    pub degraded: Vec<String>,
+}
+
+impl Beat {
+    /// Reads a record; a damaged one is none.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok()
+    }
+
+    /// When it was made, on the clock that does not count suspend.
+    pub fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.monotonic_ms)
+    }
+}
+
+/// One life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Life {
+    /// Version of this format.
+    pub schema: u32,
+    /// The acquisition.
+    pub generation: u64,
+    /// The process.
+    pub pid: u32,
+    /// When it took the lock, in milliseconds since 1970.
+    pub started: i64,
+    /// When it ended, or was found ended, in milliseconds since 1970.
+    pub ended: i64,
+    /// How it ended, in a few words.
+    pub how: String,
+    /// When it beat last, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_beat: Option<i64>,
+}
+
+/// Adds a line.
+///
+/// # Errors
+/// Those of the file system. History is for people: callers report such an error and go on.
+pub fn add_life<W: World>(world: &W, watch: &W::Node, life: &Life, cap: u64) -> io::Result<()> {
+    let mut text = serde_json::to_vec(life).map_err(io::Error::other)?;
+    text.push(b'\n');
+    match world.facts_at(watch, OsStr::new(names::HISTORY)) {
+        Ok(facts) if facts.kind != Kind::File => {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "history.jsonl is not a regular file"));
+        }
+        Ok(facts) if facts.size + text.len() as u64 > cap => trim(world, watch, cap / 2)?,
+        _ => {}
+    }
+    let (node, _) = storage::open_to_append(world, watch, OsStr::new(names::HISTORY))?;
+    storage::append_all(world, &node, &text)
+}
+
+/// The life that was written down last.
+///
+/// # Errors
+/// Those of the file system.
+pub fn last_life<W: World>(world: &W, watch: &W::Node) -> io::Result<Option<Life>> {
+    const LONGEST: usize = 4096;
+    let node = match world.open(watch, OsStr::new(names::HISTORY), Open::Read) {
+        Ok(node) => node,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let from = world.facts(&node)?.size.saturating_sub(LONGEST as u64);
+    let tail = storage::read_from(world, &node, from, LONGEST)?;
+    Ok(tail.split(|&byte| byte == b'\n').rev().find_map(|line| serde_json::from_slice(line).ok()))
+}
+
+/// Keeps whole lines at the end, at most so many bytes of them.
+fn trim<W: World>(world: &W, watch: &W::Node, keep: u64) -> io::Result<()> {
+    let node = world.open(watch, OsStr::new(names::HISTORY), Open::Read)?;
+    let size = world.facts(&node)?.size;
+    let keep = usize::try_from(keep).unwrap_or(usize::MAX);
+    let tail = storage::read_from(world, &node, size.saturating_sub(keep as u64), keep)?;
+    let whole_lines = tail.iter().position(|&byte| byte == b'\n').map_or(&[][..], |end| &tail[end + 1..]);
+    storage::replace(world, watch, names::HISTORY, whole_lines, Durability::Process)
 }
 
 #[cfg(test)]

@@ -1,9 +1,20 @@
-//! The name of a home's service.
+//! What a service of this program is known by: the name of its home, and the seal of its text.
+//!
+//! # The name
 //!
 //! It is the path of the state directory, written in the characters that every service manager allows in a file name, and
 //! in such a way that the path can be read back. Two homes therefore have two names, always; a digest would only make a
 //! collision unlikely. A path that is too long for a file name gets a digest of 128 bits instead, and whoever writes
 //! a service looks first whether the one that is there is of another home.
+//!
+//! # The seal
+//!
+//! By the seal of a written service a text of ours that a person has changed since is told from one that nobody has.
+//!
+//! The last line of the text carries a digest of the rest. A text whose digest is right was written by some release of this
+//! program and by nobody else, so it may be replaced or removed. Any other text holds a person's work.
+//!
+//! Limits: it guards against mistakes. Whoever means to forge it can.
 
 use std::fmt;
 use std::path::Path;
@@ -53,6 +64,40 @@ pub(super) fn digest(bytes: &[u8]) -> u128 {
     bytes.iter().fold(BASIS, |digest, &byte| (digest ^ u128::from(byte)).wrapping_mul(PRIME))
 }
 
+/// What stands before the digest.
+pub(super) const SEAL: &str = "Seal: ";
+/// As many characters as a digest has.
+const LENGTH: usize = 32;
+
+/// What a text has in place of its seal until it is sealed.
+pub(super) fn blank_seal() -> String {
+    format!("{SEAL}{}", "0".repeat(LENGTH))
+}
+
+/// The text with its seal.
+pub(super) fn sealed(text: &str) -> String {
+    match parts(text) {
+        Some((before, _, behind)) => format!("{before}{}{behind}", seal_of(before, behind)),
+        None => text.to_owned(),
+    }
+}
+
+/// Whether nobody has changed a text since it was sealed.
+pub(super) fn is_whole(text: &str) -> bool {
+    parts(text).is_some_and(|(before, seal, behind)| seal_of(before, behind) == seal)
+}
+
+/// The text around the seal: it is the last thing that looks like one.
+fn parts(text: &str) -> Option<(&str, &str, &str)> {
+    let at = text.rfind(SEAL)? + SEAL.len();
+    let end = at + LENGTH;
+    Some((text.get(..at)?, text.get(at..end)?, text.get(end..)?))
+}
+
+fn seal_of(before: &str, behind: &str) -> String {
+    format!("{:032x}", digest(format!("{before}{behind}").as_bytes()))
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -88,5 +133,17 @@ mod tests {
         let long = |end: &str| label(&format!("/{}/{end}", "long".repeat(100)));
         assert!(long("a").len() <= LONGEST && long("a").starts_with("fm-watch."), "{}", long("a"));
         assert_ne!(long("a"), long("b"));
+    }
+
+    #[test]
+    fn a_change_anywhere_breaks_the_seal() {
+        let text = sealed(&format!("# Seal: of a path\none\ntwo\n# {}\n", blank_seal()));
+        assert!(is_whole(&text), "{text}");
+        for position in 0..text.len() {
+            let mut changed = text.clone().into_bytes();
+            changed[position] ^= 1;
+            assert!(!is_whole(&String::from_utf8(changed).unwrap()), "byte {position} of {text}");
+        }
+        assert!(!is_whole(&format!("{text}\n")) && !is_whole("") && !is_whole("Seal: "));
     }
 }
