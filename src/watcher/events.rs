@@ -9,7 +9,9 @@
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+use std::time::Duration;
 
 use notify::event::{ModifyKind, RenameMode};
 use notify::{ErrorKind, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
@@ -17,6 +19,9 @@ use thiserror::Error;
 
 use crate::layout::paths::names;
 use crate::system::platform::{self, WatchLimit};
+
+/// How long it may take until all directories are watched.
+const WATCHING_TAKES: Duration = Duration::from_secs(1);
 
 /// The files that the watcher writes all the time, and that nobody waits for.
 const OWN: [&str; 3] = [names::BEAT, names::SEEN, names::HISTORY];
@@ -63,10 +68,12 @@ pub struct Events {
 }
 
 impl Events {
-    /// Watches directories, not what is below them, nor these names, which somebody writes again and again. Events are sent as messages of the receiver's own type.
+    /// Watches directories, not what is below them, nor these names, which another program writes again and again. Events
+    /// are sent as messages of the receiver's own type.
     ///
     /// # Errors
-    /// A limit of the system, or a directory that cannot be watched; then there are no events at all.
+    /// A limit of the system, a directory that cannot be watched, or events that come faster than they can be read; then
+    /// there are no events at all.
     pub fn watch<M>(
         directories: &[(PathBuf, Tag)],
         ignored: &'static [(Tag, &'static str)],
@@ -76,18 +83,30 @@ impl Events {
         M: From<Event> + Send + 'static,
     {
         let tags: HashMap<PathBuf, Tag> = directories.iter().cloned().collect();
+        let is_wanted = move |event: &Event| match event {
+            Event::Touched { directory, name } => !ignored.iter().any(|(of, other)| of == directory && name == other),
+            Event::Overflow | Event::Lost(_) => true,
+        };
         let receive = move |received: notify::Result<notify::Event>| {
-            let is_ignored = |event: &Event| matches!(event, Event::Touched { directory, name } if ignored.iter().any(|(of, other)| of == directory && name == other));
-            for event in translate(&tags, received).into_iter().filter(|event| !is_ignored(event)) {
+            for event in translate(&tags, received).into_iter().filter(is_wanted) {
                 // Without a receiver the loop has ended, and nobody is to be told.
                 let _nobody_listens = sender.send(M::from(event));
             }
         };
         let mut watcher = notify::recommended_watcher(receive).map_err(|error| degraded(&error, None))?;
-        for (path, _) in directories {
-            watcher.watch(path, RecursiveMode::NonRecursive).map_err(|error| degraded(&error, Some(path)))?;
-        }
-        Ok(Self { _watcher: watcher })
+        let paths: Vec<PathBuf> = directories.iter().map(|(path, _)| path.clone()).collect();
+        let (done, receiver) = channel();
+        // notify answers a request between two batches of events. While a flood of them keeps it busy it never does, and a
+        // start must not wait for that.
+        let add = move || {
+            let outcome = paths.iter().try_for_each(|path| {
+                watcher.watch(path, RecursiveMode::NonRecursive).map_err(|error| degraded(&error, Some(path)))
+            });
+            let _nobody_waits = done.send(outcome.map(|()| Self { _watcher: watcher }));
+        };
+        let started = thread::Builder::new().name("events".to_owned()).spawn(add);
+        started.map_err(|error| without_events(None, &error.to_string()))?;
+        receiver.recv_timeout(WATCHING_TAKES).unwrap_or_else(|_| Err(without_events(None, "they come too fast")))
     }
 }
 
@@ -126,7 +145,6 @@ fn is_own(directory: Tag, name: &OsStr) -> bool {
 
 fn degraded(error: &notify::Error, path: Option<&Path>) -> Degraded {
     let path = path.or_else(|| error.paths.first().map(PathBuf::as_path));
-    let place = path.map(|path| format!(" for {}", path.display())).unwrap_or_default();
     let limit = match &error.kind {
         ErrorKind::MaxFilesWatch => Some(WatchLimit::Watches),
         ErrorKind::Io(source) => platform::watch_limit(source),
@@ -144,6 +162,11 @@ fn degraded(error: &notify::Error, path: Option<&Path>) -> Degraded {
         ErrorKind::Io(source) => source.to_string(),
         other => format!("{other:?}"),
     };
+    without_events(path, &why)
+}
+
+fn without_events(path: Option<&Path>, why: &str) -> Degraded {
+    let place = path.map(|path| format!(" for {}", path.display())).unwrap_or_default();
     Degraded { reason: format!("no file events{place}: {why}; polling instead") }
 }
 
