@@ -28,12 +28,7 @@ use crate::lock::Ownership;
 use crate::settings::daemon_definition::StopSignal;
 use crate::system::identity::Pid;
 use crate::system::platform::{self, Pinned};
-use crate::system::{Activity, Facts, Real, Signal, TableEntry, World};
-
-/// How long the kernel may take to carry out a KILL. It does so at once, unless the process is frozen or in uninterruptible
-/// sleep; but the process has to be scheduled to end, and on a machine that is busy that was seen to take more than two
-/// seconds.
-pub const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::system::{Activity, Facts, KILL_TIMEOUT, Real, Signal, TableEntry, World};
 
 /// Processes that are proven to be of one life, each pinned.
 #[derive(Debug, Default)]

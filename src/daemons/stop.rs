@@ -26,7 +26,7 @@ use super::ensure::{Chance, Daemons, TURN_TAKES};
 use super::locks::MonitorLock;
 use super::membership::{Membership, membership};
 use super::observe::{self, Observer};
-use super::orphans::{Anchor, Cleared, KILL_TIMEOUT, Orphans};
+use super::orphans::{Anchor, Cleared, Orphans};
 use super::paths::{self, DaemonPaths};
 use super::records::{self, Ended, Life, Read, SCHEMA, StopRequest};
 use super::state::{Evidence, LockState, State, judge};
@@ -36,7 +36,7 @@ use crate::ownership::start_lock::StartLock;
 use crate::settings::daemon_definition::{Definition, Name, StopSignal};
 use crate::system::identity::{Difference, Pid, Proof, Sameness};
 use crate::system::platform::Pinned;
-use crate::system::{Open, Real, Signal, World};
+use crate::system::{KILL_TIMEOUT, Open, Real, Signal, World};
 
 /// How long the rest of a daemon gets after it, once it has been asked.
 const REST_TAKES: Duration = Duration::from_secs(1);

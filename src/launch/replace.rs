@@ -42,7 +42,7 @@ use crate::service::installed::{self, Keeper};
 use crate::service::manager::ManagerError;
 use crate::system::identity::Pid;
 use crate::system::status_pipe::{NoStatus, StartStatus};
-use crate::system::{World, platform};
+use crate::system::{KILL_TIMEOUT, World, platform};
 
 /// How much longer a successor is listened to than it waits.
 const MORE: Duration = Duration::from_secs(1);
@@ -118,7 +118,7 @@ pub(super) fn own(launch: &mut Launch<'_>, owner: &Owner) -> Result<Replaced, Fa
     let keeper = keeper.filter(|_| world.is_protected(Failpoint::ObtainThroughManager));
     let grace = context.settings().stop_grace;
     // The successor gives up by itself if the lock never becomes free.
-    let patience = grace + launch.left() + SLACK;
+    let patience = grace + launch.left() + SLACK.max(KILL_TIMEOUT);
     let successor = Start::spawn(context, Mode::Standby(patience), launch.lifetime)?;
     let (successor, process) = match standing_by(successor, launch.deadline, old, process)? {
         ControlFlow::Continue(both) => both,

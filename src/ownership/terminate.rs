@@ -12,7 +12,7 @@ use super::home_lock::{self, LockLocation};
 use super::records::Owner;
 use crate::base::failpoint::{Failpoint, is_protected, reach};
 use crate::system::identity::{self, Observation, Sameness, Standpoint};
-use crate::system::{LockTaker, Signal, World};
+use crate::system::{KILL_TIMEOUT, LockTaker, Signal, World};
 
 /// How a watcher left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,12 +141,10 @@ impl<P: Send + Sync + 'static> Proven<P> {
     /// # Errors
     /// It is still there although it was killed, or the system refuses the signal.
     pub fn insist<W: World<Process = P>>(&self, world: &W) -> Result<Left, Refusal> {
-        /// How long the kernel may take to carry out a KILL.
-        const KILL_TAKES: Duration = Duration::from_secs(2);
         if !world.signal(&self.process, Signal::Kill).map_err(refused)? {
             return Ok(Left::Asked);
         }
-        if world.wait_for_exit(&self.process, KILL_TAKES).map_err(refused)? {
+        if world.wait_for_exit(&self.process, KILL_TIMEOUT).map_err(refused)? {
             Ok(Left::Killed)
         } else {
             Err(Refusal::StillThere)

@@ -39,6 +39,11 @@ pub use sockets::{Binding, Peer, Reached, Sockets};
 use self::identity::{Observation, Pid, Standpoint};
 use crate::base::failpoint::{self, Failpoint};
 
+/// How long the kernel may take to carry out a KILL. It does so at once, unless the process is frozen or in uninterruptible
+/// sleep; but the process has to be scheduled to end, and on a machine that is busy that was seen to take more than two
+/// seconds.
+pub const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How a file is opened. No variant truncates, and none follows a symbolic link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Open {
