@@ -43,7 +43,7 @@ pub const NOT_FOR_CHILDREN: [&str; 6] =
 
 impl Environment {
     /// The environment of this process. Names that are not UTF-8 decide nothing and are left out.
-    #[allow(clippy::disallowed_methods)]
+    #[expect(clippy::disallowed_methods, reason = "this is the door")]
     pub fn of_this_process() -> Self {
         Self {
             variables: std::env::vars_os()
@@ -94,7 +94,7 @@ impl Environment {
 
 /// One variable of this process, now.
 #[cfg(feature = "sync-points")]
-#[allow(clippy::disallowed_methods)]
+#[expect(clippy::disallowed_methods, reason = "this is the door")]
 pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }

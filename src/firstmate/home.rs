@@ -341,7 +341,7 @@ pub(super) fn owner_directory<W: World>(world: &W, state: &W::Node) -> io::Resul
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods)]
+#[expect(clippy::disallowed_methods, reason = "tests make and remove files of their own")]
 mod tests {
     use std::fs;
 

@@ -324,7 +324,7 @@ pub fn begin_heartbeat<W: World>(world: &W, state: &W::Node) -> io::Result<()> {
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods)]
+#[expect(clippy::disallowed_methods, reason = "tests make and remove files of their own")]
 mod tests {
     use std::fs;
 

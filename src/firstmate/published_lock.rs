@@ -155,7 +155,7 @@ fn after(sight: &LockState, own_pid: u32) -> Next {
 }
 
 // It is handed over as a function, by value.
-#[allow(clippy::needless_pass_by_value)]
+#[expect(clippy::needless_pass_by_value, reason = "it stands where a function of one value is wanted")]
 fn in_io(error: Error) -> io::Error {
     io::Error::other(error.to_string())
 }

@@ -116,7 +116,7 @@ fn boot_id<W: World>(world: &W) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods)]
+#[expect(clippy::disallowed_methods, reason = "tests make and remove files of their own")]
 mod tests {
     use proptest::prelude::*;
 

@@ -324,5 +324,5 @@ fn age(now_ms: i64, touched_ms: i64) -> Beacon {
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods)]
+#[expect(clippy::disallowed_methods, reason = "tests make and remove files of their own")]
 mod tests;

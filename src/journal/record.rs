@@ -180,7 +180,7 @@ pub struct Wake {
 }
 
 // The signature is what `skip_serializing_if` calls for.
-#[allow(clippy::trivially_copy_pass_by_ref)]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 fn is_now(delivery: &Delivery) -> bool {
     *delivery == Delivery::Now
 }

@@ -153,7 +153,7 @@ impl<P: Send + Sync + 'static> Proven<P> {
 }
 
 // It is handed over as a function, by value.
-#[allow(clippy::needless_pass_by_value)]
+#[expect(clippy::needless_pass_by_value, reason = "it stands where a function of one value is wanted")]
 fn refused(error: std::io::Error) -> Refusal {
     Refusal::NotProven(format!("the system refuses it: {error}"))
 }

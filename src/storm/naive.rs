@@ -164,7 +164,7 @@ pub(super) fn holder_in<W: World>(location: &Location<W>) -> Holder {
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods)]
+#[expect(clippy::disallowed_methods, reason = "tests make and remove files of their own")]
 mod tests {
     use super::*;
     use crate::system::Real;

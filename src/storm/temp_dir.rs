@@ -127,7 +127,7 @@ fn empty(directory: &File, depth: usize) -> io::Result<()> {
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods)]
+#[expect(clippy::disallowed_methods, reason = "tests make and remove files of their own")]
 mod tests {
     use super::*;
 

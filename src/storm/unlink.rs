@@ -101,7 +101,7 @@ impl<W: World> Drop for UnlinkLock<W> {
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods)]
+#[expect(clippy::disallowed_methods, reason = "tests make and remove files of their own")]
 mod tests {
     use super::*;
     use crate::lock::{Guard, Ownership};

@@ -209,7 +209,7 @@ fn damaged(problem: &Unusable) -> Origin {
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods)]
+#[expect(clippy::disallowed_methods, reason = "tests make and remove files of their own")]
 mod tests {
     use std::fs;
 

@@ -171,7 +171,7 @@ fn without_events(path: Option<&Path>, why: &str) -> Degraded {
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods)]
+#[expect(clippy::disallowed_methods, reason = "tests make and remove files of their own")]
 mod tests {
     use std::fs;
     use std::sync::mpsc::{Receiver, channel};

@@ -374,7 +374,7 @@ impl Source for CheckSource {
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods)]
+#[expect(clippy::disallowed_methods, reason = "tests make and remove files of their own")]
 mod tests {
     use std::fs::{self, File, Permissions};
     use std::os::unix::fs::PermissionsExt;

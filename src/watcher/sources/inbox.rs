@@ -390,7 +390,7 @@ impl Source for InboxSource {
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods)]
+#[expect(clippy::disallowed_methods, reason = "tests make and remove files of their own")]
 mod tests {
     use std::fs::{self, File};
     use std::path::PathBuf;

@@ -314,7 +314,7 @@ impl Source for PaneSource {
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods)]
+#[expect(clippy::disallowed_methods, reason = "tests make and remove files of their own")]
 mod tests {
     use std::process::Stdio;
     use std::sync::mpsc::channel;

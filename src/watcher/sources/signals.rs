@@ -392,7 +392,7 @@ fn task_of(name: &str) -> &str {
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_methods)]
+#[expect(clippy::disallowed_methods, reason = "tests make and remove files of their own")]
 mod tests {
     use std::fs::{self, File};
     use std::io::Write;
