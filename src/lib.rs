@@ -43,31 +43,23 @@ pub mod error {
 #[doc(hidden)]
 pub use cli::main as run_program;
 
-// The suite of tests looks into every room; for everybody else they are private.
-#[cfg(not(feature = "test-support"))]
 mod api;
-#[cfg(feature = "test-support")]
-pub mod api;
+mod cli;
+mod doctor;
+mod firstmate;
+mod launch;
+mod service;
+mod watcher;
+
+// The suite of tests looks into these; for everybody else they are private, too.
 #[cfg(not(feature = "test-support"))]
 mod base;
 #[cfg(feature = "test-support")]
 pub mod base;
 #[cfg(not(feature = "test-support"))]
-mod cli;
-#[cfg(feature = "test-support")]
-pub mod cli;
-#[cfg(not(feature = "test-support"))]
 mod daemons;
 #[cfg(feature = "test-support")]
 pub mod daemons;
-#[cfg(not(feature = "test-support"))]
-mod doctor;
-#[cfg(feature = "test-support")]
-pub mod doctor;
-#[cfg(not(feature = "test-support"))]
-mod firstmate;
-#[cfg(feature = "test-support")]
-pub mod firstmate;
 #[cfg(not(feature = "test-support"))]
 mod hooks;
 #[cfg(feature = "test-support")]
@@ -77,10 +69,6 @@ mod journal;
 #[cfg(feature = "test-support")]
 pub mod journal;
 #[cfg(not(feature = "test-support"))]
-mod launch;
-#[cfg(feature = "test-support")]
-pub mod launch;
-#[cfg(not(feature = "test-support"))]
 mod layout;
 #[cfg(feature = "test-support")]
 pub mod layout;
@@ -88,10 +76,6 @@ pub mod layout;
 mod ownership;
 #[cfg(feature = "test-support")]
 pub mod ownership;
-#[cfg(not(feature = "test-support"))]
-mod service;
-#[cfg(feature = "test-support")]
-pub mod service;
 #[cfg(not(feature = "test-support"))]
 mod settings;
 #[cfg(feature = "test-support")]
@@ -104,7 +88,3 @@ pub mod storm;
 mod system;
 #[cfg(feature = "test-support")]
 pub mod system;
-#[cfg(not(feature = "test-support"))]
-mod watcher;
-#[cfg(feature = "test-support")]
-pub mod watcher;
